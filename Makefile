@@ -1,0 +1,104 @@
+# Needs Python 3.11 or newer, make and git; everything else is installed into .venv.
+PYTHON ?= python3
+ARGS ?=
+
+MEMBERS := shared/contracts shared/servicekit \
+	services/contacts services/campaigns services/activities services/batch-loader \
+	services/workflow services/channel-sms services/stats \
+	simulators/carrier cli
+MEMBER_PROJECTS := $(MEMBERS:%=%/pyproject.toml)
+SOURCES := $(MEMBERS:%=%/src) $(wildcard tests bench)
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install check lint types imports format test test-pymongo test-containers test-kafka \
+	demo up docs asyncapi-check lock clean ci
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2} /^##@ / {printf "\n%s\n", substr($$0, 5)}' $(MAKEFILE_LIST)
+
+##@ Environment
+install: $(INSTALLED) ## Make .venv with everything pinned in the locks
+
+$(UV): requirements-uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "Parley needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		{ echo "This Python cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@touch $@
+
+$(INSTALLED): $(UV) requirements-dev.lock $(MEMBER_PROJECTS)
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements-dev.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(MEMBERS:%=-e %)
+	@touch $@
+
+# UPGRADE=1 moves the pins; without it only what the projects changed is resolved again.
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) \
+	$(foreach name,$(notdir $(MEMBERS)),--no-emit-package parley-$(name))
+
+lock: $(UV) ## Resolve the requirements locks again (UPGRADE=1 moves every pin)
+	$(COMPILE) $(MEMBER_PROJECTS) -o requirements.lock
+	$(COMPILE) $(MEMBER_PROJECTS) --all-extras --group pyproject.toml:dev -c requirements.lock -o requirements-dev.lock
+	echo uv | $(COMPILE) - -o requirements-uv.lock
+
+clean: ## Remove .venv, caches and generated reports; data directories stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tools/asyncapi/node_modules
+	find $(MEMBERS) tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ Checks
+check: lint types imports ## Lint, types and import rules
+
+lint: $(INSTALLED) ## Ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## mypy --strict over every source folder
+	$(BIN)/mypy --strict $(SOURCES)
+
+imports: $(INSTALLED) ## Who may import whom
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## Rewrite the sources in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+##@ Tests (ARGS="-k name -x" goes to pytest)
+test: $(INSTALLED) ## The suite on embedded engines
+	$(BIN)/pytest $(ARGS)
+
+test-pymongo: $(INSTALLED) ## The suite on PyMongo's async client instead of Motor
+	PARLEY_MONGO_DRIVER=pymongo $(BIN)/pytest $(ARGS)
+
+test-containers: $(INSTALLED) ## The suite on Apache Kafka and MongoDB in containers
+	PARLEY_TEST_ENGINES=containers $(BIN)/pytest $(ARGS)
+
+test-kafka: $(INSTALLED) ## The suite on Apache Kafka (KAFKA_BOOTSTRAP_SERVERS, else a container) and an embedded mongod
+	PARLEY_TEST_ENGINES=kafka $(BIN)/pytest $(ARGS)
+
+ci: ## What a fresh machine runs
+	.ci/run
+
+##@ Run
+demo: $(INSTALLED) ## Ten thousand contacts through the whole line, reconciled
+	$(BIN)/parley demo $(ARGS)
+
+up: $(INSTALLED) ## The engines and all services on this machine, until Ctrl-C
+	$(BIN)/parley up $(ARGS)
+
+##@ Documents
+docs: $(INSTALLED) ## Generate docs/asyncapi, docs/schemas and the message map in README.md
+	$(BIN)/parley docs
+
+asyncapi-check: ## Validate docs/asyncapi with a parser that is not ours (needs Node.js)
+	@command -v npm >/dev/null || { echo "Node.js with npm is missing: the AsyncAPI documents were not checked" >&2; exit 1; }
+	@test -n "$(wildcard docs/asyncapi/*)" || { echo "docs/asyncapi is empty; run: make docs" >&2; exit 1; }
+	@test -d tools/asyncapi/node_modules || npm ci --silent --no-fund --no-audit --prefix tools/asyncapi
+	node tools/asyncapi/validate.mjs $(wildcard docs/asyncapi/*.json docs/asyncapi/*.yaml)

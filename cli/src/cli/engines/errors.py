@@ -1,0 +1,55 @@
+"""What can go wrong with an embedded engine; each error reads as one plain sentence."""
+
+from pathlib import Path
+
+
+class EngineError(Exception):
+    """Any failure of an embedded engine."""
+
+
+class DataDirectoryInUse(EngineError):
+    """Another process holds the data directory."""
+
+    def __init__(self, data_dir: Path, pid: int | None) -> None:
+        self.data_dir = data_dir
+        self.pid = pid
+        holder = f" (process {pid})" if pid else ""
+        super().__init__(
+            f"Another Parley{holder} is running on {data_dir}: stop it or choose another data directory."
+        )
+
+
+class PortTaken(EngineError):
+    """The port asked for is in use."""
+
+    def __init__(self, engine: str, port: int) -> None:
+        self.engine = engine
+        self.port = port
+        super().__init__(f"Port {port} for the {engine} is taken by another program: choose another port.")
+
+
+class EngineNotInstalled(EngineError):
+    """There is no program to start."""
+
+    def __init__(self, engine: str, remedy: str) -> None:
+        self.engine = engine
+        super().__init__(f"The embedded {engine} is not installed: {remedy}.")
+
+
+class EngineDidNotStart(EngineError):
+    """The program ended, or did not answer in time, while starting."""
+
+    def __init__(self, engine: str, reason: str, log: Path) -> None:
+        self.engine = engine
+        self.log = log
+        super().__init__(f"The embedded {engine} did not start: {reason} (its log: {log}).")
+
+
+class EngineDied(EngineError):
+    """A running engine ended without being asked to."""
+
+    def __init__(self, engine: str, exit_code: int, log: Path) -> None:
+        self.engine = engine
+        self.exit_code = exit_code
+        self.log = log
+        super().__init__(f"The embedded {engine} ended by itself with code {exit_code} (its log: {log}).")
