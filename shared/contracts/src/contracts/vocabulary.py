@@ -1,0 +1,172 @@
+"""The words of the field, as types. Closed sets are enums; a channel is open, since anybody can add one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, NewType
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+ContactId = NewType("ContactId", str)
+ActivityId = NewType("ActivityId", str)
+BatchId = NewType("BatchId", str)
+CampaignId = NewType("CampaignId", str)
+SubjectId = NewType("SubjectId", str)
+EndpointId = NewType("EndpointId", str)
+PolicyId = NewType("PolicyId", str)
+InteractionId = NewType("InteractionId", str)
+
+Time = AwareDatetime
+"""An instant with an offset (RFC 3339), kept and published in UTC to the millisecond."""
+
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+"""A short, unique, immutable name that people and files use: `no-answer`, `spring-renewals`."""
+
+ChannelName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+E164 = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{6,14}$")]
+Version = Annotated[int, Field(ge=1)]
+"""Grows by one with every change of an aggregate; an older one never overwrites a newer."""
+
+
+class PhoneType(StrEnum):
+    CELL = "Cell"
+    HOME = "Home"
+    WORK = "Work"
+    OFFICE = "Office"
+    FAX = "Fax"
+    OTHER = "Other"
+
+
+class Lifecycle(StrEnum):
+    DRAFT = "draft"
+    PUBLISHED = "published"
+
+
+class PreferenceKind(StrEnum):
+    DO_NOT_CALL = "do-not-call"
+    DO_NOT_SMS = "do-not-sms"
+    DO_NOT_EMAIL = "do-not-email"
+    DO_NOT_CHAT = "do-not-chat"
+
+
+PREFERENCE_OF_CHANNEL: dict[str, PreferenceKind] = {
+    "voice": PreferenceKind.DO_NOT_CALL,
+    "sms": PreferenceKind.DO_NOT_SMS,
+    "email": PreferenceKind.DO_NOT_EMAIL,
+    "chat": PreferenceKind.DO_NOT_CHAT,
+}
+"""Which preference forbids a channel. A channel of somebody else's making has none here."""
+
+
+class SubjectDirection(StrEnum):
+    OUTBOUND = "outbound"
+    INBOUND = "inbound"
+
+
+class Picker(StrEnum):
+    """Who may pick a disposition."""
+
+    PERSON = "person"
+    AGENT = "automated-agent"
+    SYSTEM = "system"
+
+
+class CampaignState(StrEnum):
+    DRAFT = "draft"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
+class ActivityKind(StrEnum):
+    TASK = "task"
+    CALL = "call"
+    SMS = "sms"
+    EMAIL = "email"
+    MEETING = "meeting"
+
+
+class Mode(StrEnum):
+    """Who works an activity: a person, or a channel service."""
+
+    MANUAL = "manual"
+    AUTOMATED = "automated"
+
+
+class Source(StrEnum):
+    MANUAL = "manual"
+    AUTOMATIC = "automatic"
+    BATCH = "batch"
+    WORKFLOW = "workflow"
+    INBOUND = "inbound"
+    CALLBACK = "callback"
+    API = "api"
+
+
+class Urgency(StrEnum):
+    VERY_LOW = "very_low"
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+    VERY_HIGH = "very_high"
+
+
+URGENCY_RANK: dict[Urgency, int] = {urgency: rank for rank, urgency in enumerate(Urgency)}
+"""Urgency sorts by meaning, not by spelling: 0 is very low, 4 is very high."""
+
+
+class ActivityState(StrEnum):
+    SCHEDULED = "scheduled"
+    AVAILABLE = "available"
+    ASSIGNED = "assigned"
+    DISPATCHED = "dispatched"
+    IN_PROGRESS = "in_progress"
+    AWAITING_REPLY = "awaiting_reply"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    """A side effect whose result nobody knows: rests until a callback, a look-up or a person decides."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    PURGED = "purged"
+
+
+FINAL_STATES = frozenset(
+    {
+        ActivityState.COMPLETED,
+        ActivityState.FAILED,
+        ActivityState.CANCELLED,
+        ActivityState.EXPIRED,
+        ActivityState.PURGED,
+    }
+)
+
+
+class Direction(StrEnum):
+    """incoming: the contact wrote or called us. outgoing: we wrote or called."""
+
+    INCOMING = "incoming"
+    OUTGOING = "outgoing"
+    UNKNOWN = "unknown"
+
+
+class Verdict(StrEnum):
+    ALLOW = "allow"
+    DEFER = "defer"
+    DENY = "deny"
+
+
+class BatchState(StrEnum):
+    DRAFT = "draft"
+    LOADING = "loading"
+    PAUSED = "paused"
+    LOADED = "loaded"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+def to_millisecond(moment: datetime) -> datetime:
+    """MongoDB keeps milliseconds; a time that is finer would not equal itself after a round trip."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -1,0 +1,1 @@
+"""What makes a process a service. No business word appears in here."""

@@ -1,0 +1,278 @@
+"""FastStream on Kafka, set up so that nothing is acknowledged before its effect.
+
+Measured traps that this closes: the default commits automatically from `latest`; a broker-wide policy
+does not reach every subscriber; a null header fails before any middleware; batches of injected models
+cost half the speed; a consumer can stall without any task having ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import KafkaError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka.message import KafkaAckableMessage
+
+from contracts.message import Message
+from servicekit.delivery import Reader
+from servicekit.failpoints import InjectedFault
+from servicekit.metrics import Metrics
+from servicekit.pipeline import TRIES, BatchHandler, Pipeline, Stopping
+from servicekit.producer import Producer
+from servicekit.settings import ServiceSettings
+
+log = structlog.get_logger()
+
+_HOUR_MS = 3_600_000
+_STALLED_SECONDS = 60.0
+
+
+class _RawRecords:
+    """The codec: records pass through as they came."""
+
+    async def encode_batch(self, msgs: Any, serializer: Any = None) -> list[tuple[bytes, str | None]]:
+        raise TypeError("this broker publishes through the outbox")
+
+    async def decode_batch(self, msg: Any) -> Any:
+        return msg.raw_message
+
+    async def encode(self, msg: Any, serializer: Any = None) -> tuple[bytes, str | None]:
+        raise TypeError("this broker publishes through the outbox")
+
+    async def decode(self, msg: Any) -> Any:
+        return msg.raw_message
+
+
+@dataclass(slots=True)
+class Subscription:
+    """One subscriber: what it reads and how it is doing."""
+
+    name: str
+    group: str
+    topic: str
+    reads: tuple[type[Message], ...]
+    pipeline: Pipeline
+    subscriber: Any = None
+    busy_since: float | None = None
+    progressed_at: float = field(default_factory=time.monotonic)
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    finished: dict[TopicPartition, int] = field(default_factory=dict)
+    last_timestamp_ms: int = 0
+
+    @property
+    def consumer(self) -> AIOKafkaConsumer | None:
+        return getattr(self.subscriber, "consumer", None)
+
+    def lag(self) -> int:
+        """Messages the broker has told us of that were not taken; touches no network."""
+        consumer = self.consumer
+        if consumer is None:
+            return 0
+        total = 0
+        for partition in consumer.assignment():
+            highwater = consumer.highwater(partition)
+            state = consumer._subscription.subscription.assignment.state_value(partition)
+            if highwater is not None and state is not None and state.has_valid_position:
+                total += max(0, highwater - state._position)
+        return total
+
+
+class _Revocation(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Lets the batch in hand finish, and commits exactly what is finished, before partitions go."""
+
+    def __init__(self, subscription: Subscription, budget: float, metrics: Metrics) -> None:
+        self._subscription = subscription
+        self._budget = budget
+        self._metrics = metrics
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        subscription = self._subscription
+        if not revoked:
+            return
+        self._metrics.rebalances.labels(subscription.name).inc()
+        try:
+            async with asyncio.timeout(self._budget):
+                await subscription.idle.wait()
+        except TimeoutError:
+            log.warning("partitions were revoked from under a batch", subscriber=subscription.name)
+        offsets = {tp: offset for tp, offset in subscription.finished.items() if tp in revoked}
+        subscription.finished.clear()
+        consumer = subscription.consumer
+        if offsets and consumer is not None:
+            try:
+                async with asyncio.timeout(5):
+                    await consumer.commit(offsets)
+            except (KafkaError, TimeoutError) as error:
+                log.warning("offsets not committed", subscriber=subscription.name, error=repr(error))
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._subscription.progressed_at = time.monotonic()
+
+
+class Bus:
+    """All subscribers of one service process."""
+
+    def __init__(
+        self,
+        service: str,
+        settings: ServiceSettings,
+        producer: Producer,
+        metrics: Metrics,
+        stopping: asyncio.Event,
+    ) -> None:
+        self._service = service
+        self._settings = settings
+        self._producer = producer
+        self._metrics = metrics
+        self._stopping = stopping
+        self.subscriptions: list[Subscription] = []
+        self.broker = KafkaBroker(
+            settings.kafka_bootstrap_servers,
+            client_id=f"{service}-{settings.instance}",
+            acks="all",
+            enable_idempotence=True,
+            allow_auto_create_topics=False,
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            graceful_timeout=settings.drain_seconds,
+            apply_types=False,
+            logger=None,
+        )
+
+    def subscribe(
+        self,
+        name: str,
+        reads: tuple[type[Message], ...],
+        handler: BatchHandler,
+        *,
+        topic: str | None = None,
+        tries: int = TRIES,
+        batch_size: int | None = None,
+    ) -> Subscription:
+        """Declare a subscriber. `reads` share one topic; `topic` fills in a template (`....sms`)."""
+        own_topics = {message.wire.topic.name for message in reads}
+        if len(own_topics) != 1:
+            raise ValueError(f"{name} reads from {len(own_topics)} topics; a subscriber reads from one")
+        settings = self._settings
+        topic = settings.prefixed(topic or own_topics.pop())
+        known = tuple(m for m in all_messages() if m.wire.topic.name == reads[0].wire.topic.name)
+        full_name = f"{self._service}.{name}"
+        subscription = Subscription(
+            full_name,
+            settings.prefixed(full_name),
+            topic,
+            reads,
+            Pipeline(
+                full_name, Reader(reads, known), handler, self._producer, self._metrics, self._stopping, tries
+            ),
+        )
+        subscription.idle.set()
+        subscription.subscriber = subscriber = self.broker.subscriber(
+            topic,
+            batch=True,
+            group_id=subscription.group,
+            group_instance_id=f"{full_name}-{settings.instance}",
+            auto_offset_reset="earliest",
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            max_records=batch_size or settings.batch_size,
+            batch_timeout_ms=settings.batch_wait_ms,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=3_000,
+            rebalance_timeout_ms=int(settings.drain_seconds * 1000) + 10_000,
+            max_poll_interval_ms=24 * _HOUR_MS,
+            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+            listener=_Revocation(subscription, settings.drain_seconds, self._metrics),
+            parser=_parse,
+            codec=_RawRecords(),
+            title=full_name,
+        )
+
+        async def handle(records: Any) -> None:
+            await self._take(subscription, records)
+
+        subscriber(handle)
+        self.subscriptions.append(subscription)
+        return subscription
+
+    async def start(self) -> None:
+        """Connect and consume; waits for Kafka as long as it takes."""
+        delay = 0.2
+        while not self._stopping.is_set():
+            try:
+                await self.broker.start()
+                return
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("waiting for Kafka", error=type(error).__name__)
+                await self.broker.stop()
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+
+    async def stop(self) -> None:
+        """Finish what is in hand, commit it, leave."""
+        try:
+            async with asyncio.timeout(self._settings.drain_seconds + 5):
+                await self.broker.stop()
+        except TimeoutError:
+            log.error("the broker did not stop in time")
+
+    def stalled(self) -> list[str]:
+        """Subscribers that will not move again by themselves: an ended task, or lag without progress."""
+        now = time.monotonic()
+        ill = []
+        for subscription in self.subscriptions:
+            tasks = getattr(subscription.subscriber, "tasks", ())
+            ended = subscription.consumer is not None and (not tasks or any(task.done() for task in tasks))
+            waiting = subscription.busy_since is None and now - subscription.progressed_at > _STALLED_SECONDS
+            if ended or (waiting and subscription.lag() > 0):
+                ill.append(subscription.name)
+        return ill
+
+    def observe(self) -> None:
+        now_ms = time.time() * 1000
+        for subscription in self.subscriptions:
+            lag = subscription.lag()
+            self._metrics.lag.labels(subscription.name).set(lag)
+            behind = (now_ms - subscription.last_timestamp_ms) / 1000 if lag else 0.0
+            self._metrics.lag_seconds.labels(subscription.name).set(max(behind, 0.0))
+
+    async def _take(self, subscription: Subscription, records: Sequence[Any]) -> None:
+        subscription.busy_since = time.monotonic()
+        subscription.idle.clear()
+        try:
+            await subscription.pipeline(records)
+        except (Stopping, InjectedFault):
+            raise
+        except BaseException:
+            log.exception("a batch will be delivered again", subscriber=subscription.name)
+            raise
+        else:
+            for record in records:
+                subscription.finished[TopicPartition(record.topic, record.partition)] = record.offset + 1
+            subscription.last_timestamp_ms = records[-1].timestamp
+            subscription.progressed_at = time.monotonic()
+        finally:
+            subscription.busy_since = None
+            subscription.idle.set()
+
+
+async def _parse(message: Any, original: Any) -> KafkaAckableMessage:
+    """FastStream's envelope without its header decoding, which a foreign header can fail."""
+    consumer = original.__self__._consumer
+    return KafkaAckableMessage(body=b"", headers={}, raw_message=tuple(message), consumer=consumer)
+
+
+def all_messages(root: type[Message] = Message) -> list[type[Message]]:
+    """Every message class that this process has imported."""
+    found: list[type[Message]] = []
+    for subclass in root.__subclasses__():
+        if hasattr(subclass, "wire"):
+            found.append(subclass)
+        found.extend(all_messages(subclass))
+    return found

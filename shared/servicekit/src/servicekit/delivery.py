@@ -1,0 +1,138 @@
+"""From a Kafka record to something a handler can be given, or a reason why not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from contracts.message import Message, missing_headers
+from servicekit.tracing import valid_traceparent
+
+M = TypeVar("M", bound=Message)
+M_co = TypeVar("M_co", bound=Message, covariant=True)
+
+_VERSION = re.compile(r"\.v\d+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery(Generic[M_co]):
+    """One message that arrived, and where from."""
+
+    message: M_co
+    event_id: str
+    time: datetime
+    """The event's own time (ce_time), else the time Kafka was given it."""
+    traceparent: str | None
+    record: Any
+    attempts: int = 0
+
+    @property
+    def key(self) -> bytes | None:
+        key: bytes | None = self.record.key
+        return key
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """The aggregate with this key was erased."""
+
+    key: str
+    record: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that goes to the dead letters."""
+
+    record: Any
+    reason: str
+    detail: str
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A known type that this reader does not read, or a newer version of one."""
+
+    record: Any
+
+
+def headers_of(record: Any) -> dict[str, str]:
+    """Headers as text; a null or undecodable one becomes something readable instead of an error."""
+    return {
+        str(name): value.decode("utf-8", "replace") if value is not None else ""
+        for name, value in record.headers
+    }
+
+
+class Reader:
+    """Turns records of one topic into deliveries.
+
+    read: the message classes this subscriber handles. known: every type that may be on the topic.
+    """
+
+    def __init__(self, read: tuple[type[Message], ...], known: tuple[type[Message], ...]) -> None:
+        self._read = {message.wire.type: message for message in read}
+        self._bases = {_VERSION.sub("", message.wire.type) for message in known}
+        self._compacted = any(message.wire.topic.compacted for message in read)
+
+    def __call__(self, record: Any) -> Delivery[Message] | Tombstone | Rejected | Ignored:
+        headers = headers_of(record)
+        if record.value is None:
+            if self._compacted and record.key:
+                return Tombstone(record.key.decode("utf-8", "replace"), record)
+            return Rejected(record, "null_body", "a null body is a tombstone, and this topic has none")
+        if missing := missing_headers(headers):
+            return Rejected(
+                record,
+                "missing_header",
+                f"missing {', '.join(missing)}; CloudEvents binary mode needs them in the record's headers",
+            )
+        type_ = headers["ce_type"]
+        message_class = self._read.get(type_)
+        if message_class is None:
+            if _VERSION.sub("", type_) in self._bases:
+                return Ignored(record)
+            return Rejected(
+                record,
+                "unknown_type",
+                f"ce_type {type_!r} is not published here: {', '.join(sorted(self._bases))}",
+            )
+        try:
+            message = message_class.from_json(record.value)
+        except ValidationError as wrong:
+            return Rejected(record, "invalid_body", describe(wrong))
+        if record.key is None or record.key != message.key().encode():
+            return Rejected(
+                record,
+                "wrong_key",
+                f"the key must equal {message_class.wire.key} of the body, {message.key()!r}",
+            )
+        return Delivery(
+            message,
+            headers["ce_id"],
+            event_time(headers, record),
+            valid_traceparent(headers.get("traceparent")),
+            record,
+        )
+
+
+def event_time(headers: Mapping[str, str], record: Any) -> datetime:
+    try:
+        told = datetime.fromisoformat(headers["ce_time"])
+        if told.tzinfo is not None:
+            return told
+    except (KeyError, ValueError):
+        pass
+    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+
+
+def describe(wrong: ValidationError) -> str:
+    """Each wrong field and what would be right, without the offending value (it may be personal)."""
+    faults = wrong.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults[:10])

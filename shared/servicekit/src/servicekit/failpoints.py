@@ -1,0 +1,85 @@
+"""Named places between two effects where a test may kill or delay the process. Off in production.
+
+`PARLEY_FAILPOINTS` is a list of `name=action[@hit]`, comma separated: `outbox.sent=kill@3` kills this
+process with SIGKILL when it passes `outbox.sent` for the third time; `stop` sends SIGSTOP;
+`error` raises. `PARLEY_FAILPOINT_JOURNAL` names a file to which every name reached is appended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+Action = Literal["kill", "stop", "error"]
+
+
+class InjectedFault(ConnectionError):
+    """What the action `error` raises: looks like a dependency that went away."""
+
+
+class UnknownFailpointAction(ValueError):
+    def __init__(self, spec: str) -> None:
+        super().__init__(f"failpoint {spec!r}: expected name=kill|stop|error, optionally with @hit")
+
+
+@dataclass(slots=True)
+class _Armed:
+    action: Action
+    hit: int
+
+
+class Failpoints:
+    """The switchboard of one process."""
+
+    def __init__(self) -> None:
+        self._armed: dict[str, _Armed] = {}
+        self._hits: Counter[str] = Counter()
+        self._journal: Path | None = None
+        self.on = False
+
+    def arm(self, specs: str, journal: Path | None = None) -> None:
+        for spec in filter(None, (part.strip() for part in specs.split(","))):
+            name, _, rest = spec.partition("=")
+            action, _, hit = rest.partition("@")
+            if action not in ("kill", "stop", "error") or (hit and not hit.isdigit()):
+                raise UnknownFailpointAction(spec)
+            self._armed[name] = _Armed(cast(Action, action), int(hit or 1))
+        self._journal = journal
+        self.on = bool(self._armed) or journal is not None
+
+    def disarm(self) -> None:
+        self.__init__()  # type: ignore[misc]
+
+    def reach(self, name: str) -> None:
+        self._hits[name] += 1
+        if self._journal is not None and self._hits[name] == 1:
+            with self._journal.open("a") as journal:
+                journal.write(f"{name}\n")
+        armed = self._armed.get(name)
+        if armed is None or self._hits[name] != armed.hit:
+            return
+        if self._journal is not None:
+            with self._journal.open("a") as journal:
+                journal.write(f"{name} {armed.action}\n")
+                journal.flush()
+                os.fsync(journal.fileno())
+        match armed.action:
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case "error":
+                raise InjectedFault(f"failpoint {name}")
+
+
+FAILPOINTS = Failpoints()
+
+
+def failpoint(name: str) -> None:
+    """Mark a boundary between two effects."""
+    if FAILPOINTS.on:
+        FAILPOINTS.reach(name)

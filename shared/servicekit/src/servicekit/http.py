@@ -1,0 +1,139 @@
+"""FastAPI for every service: one shape of errors, health, metrics and documents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import generate_latest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from servicekit import problems
+from servicekit.idempotency import RequestGuard
+from servicekit.tracing import child_of, current_traceparent, valid_traceparent
+
+if TYPE_CHECKING:
+    from servicekit.service import Service
+
+
+class TraceContext:
+    """ASGI middleware: what a request causes carries the request's trace."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        told = next(
+            (value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None
+        )
+        token = current_traceparent.set(child_of(valid_traceparent(told)))
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            current_traceparent.reset(token)
+
+
+def create_app(
+    service: Service, routers: tuple[APIRouter, ...], asyncapi: Mapping[str, Any], streamed: tuple[str, ...]
+) -> FastAPI:
+    app = FastAPI(
+        title=f"Parley {service.name}",
+        version="1",
+        responses=problems.PROBLEM_RESPONSES,
+        separate_input_output_schemas=False,
+    )
+    problems.install(app)
+    app.add_middleware(RequestGuard, mongo=service.mongo, streamed=streamed)
+    app.add_middleware(TraceContext)
+    for router in routers:
+        app.include_router(router)
+    app.include_router(_process_routes(service, asyncapi))
+    return app
+
+
+def _process_routes(service: Service, asyncapi: Mapping[str, Any]) -> APIRouter:
+    routes = APIRouter(tags=["process"])
+
+    @routes.get("/livez", summary="Whether this process still moves; asks no dependency")
+    async def livez() -> JSONResponse:
+        stalled = service.bus.stalled()
+        return JSONResponse({"stalled": stalled}, status_code=503 if stalled else 200)
+
+    @routes.get("/readyz", summary="Whether requests can be served: the database answers")
+    async def readyz() -> JSONResponse:
+        if not service.ready.is_set():
+            return JSONResponse({"ready": False, "why": "starting"}, status_code=503)
+        if service.stopping.is_set():
+            return JSONResponse({"ready": False, "why": "stopping"}, status_code=503)
+        try:
+            await service.mongo.ping()
+        except Exception as error:  # whatever it is, it is a no
+            return JSONResponse({"ready": False, "why": f"database: {type(error).__name__}"}, status_code=503)
+        return JSONResponse({"ready": True, "consuming": service.consuming.is_set()})
+
+    @routes.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    async def metrics() -> Response:
+        service.bus.observe()
+        return Response(generate_latest(service.metrics.registry), media_type="text/plain; version=0.0.4")
+
+    @routes.get("/asyncapi.json", summary="The topics of this service, AsyncAPI 3")
+    async def asyncapi_document() -> JSONResponse:
+        return JSONResponse(dict(asyncapi))
+
+    return routes
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn inside our own process life: signals are the service's business."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    @property
+    def bound_port(self) -> int:
+        return int(self.servers[0].sockets[0].getsockname()[1])
+
+
+class PortTaken(OSError):
+    """Another program listens where this service was told to."""
+
+
+def http_server(app: FastAPI, host: str, port: int) -> HttpServer:
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=10,
+    )
+    return HttpServer(config)
+
+
+async def serve(server: HttpServer) -> asyncio.Task[None]:
+    """Start serving; returns when the port is open. Raises PortTaken."""
+
+    async def run() -> None:
+        try:
+            await server.serve()
+        except SystemExit as error:
+            raise PortTaken(
+                f"cannot listen on {server.config.host}:{server.config.port}: it is taken or not allowed"
+            ) from error
+
+    task = asyncio.create_task(run(), name="http")
+    while not server.started:
+        if task.done():
+            task.result()
+        await asyncio.sleep(0.005)
+    return task

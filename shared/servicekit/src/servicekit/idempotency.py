@@ -1,0 +1,185 @@
+"""Idempotency-Key: the same key gives the same answer, however often and at whichever replica.
+
+Same key and other request: 422. Same key while the first is still running: 409. Kept for 24 hours.
+A 5xx answer is forgotten, so that the request may be tried again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection as Names
+from datetime import UTC, datetime, timedelta
+
+from pymongo import IndexModel
+from pymongo.errors import DuplicateKeyError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from servicekit.mongo import Mongo
+from servicekit.problems import Problem, answer
+
+COLLECTION = "idempotency_keys"
+INDEXES = (IndexModel("at", expireAfterSeconds=86_400),)
+BODY_LIMIT = 256 * 1024
+_RUNNING_FOR = timedelta(seconds=60)
+_KEY_LIMIT = 255
+
+
+class TooLarge(Exception):
+    pass
+
+
+class RequestGuard:
+    """ASGI middleware: bounds bodies, and answers a repeated POST with the first one's answer.
+
+    streamed: paths whose bodies may be large and are read by their route as they come; for those the
+    fingerprint is the request line and the length, not the content.
+    """
+
+    def __init__(
+        self, app: ASGIApp, mongo: Mongo, streamed: Names[str] = (), limit: int = BODY_LIMIT
+    ) -> None:
+        self._app = app
+        self._mongo = mongo
+        self._streamed = frozenset(streamed)
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
+            await self._app(scope, receive, send)
+            return
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        body = b""
+        if scope["path"] not in self._streamed:
+            try:
+                body = await self._read(receive, headers)
+            except TooLarge:
+                problem = Problem(
+                    413, "too-large", "The body is too large", f"At most {self._limit} bytes are taken."
+                )
+                await answer(problem)(scope, receive, send)
+                return
+            receive = _replayed(body, receive)
+        key = headers.get(b"idempotency-key")
+        if scope["method"] != "POST" or key is None:
+            await self._app(scope, receive, send)
+            return
+        await self._once(key, headers.get(b"content-length", b""), body, scope, receive, send)
+
+    async def _read(self, receive: Receive, headers: dict[bytes, bytes]) -> bytes:
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._limit:
+            raise TooLarge
+        chunks, size, more = [], 0, True
+        while more:
+            message = await receive()
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > self._limit:
+                raise TooLarge
+            chunks.append(chunk)
+            more = message.get("more_body", False)
+        return b"".join(chunks)
+
+    async def _once(
+        self, key: bytes, length: bytes, body: bytes, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if not 1 <= len(key) <= _KEY_LIMIT:
+            problem = Problem(
+                400, "bad-idempotency-key", "Idempotency-Key cannot be used", "It takes 1 to 255 characters."
+            )
+            await answer(problem)(scope, receive, send)
+            return
+        id_ = key.decode("latin-1")
+        fingerprint = hashlib.sha256(
+            b"\n".join((scope["path"].encode(), scope["query_string"], length, body))
+        ).hexdigest()
+        refusal = await self._claim(id_, fingerprint)
+        if isinstance(refusal, Problem):
+            await answer(refusal)(scope, receive, send)
+            return
+        if refusal is not None:
+            await _send_stored(refusal, send)
+            return
+        await self._run(id_, scope, receive, send)
+
+    async def _claim(self, id_: str, fingerprint: str) -> Problem | dict[str, object] | None:
+        """None when this request is the first; else what to answer instead of running it."""
+        now = datetime.now(UTC)
+        record = {"_id": id_, "fingerprint": fingerprint, "state": "running", "at": now}
+        try:
+            await self._mongo[COLLECTION].insert_one(record)
+            return None
+        except DuplicateKeyError:
+            pass
+        stored = await self._mongo[COLLECTION].find_one({"_id": id_})
+        if stored is None:
+            return await self._claim(id_, fingerprint)
+        if stored["fingerprint"] != fingerprint:
+            return Problem(
+                422,
+                "idempotency-key-reused",
+                "Idempotency-Key was used before",
+                "Another request carried it.",
+            )
+        if stored["state"] == "done":
+            answer_: dict[str, object] = stored["answer"]
+            return answer_
+        taken_over = await self._mongo[COLLECTION].update_one(
+            {"_id": id_, "state": "running", "at": {"$lt": now - _RUNNING_FOR}}, {"$set": {"at": now}}
+        )
+        if taken_over.modified_count:
+            return None
+        return Problem(
+            409, "in-progress", "The first request with this key is still running", "Try again shortly."
+        )
+
+    async def _run(self, id_: str, scope: Scope, receive: Receive, send: Send) -> None:
+        start: Message = {}
+        chunks: list[bytes] = []
+
+        async def keep(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = message
+            else:
+                chunks.append(message.get("body", b""))
+                if not message.get("more_body", False):
+                    await self._remember(id_, start, b"".join(chunks))
+                    await send(start)
+                    await send({"type": "http.response.body", "body": b"".join(chunks)})
+
+        try:
+            await self._app(scope, receive, keep)
+        except BaseException:
+            await self._mongo[COLLECTION].delete_one({"_id": id_, "state": "running"})
+            raise
+
+    async def _remember(self, id_: str, start: Message, body: bytes) -> None:
+        if start["status"] >= 500:
+            await self._mongo[COLLECTION].delete_one({"_id": id_})
+            return
+        stored = {
+            "status": start["status"],
+            "headers": [list(pair) for pair in start["headers"]],
+            "body": body,
+        }
+        await self._mongo[COLLECTION].update_one({"_id": id_}, {"$set": {"state": "done", "answer": stored}})
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+async def _send_stored(stored: dict[str, object], send: Send) -> None:
+    headers = [*stored["headers"], (b"idempotency-replayed", b"true")]  # type: ignore[misc]
+    await send({"type": "http.response.start", "status": stored["status"], "headers": headers})
+    await send({"type": "http.response.body", "body": stored["body"]})

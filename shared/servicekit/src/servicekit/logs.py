@@ -1,0 +1,101 @@
+"""structlog, once: JSON for machines, colours on a terminal, personal data masked in both."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import Any, Literal
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+PERSONAL_KEYS = frozenset(
+    {
+        "address", "addresses", "body", "captured", "destination", "display_name", "email", "emails",
+        "fields", "first_name", "from_address", "last_name", "name_of_person", "notes", "number",
+        "password", "phone", "phones", "recipient", "sender", "text", "to_address", "token",
+    }
+)  # fmt: skip
+_PHONE = re.compile(r"\+[1-9]\d{3,14}\b")
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
+_CREDENTIALS = re.compile(r"://[^/@\s]+@")
+
+
+def mask(text: str) -> str:
+    """Hide what looks like a phone number, an address, or credentials in a URL.
+
+    >>> mask("no answer from +15550100123")
+    'no answer from +1…23'
+    """
+    if "@" in text:
+        text = _CREDENTIALS.sub("://…@", text)
+        text = _EMAIL.sub("…@…", text)
+    if "+" in text:
+        text = _PHONE.sub(lambda found: f"{found[0][:2]}…{found[0][-2:]}", text)
+    return text
+
+
+def _masked(value: Any) -> Any:
+    match value:
+        case str():
+            return mask(value)
+        case dict():
+            return {k: "…" if k in PERSONAL_KEYS and v else _masked(v) for k, v in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_masked(item) for item in value]
+        case _:
+            return value
+
+
+def mask_personal_data(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    for key, value in event.items():
+        event[key] = "…" if key in PERSONAL_KEYS and value else _masked(value)
+    return event
+
+
+def _to_json(event: EventDict, **_: Any) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def configure_logs(
+    service: str,
+    instance: str,
+    format_: Literal["auto", "json", "console"] = "auto",
+    level: str = "info",
+) -> None:
+    """Route structlog and the standard library's loggers to one stream, with one shape."""
+    console = format_ == "console" or (format_ == "auto" and sys.stderr.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    closing: list[Processor] = [structlog.processors.format_exc_info, mask_personal_data]
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(_to_json)
+    )
+    threshold = getattr(logging, level.upper())
+    structlog.configure(
+        processors=[*shared, *closing, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(service=service, instance=instance)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *closing,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(max(threshold, logging.WARNING))

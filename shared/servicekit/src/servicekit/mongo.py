@@ -1,0 +1,171 @@
+"""MongoDB behind one seam: Motor by default, PyMongo's own async client as a setting.
+
+The two differ in three calls (start_session, close, aggregate); nothing outside this file knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Literal, Protocol
+
+import structlog
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient, IndexModel
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ConfigurationError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    NetworkTimeout,
+    NotPrimaryError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WTimeoutError,
+)
+
+log = structlog.get_logger()
+
+Collection = Any
+"""A Motor or PyMongo collection: their operations are the same, their types have no common name."""
+Session = Any
+Document = dict[str, Any]
+
+DUPLICATE_KEY = 11000
+WRITE_CONFLICT = 112
+
+UNAVAILABLE = (
+    AutoReconnect,
+    ConnectionFailure,
+    ExecutionTimeout,
+    NetworkTimeout,
+    NotPrimaryError,
+    ServerSelectionTimeoutError,
+    WTimeoutError,
+)
+
+
+class Conflict(Exception):
+    """Somebody else changed what a conditional write was conditioned on; nothing was written."""
+
+
+class Client(Protocol):
+    def __getitem__(self, name: str) -> Any: ...
+
+
+def is_conflict(error: PyMongoError) -> bool:
+    """Whether a failed write means that the state had moved, so that deciding again makes sense."""
+    if isinstance(error, DuplicateKeyError):
+        return True
+    if isinstance(error, BulkWriteError):
+        codes = {fault.get("code") for fault in error.details.get("writeErrors", ())}
+        return bool(codes) and codes <= {DUPLICATE_KEY, WRITE_CONFLICT}
+    if isinstance(error, OperationFailure) and error.code == WRITE_CONFLICT:
+        return True
+    return error.has_error_label("TransientTransactionError") and not isinstance(error, UNAVAILABLE)
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database, rather than the request, is at fault."""
+    if isinstance(error, UNAVAILABLE):
+        return True
+    if isinstance(error, PyMongoError):
+        return error.has_error_label("RetryableWriteError") or (
+            isinstance(error, OperationFailure) and error.code in {91, 189, 10107, 11600, 11602, 13435, 13436}
+        )
+    return False
+
+
+class Mongo:
+    """One service's database."""
+
+    def __init__(self, url: str, database: str, driver: Literal["motor", "pymongo"] = "motor") -> None:
+        options: dict[str, Any] = {
+            "tz_aware": True,
+            "w": "majority",
+            "journal": True,
+            "retryWrites": True,
+            "serverSelectionTimeoutMS": 5000,
+            "connectTimeoutMS": 5000,
+            "socketTimeoutMS": 30_000,
+            "maxPoolSize": 50,
+            "appname": database,
+        }
+        self.driver = driver
+        self._client: Any = (
+            AsyncIOMotorClient(url, **options) if driver == "motor" else AsyncMongoClient(url, **options)
+        )
+        self.database: Any = self._client[database]
+
+    def __getitem__(self, collection: str) -> Collection:
+        return self.database[collection]
+
+    async def ping(self, timeout: float = 2.0) -> None:
+        async with asyncio.timeout(timeout):
+            await self.database.command("ping")
+
+    async def wait(self, stopping: asyncio.Event | None = None) -> None:
+        """Wait until the database answers as a replica set; a stand-alone server is refused at once."""
+        delay = 0.2
+        while not (stopping and stopping.is_set()):
+            try:
+                hello = await self.database.command("hello")
+            except UNAVAILABLE as error:
+                log.warning("waiting for the database", error=type(error).__name__)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+                continue
+            if "setName" not in hello:
+                raise ConfigurationError(
+                    "MongoDB runs without a replica set, and transactions need one:"
+                    " start mongod with --replSet"
+                )
+            if hello.get("isWritablePrimary"):
+                return
+            await asyncio.sleep(delay)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        """Commits at the end, aborts on any error."""
+        if self.driver == "motor":
+            async with await self._client.start_session() as session, session.start_transaction():
+                yield session
+        else:
+            async with self._client.start_session() as session, await session.start_transaction():
+                yield session
+
+    async def aggregate(
+        self, collection: str, pipeline: Sequence[Mapping[str, Any]], **options: Any
+    ) -> list[Document]:
+        """All the results at once: for pipelines whose answer is small."""
+        return [row async for row in await self.aggregate_cursor(collection, pipeline, **options)]
+
+    async def aggregate_cursor(
+        self, collection: str, pipeline: Sequence[Mapping[str, Any]], **options: Any
+    ) -> Any:
+        """An async iterator over the results, however many."""
+        cursor = self.database[collection].aggregate(list(pipeline), **options)
+        return cursor if self.driver == "motor" else await cursor
+
+    async def ensure_indexes(self, indexes: Mapping[str, Sequence[IndexModel]]) -> None:
+        """Create collections and indexes before traffic: creating one in a transaction is slow, or fails."""
+        existing = set(await self.database.list_collection_names())
+        for collection, models in indexes.items():
+            if collection not in existing:
+                try:
+                    await self.database.create_collection(collection)
+                except OperationFailure as error:
+                    if error.code != 48:  # NamespaceExists: another replica was first
+                        raise
+            if models:
+                await self.database[collection].create_indexes(list(models))
+
+    async def close(self) -> None:
+        if self.driver == "motor":
+            self._client.close()
+        else:
+            await self._client.close()

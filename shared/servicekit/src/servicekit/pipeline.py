@@ -1,0 +1,279 @@
+"""What happens to a batch between Kafka and a handler, and afterwards.
+
+read -> handle, waiting for dependencies -> again what asked for it -> dead letters last. The pipeline
+returns when every record has had its effect or is in the dead letters, and only then is the offset
+committed. It raises only when the process is stopping, and then the records are delivered again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import traceback
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import structlog
+from aiokafka.errors import KafkaError
+
+from servicekit.delivery import Delivery, Ignored, Reader, Rejected, Tombstone, headers_of
+from servicekit.failpoints import failpoint
+from servicekit.metrics import Metrics
+from servicekit.mongo import is_unavailable
+from servicekit.producer import NotPublished, Outgoing, Producer
+from servicekit.verdict import GiveUp, Outcome, TryAgain, Unchanged
+
+log = structlog.get_logger()
+
+BatchHandler = Callable[[Sequence[Any]], Awaitable[Sequence[Outcome]]]
+
+TRIES = 8
+"""How often a message may ask for another try, or fail for reasons of its own."""
+_MAX_WAIT = 5.0
+_IDS_LOGGED = 50
+
+
+class Stopping(Exception):
+    """The process drains: what is in hand is given back to Kafka undone."""
+
+
+def is_dependency(error: BaseException) -> bool:
+    """Whether waiting can help: something this process needs does not answer."""
+    return isinstance(error, KafkaError | ConnectionError | TimeoutError) or is_unavailable(error)
+
+
+def backoff(attempt: int, first: float = 0.1, most: float = _MAX_WAIT) -> float:
+    """Exponential with full jitter, in seconds."""
+    ceiling = min(most, first * 2 ** min(attempt, 16))
+    return random.uniform(ceiling / 2, ceiling)
+
+
+class Pipeline:
+    """One subscriber's way from records to effects."""
+
+    def __init__(
+        self,
+        name: str,
+        reader: Reader,
+        handler: BatchHandler,
+        producer: Producer,
+        metrics: Metrics,
+        stopping: asyncio.Event,
+        tries: int = TRIES,
+    ) -> None:
+        self._name = name
+        self._read = reader
+        self._handler = handler
+        self._producer = producer
+        self._metrics = metrics
+        self._stopping = stopping
+        self._tries = tries
+        self._consumed = {
+            outcome: metrics.consumed.labels(name, outcome)
+            for outcome in ("done", "unchanged", "ignored", "dead_letter")
+        }
+
+    async def __call__(self, records: Sequence[Any]) -> None:
+        began = time.perf_counter()
+        failpoint(f"{self._name}.before_handling")
+        pending: list[Delivery[Any] | Tombstone] = []
+        rejected: list[Rejected] = []
+        counts: Counter[str] = Counter()
+        for record in records:
+            match self._read(record):
+                case Rejected() as reject:
+                    rejected.append(reject)
+                case Ignored():
+                    counts["ignored"] += 1
+                case delivery:
+                    pending.append(delivery)
+        first = pending[:_IDS_LOGGED]
+        while pending:
+            outcomes = await self._handle(pending)
+            pending, wait = self._sort_out(pending, outcomes, rejected, counts)
+            if pending:
+                await self._pause(wait)
+        if rejected:
+            await self._bury(rejected)
+            counts["dead_letter"] = len(rejected)
+        failpoint(f"{self._name}.before_offset_commit")
+        for outcome, count in counts.items():
+            self._consumed[outcome].inc(count)
+        if counts["unchanged"]:
+            self._metrics.suppressed.labels(self._name).inc(counts["unchanged"])
+        seconds = time.perf_counter() - began
+        self._metrics.batch_seconds.labels(self._name).observe(seconds)
+        log.info(
+            "batch handled",
+            subscriber=self._name,
+            records=len(records),
+            ms=round(seconds * 1000, 1),
+            outcomes=dict(counts),
+            event_ids=" ".join(delivery.event_id for delivery in first if isinstance(delivery, Delivery)),
+            trace=first[0].traceparent if first and isinstance(first[0], Delivery) else None,
+        )
+
+    async def _handle(self, batch: Sequence[Any]) -> Sequence[Outcome]:
+        """Hand over the batch; wait as long as a dependency is down; isolate what fails by itself."""
+        try:
+            return await self._patiently(batch)
+        except Stopping:
+            raise
+        except Exception as error:
+            if len(batch) == 1:
+                return [self._own_fault(batch[0], error)]
+            log.warning("a batch failed, its messages are handled one by one", subscriber=self._name)
+        outcomes: list[Outcome] = []
+        waiting: set[bytes | None] = set()
+        for delivery in batch:
+            if delivery.record.key in waiting:
+                outcomes.append(TryAgain("an earlier message of this key waits"))
+                continue
+            (outcome,) = await self._handle([delivery])
+            if isinstance(outcome, TryAgain):
+                waiting.add(delivery.record.key)
+            outcomes.append(outcome)
+        return outcomes
+
+    async def _patiently(self, batch: Sequence[Any]) -> Sequence[Outcome]:
+        for attempt in range(2**31):
+            try:
+                return await self._handler(batch)
+            except Exception as error:
+                if not is_dependency(error):
+                    raise
+                self._metrics.waits.labels(self._name, type(error).__name__).inc()
+                log.warning(
+                    "waiting for a dependency",
+                    subscriber=self._name,
+                    error=repr(error)[:200],
+                    attempt=attempt,
+                )
+                await self._pause(backoff(attempt))
+        raise AssertionError("unreachable")
+
+    def _own_fault(self, delivery: Delivery[Any] | Tombstone, error: Exception) -> Outcome:
+        attempts = delivery.attempts if isinstance(delivery, Delivery) else self._tries
+        log.warning(
+            "a message failed",
+            subscriber=self._name,
+            error=repr(error)[:500],
+            attempt=attempts,
+            exc_info=error,
+        )
+        if attempts + 1 < min(self._tries, 3):
+            return TryAgain(repr(error)[:500], after=backoff(attempts))
+        return GiveUp(
+            f"bug: {type(error).__name__}",
+            {"error": str(error)[:500], "traceback": "".join(traceback.format_exception(error, limit=20))},
+        )
+
+    def _sort_out(
+        self,
+        pending: Sequence[Delivery[Any] | Tombstone],
+        outcomes: Sequence[Outcome],
+        rejected: list[Rejected],
+        counts: Counter[str],
+    ) -> tuple[list[Delivery[Any] | Tombstone], float]:
+        again: list[Delivery[Any] | Tombstone] = []
+        wait = _MAX_WAIT
+        blocked: set[bytes | None] = set()
+        for delivery, outcome in zip(pending, outcomes, strict=True):
+            match outcome:
+                case None:
+                    counts["done"] += 1
+                case Unchanged():
+                    counts["unchanged"] += 1
+                case GiveUp(reason, detail):
+                    rejected.append(
+                        Rejected(delivery.record, reason, _text(detail), getattr(delivery, "attempts", 0) + 1)
+                    )
+                case TryAgain(reason, after):
+                    follows = delivery.record.key in blocked
+                    blocked.add(delivery.record.key)
+                    attempts = getattr(delivery, "attempts", 0) + (not follows)
+                    if attempts >= self._tries or isinstance(delivery, Tombstone):
+                        rejected.append(Rejected(delivery.record, "tries_exhausted", reason, attempts))
+                    else:
+                        wait = min(wait, after * 1.5 ** max(attempts - 1, 0))
+                        again.append(replace(delivery, attempts=attempts))
+        return again, wait
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+        raise Stopping
+
+    async def _bury(self, rejected: Sequence[Rejected]) -> None:
+        """Publish the dead letters, waiting for Kafka as long as it takes."""
+        letters = [dead_letter(reject, self._name) for reject in rejected]
+        for attempt in range(2**31):
+            try:
+                await self._producer.publish_all(letters)
+                break
+            except NotPublished as error:
+                log.warning("dead letters wait for Kafka", error=str(error)[:200])
+                await self._pause(backoff(attempt))
+        failpoint(f"{self._name}.after_dead_letter")
+        for reject in rejected:
+            self._metrics.dead_letters.labels(self._name, reject.reason).inc()
+            log.warning(
+                "dead letter",
+                subscriber=self._name,
+                topic=reject.record.topic,
+                partition=reject.record.partition,
+                offset=reject.record.offset,
+                reason=reject.reason,
+                detail=reject.detail[:500],
+            )
+
+
+def dead_letter(reject: Rejected, subscriber: str) -> Outgoing:
+    """The record as it was, with where it came from and why it is here in its headers."""
+    record = reject.record
+    origin = {
+        "dlq_topic": record.topic,
+        "dlq_partition": str(record.partition),
+        "dlq_offset": str(record.offset),
+        "dlq_timestamp": str(record.timestamp),
+        "dlq_subscriber": subscriber,
+        "dlq_reason": reject.reason,
+        "dlq_detail": reject.detail[:4000],
+        "dlq_attempts": str(reject.attempts),
+        "dlq_failed_at": str(int(time.time() * 1000)),
+    }
+    kept = [(name, value) for name, value in headers_of(record).items() if not name.startswith("dlq_")]
+    headers = [(name, value.encode()) for name, value in [*kept, *origin.items()]]
+    # A null body would be a tombstone in the dead letters; there it is an empty one, and the reason says so.
+    return Outgoing(f"{record.topic}.dlq", record.key, record.value or b"", headers)
+
+
+def _text(detail: Any) -> str:
+    return orjson.dumps(dict(detail), default=str, option=orjson.OPT_NON_STR_KEYS).decode() if detail else ""
+
+
+def by_type(handlers: dict[type, BatchHandler]) -> BatchHandler:
+    """One handler for a topic with several message types. Tombstones go to all of them."""
+
+    async def route(batch: Sequence[Any]) -> list[Outcome]:
+        outcomes: list[Outcome] = [None] * len(batch)
+        for message_class, handler in handlers.items():
+            chosen = [
+                position
+                for position, delivery in enumerate(batch)
+                if isinstance(delivery, Tombstone) or isinstance(delivery.message, message_class)
+            ]
+            if chosen:
+                answers = await handler([batch[position] for position in chosen])
+                for position, answer in zip(chosen, answers, strict=True):
+                    outcomes[position] = answer
+        return outcomes
+
+    return route

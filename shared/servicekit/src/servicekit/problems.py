@@ -1,0 +1,110 @@
+"""Errors as RFC 9457 problem documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pymongo.errors import PyMongoError
+from starlette.exceptions import HTTPException
+
+from servicekit.mongo import Conflict, is_unavailable
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """An answer that says what was wrong and what would be right.
+
+    code: the last part of the `type` URI, stable, for programs. Further members go to the document.
+    """
+
+    def __init__(self, status: int, code: str, title: str, detail: str = "", **members: Any) -> None:
+        super().__init__(detail or title)
+        self.status = status
+        self.code = code
+        self.title = title
+        self.detail = detail
+        self.members = members
+
+    def document(self) -> dict[str, Any]:
+        body = {"type": f"urn:parley:problem:{self.code}", "title": self.title, "status": self.status}
+        if self.detail:
+            body["detail"] = self.detail
+        return body | self.members
+
+
+class NotFound(Problem):
+    def __init__(self, kind: str, id_: str) -> None:
+        super().__init__(404, "not-found", f"No such {kind}", f"There is no {kind} with id {id_!r}.")
+
+
+def answer(problem: Problem) -> JSONResponse:
+    return JSONResponse(problem.document(), status_code=problem.status, media_type=MEDIA_TYPE)
+
+
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "description": "A problem document (RFC 9457)",
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {
+                    "type": "object",
+                    "required": ["type", "title", "status"],
+                    "properties": {
+                        "type": {"type": "string"},
+                        "title": {"type": "string"},
+                        "status": {"type": "integer"},
+                        "detail": {"type": "string"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+def install(app: FastAPI) -> None:
+    @app.exception_handler(Problem)
+    async def _problem(_: Request, problem: Problem) -> JSONResponse:
+        return answer(problem)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, wrong: RequestValidationError) -> JSONResponse:
+        faults = [
+            {"where": ".".join(str(part) for part in fault["loc"]), "what": fault["msg"]}
+            for fault in wrong.errors()
+        ]
+        detail = "; ".join(f"{fault['where']}: {fault['what']}" for fault in faults[:5])
+        return answer(Problem(422, "invalid-request", "The request is not valid", detail, errors=faults))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        response = answer(Problem(error.status_code, f"http-{error.status_code}", str(error.detail)))
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Conflict)
+    async def _conflict(_: Request, __: Conflict) -> JSONResponse:
+        return answer(
+            Problem(409, "conflict", "The state changed meanwhile", "Read it again and repeat the request.")
+        )
+
+    @app.exception_handler(PyMongoError)
+    async def _database(_: Request, error: PyMongoError) -> JSONResponse:
+        if not is_unavailable(error):
+            log.error("a request failed in the database", exc_info=error)
+            return answer(Problem(500, "internal", "Something went wrong here"))
+        response = answer(Problem(503, "unavailable", "The database does not answer", "Try again shortly."))
+        response.headers["Retry-After"] = "2"
+        return response
+
+    @app.exception_handler(Exception)
+    async def _bug(_: Request, error: Exception) -> JSONResponse:
+        log.error("a request failed", exc_info=error)
+        return answer(Problem(500, "internal", "Something went wrong here"))

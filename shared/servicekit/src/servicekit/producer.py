@@ -1,0 +1,116 @@
+"""One idempotent producer a process, made again when the broker has lost its memory of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+log = structlog.get_logger()
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to publish. `value` None is a tombstone."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class NotPublished(ConnectionError):
+    """The broker did not confirm; the record may or may not arrive."""
+
+
+class Producer:
+    """acks=all, idempotent, linger for batches; every wait is bounded."""
+
+    def __init__(self, bootstrap_servers: str, client_id: str) -> None:
+        self._servers = bootstrap_servers
+        self._client_id = client_id
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def publish(self, records: Iterable[Outgoing], timeout: float = 10.0) -> list[BaseException | None]:
+        """Send all, in order for each key, and wait for the broker's answers.
+
+        One result a record: None when confirmed, else why it is not known to have arrived. A failure
+        replaces the producer, so that the next call starts afresh.
+        """
+        records = list(records)
+        results: list[BaseException | None] = [NotPublished("not sent")] * len(records)
+        try:
+            async with asyncio.timeout(timeout):
+                producer = await self._started()
+                sent = [await _accepted(producer, record) for record in records]
+                await producer.flush()
+                answers = await asyncio.gather(*sent, return_exceptions=True)
+                results = [answer if isinstance(answer, BaseException) else None for answer in answers]
+        except (KafkaError, TimeoutError, OSError) as error:
+            log.warning("publishing failed", error=type(error).__name__)
+        lost = [result for result in results if result is not None]
+        if any(not isinstance(result, MessageSizeTooLargeError) for result in lost):
+            await self._discard()
+        return results
+
+    async def publish_all(self, records: Iterable[Outgoing], timeout: float = 10.0) -> None:
+        """Raises NotPublished unless every record was confirmed."""
+        failures = [result for result in await self.publish(records, timeout) if result is not None]
+        if failures:
+            raise NotPublished(f"{len(failures)} records not confirmed: {failures[0]!r}") from failures[0]
+
+    async def close(self) -> None:
+        await self._discard()
+
+    async def _started(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._servers,
+                    client_id=self._client_id,
+                    acks="all",
+                    enable_idempotence=True,
+                    linger_ms=2,
+                    max_batch_size=256 * 1024,
+                    request_timeout_ms=10_000,
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await _stop(producer)
+                    raise
+                self._producer = producer
+            return self._producer
+
+    async def _discard(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _stop(producer)
+
+
+async def _accepted(producer: AIOKafkaProducer, record: Outgoing) -> asyncio.Future[object]:
+    """The future of one record's answer; a record that can never be sent fails alone."""
+    headers = [(name, value) for name, value in record.headers]
+    try:
+        future: asyncio.Future[object] = await producer.send(
+            record.topic, value=record.value, key=record.key, headers=headers
+        )
+    except MessageSizeTooLargeError as error:
+        future = asyncio.get_running_loop().create_future()
+        future.set_exception(error)
+    return future
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    try:
+        async with asyncio.timeout(3):
+            await producer.stop()
+    except (KafkaError, TimeoutError, OSError):
+        log.warning("a producer did not stop in time")

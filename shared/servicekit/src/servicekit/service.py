@@ -1,0 +1,279 @@
+"""The life of a service process: settings, database, HTTP, topics, relay, consumers; and the way back."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import structlog
+from aiokafka.errors import KafkaError
+from fastapi import APIRouter
+from pymongo import IndexModel
+from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
+
+from contracts.message import Message, Topic
+from servicekit import idempotency, outbox
+from servicekit.bus import Bus, Subscription
+from servicekit.clock import Clock, clock_from
+from servicekit.failpoints import FAILPOINTS, InjectedFault
+from servicekit.http import PortTaken, create_app, http_server, serve
+from servicekit.logs import configure_logs
+from servicekit.metrics import Metrics
+from servicekit.mongo import Mongo
+from servicekit.outbox import Outbox, Relay
+from servicekit.pipeline import TRIES, BatchHandler, Stopping, backoff
+from servicekit.producer import Producer
+from servicekit.projection import Projection
+from servicekit.settings import BadSettings, ServiceSettings
+from servicekit.topics import Topics, WrongTopics
+from servicekit.tracing import configure_tracing
+from servicekit.unit_of_work import Commands, Committer, Store, UnitOfWork
+from servicekit.verdict import Versioned
+
+log = structlog.get_logger()
+
+S = TypeVar("S", bound=Versioned)
+Settings = TypeVar("Settings", bound=ServiceSettings)
+
+EXIT_CONFIGURATION = 78
+"""EX_CONFIG of sysexits.h: starting again will not help until somebody changes something."""
+
+
+class Service:
+    """Everything a composition root composes. Nothing connects before `running`."""
+
+    def __init__(self, name: str, settings: ServiceSettings, clock: Clock | None = None) -> None:
+        self.name = name
+        self.settings = settings
+        self.stopping = asyncio.Event()
+        self.ready = asyncio.Event()
+        self.consuming = asyncio.Event()
+        self.clock = clock or clock_from(settings.clock_file)
+        self.metrics = Metrics()
+        self.mongo = Mongo(settings.mongo_url, settings.database(name), settings.mongo_driver)
+        self.producer = Producer(settings.kafka_bootstrap_servers, f"{name}-{settings.instance}")
+        self.outbox = Outbox(self.mongo, settings, self.clock, name)
+        self.committer = Committer(self.mongo, self.outbox, name)
+        self.bus = Bus(name, settings, self.producer, self.metrics, self.stopping)
+        self.port = settings.port
+        self.asyncapi: Mapping[str, Any] = {}
+        self._relay = Relay(self.mongo, self.outbox, self.producer, settings, self.metrics)
+        self._routers: list[APIRouter] = []
+        self._streamed: list[str] = []
+        self._topics: list[Topic] = []
+        self._indexes: dict[str, Sequence[IndexModel]] = {
+            outbox.COLLECTION: outbox.INDEXES,
+            idempotency.COLLECTION: idempotency.INDEXES,
+            "leases": (),
+        }
+        self._backgrounds: list[tuple[str, Callable[[], Awaitable[object]]]] = []
+        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self.failure: BaseException | None = None
+
+    # What a composition root says
+
+    def store(
+        self, collection: str, model: type[S], id_field: str, indexes: Sequence[IndexModel] = ()
+    ) -> Store[S]:
+        self.indexes(collection, indexes)
+        return Store(self.mongo, collection, model, id_field)
+
+    def projection(
+        self, collection: str, *args: Any, indexes: Sequence[IndexModel] = (), **kwargs: Any
+    ) -> Projection:
+        self.indexes(collection, indexes)
+        return Projection(self.mongo, collection, *args, **kwargs)
+
+    def commands(self, store: Store[S]) -> Commands[S]:
+        return Commands(self.committer, store)
+
+    def unit_of_work(
+        self,
+        name: str,
+        store: Store[S],
+        *,
+        aggregate_id: Callable[[Any], str],
+        decide: Callable[..., Any],
+        facts: Callable[[Sequence[Any]], Awaitable[Any]] | None = None,
+    ) -> UnitOfWork[Any, S, Any]:
+        """A batch handler from one pure decision; see UnitOfWork."""
+        return UnitOfWork(
+            f"{self.name}.{name}",
+            self.committer,
+            store,
+            aggregate_id=aggregate_id,
+            decide=decide,
+            facts=facts,
+            metrics=self.metrics,
+        )
+
+    def indexes(self, collection: str, indexes: Sequence[IndexModel]) -> None:
+        self._indexes[collection] = [*self._indexes.get(collection, ()), *indexes]
+
+    def subscribe(
+        self,
+        name: str,
+        reads: type[Message] | tuple[type[Message], ...],
+        handler: BatchHandler,
+        *,
+        topic: str | None = None,
+        tries: int = TRIES,
+        batch_size: int | None = None,
+    ) -> Subscription:
+        reads = reads if isinstance(reads, tuple) else (reads,)
+        return self.bus.subscribe(name, reads, handler, topic=topic, tries=tries, batch_size=batch_size)
+
+    def routes(self, *routers: APIRouter, streamed: Iterable[str] = ()) -> None:
+        self._routers.extend(routers)
+        self._streamed.extend(streamed)
+
+    def requires_topics(self, topics: Iterable[Topic]) -> None:
+        """Topics that must exist as declared before this service consumes."""
+        self._topics.extend(topics)
+
+    def background(self, name: str, run: Callable[[], Awaitable[object]]) -> None:
+        """A loop beside the consumers. If it ends before the service stops, or fails for reasons of its
+        own, it is started again with backoff. It must watch `self.stopping`."""
+        self._backgrounds.append((name, run))
+
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
+        self._closers.append(close)
+
+    # What the process does
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Service]:
+        """Serve until the block ends, then drain."""
+        app = create_app(self, tuple(self._routers), self.asyncapi, tuple(self._streamed))
+        server = http_server(app, self.settings.host, self.settings.port)
+        http = await serve(server)
+        self.port = server.bound_port
+        starting = asyncio.create_task(self._start(), name="start")
+        try:
+            yield self
+        finally:
+            await self._drain(starting, server, http)
+
+    async def _start(self) -> None:
+        try:
+            await self.mongo.wait(self.stopping)
+            await self.mongo.ensure_indexes(self._indexes)
+            self._tasks = [
+                asyncio.create_task(self._keep("relay", self._publish), name="relay"),
+                *(asyncio.create_task(self._keep(name, run), name=name) for name, run in self._backgrounds),
+            ]
+            self.ready.set()
+            log.info("ready", port=self.port)
+            await self._verify_topics()
+            if not self.stopping.is_set():
+                await self.bus.start()
+                self.consuming.set()
+                log.info("consuming", subscribers=[s.name for s in self.bus.subscriptions])
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self.failure = error
+            self.stopping.set()
+
+    _tasks: list[asyncio.Task[None]] = []
+
+    async def _verify_topics(self) -> None:
+        topics = Topics(self.settings.kafka_bootstrap_servers, self.settings.namespace)
+        for attempt in range(2**31):
+            if self.stopping.is_set():
+                return
+            try:
+                await topics.verify(self._topics)
+                return
+            except (KafkaError, OSError) as error:
+                log.warning("waiting for Kafka", error=type(error).__name__)
+                await asyncio.sleep(backoff(attempt, 0.2))
+
+    async def _publish(self) -> None:
+        await self._relay.run(self.stopping)
+
+    async def _keep(self, name: str, run: Callable[[], Awaitable[object]]) -> None:
+        failures = 0
+        while not self.stopping.is_set():
+            began = asyncio.get_running_loop().time()
+            try:
+                await run()
+                if self.stopping.is_set():
+                    return
+            except Stopping:
+                return
+            except (PyMongoError, KafkaError, OSError, TimeoutError, InjectedFault) as error:
+                log.warning("a background task waits", task=name, error=repr(error)[:200])
+            except Exception:
+                log.exception("a background task failed", task=name)
+            failures = 0 if asyncio.get_running_loop().time() - began > 30 else failures + 1
+            try:
+                async with asyncio.timeout(backoff(failures)):
+                    await self.stopping.wait()
+            except TimeoutError:
+                pass
+
+    async def _drain(self, starting: asyncio.Task[None], server: Any, http: asyncio.Task[None]) -> None:
+        """Stop taking, finish what is in hand, publish what was written, close."""
+        began = asyncio.get_running_loop().time()
+        self.stopping.set()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        server.should_exit = True
+        await self.bus.stop()
+        await asyncio.gather(http, return_exceptions=True)
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=self.settings.drain_seconds)
+            for task in left:
+                log.warning("a background task did not stop in time", task=task.get_name())
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        for close in self._closers:
+            await close()
+        await self.producer.close()
+        await self.mongo.close()
+        log.info("stopped", seconds=round(asyncio.get_running_loop().time() - began, 2))
+
+
+def run_service(name: str, settings_class: type[Settings], build: Callable[[Settings], Service]) -> None:
+    """The entry point of a service process: exit 0 after a drain, 78 for what only a person can mend."""
+    try:
+        settings = settings_class.from_environment()
+        FAILPOINTS.arm(settings.failpoints, settings.failpoint_journal)
+    except (BadSettings, ValueError) as wrong:
+        sys.exit(_say(name, wrong))
+    configure_logs(name, settings.instance, settings.log_format, settings.log_level)
+    configure_tracing(name, settings.instance)
+
+    async def main() -> BaseException | None:
+        service = build(settings)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, service.stopping.set)
+        async with service.running():
+            await service.stopping.wait()
+        return service.failure
+
+    try:
+        import uvloop
+
+        failure = uvloop.run(main())
+    except PortTaken as taken:
+        failure = taken
+    match failure:
+        case None:
+            return
+        case WrongTopics() | ConfigurationError() | PortTaken() | OperationFailure():
+            sys.exit(_say(name, failure))
+        case _:
+            log.error("the service failed", exc_info=failure)
+            sys.exit(1)
+
+
+def _say(name: str, wrong: BaseException) -> int:
+    sys.stderr.write(f"parley-{name}: {wrong}\n")
+    return EXIT_CONFIGURATION

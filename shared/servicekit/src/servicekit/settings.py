@@ -1,0 +1,76 @@
+"""What every service reads from its environment; a service adds its own fields in its settings.py."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_NOT_OURS = ("PARLEY_TEST_", "PARLEY_CLI_")
+
+
+class BadSettings(ValueError):
+    """The environment cannot be used; the message is one sentence a person can act on."""
+
+
+class ServiceSettings(BaseSettings):
+    """Environment variables are `PARLEY_<FIELD>`, but for the two addresses that everybody names the same."""
+
+    model_config = SettingsConfigDict(env_prefix="PARLEY_", populate_by_name=True)
+
+    kafka_bootstrap_servers: str = Field(
+        default="127.0.0.1:9092", min_length=1, validation_alias="KAFKA_BOOTSTRAP_SERVERS"
+    )
+    mongo_url: str = Field(
+        default="mongodb://127.0.0.1:27017/?replicaSet=rs0",
+        pattern=r"^mongodb(\+srv)?://",
+        validation_alias="MONGO_URL",
+    )
+    namespace: str = Field(default="", pattern=r"^[a-z0-9-]{0,40}$")
+    """Prefix of every topic, group and database, so that several deployments can share a cluster."""
+    instance: str = Field(default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9._-]{1,80}$")
+    """Unique per replica, the same after a restart: names this process in consumer groups and leases."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    """0 picks a free one."""
+    mongo_driver: Literal["motor", "pymongo"] = "motor"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    clock_file: Path | None = None
+    """A file that drives the clock of all processes that name it; for tests and demonstrations."""
+    failpoints: str = ""
+    failpoint_journal: Path | None = None
+    drain_seconds: float = Field(default=20, gt=0, le=300)
+    batch_size: int = Field(default=500, ge=1, le=5000)
+    batch_wait_ms: int = Field(default=50, ge=1, le=5000)
+    outbox_batch: int = Field(default=1000, ge=1, le=5000)
+    lease_seconds: float = Field(default=10, ge=1, le=300)
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Raises BadSettings: a wrong value, or a PARLEY_ variable that this service does not know."""
+        known = {f"PARLEY_{name.upper()}" for name in cls.model_fields}
+        unknown = sorted(
+            name
+            for name in os.environ
+            if name.startswith("PARLEY_") and name not in known and not name.startswith(_NOT_OURS)
+        )
+        if unknown:
+            raise BadSettings(f"unknown setting {unknown[0]}; this service knows {', '.join(sorted(known))}")
+        try:
+            return cls()
+        except ValidationError as wrong:
+            first = wrong.errors(include_url=False)[0]
+            name = str(first["loc"][0])
+            variable = name if name.isupper() else f"PARLEY_{name.upper()}"
+            raise BadSettings(f"{variable}={first['input']!r}: {first['msg']}") from wrong
+
+    def database(self, service: str) -> str:
+        return "-".join(filter(None, (self.namespace, "parley", service)))
+
+    def prefixed(self, topic_or_group: str) -> str:
+        return f"{self.namespace}.{topic_or_group}" if self.namespace else topic_or_group

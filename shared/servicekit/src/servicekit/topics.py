@@ -1,0 +1,100 @@
+"""Topics are made on purpose, with their settings, and found as they were made; or the service says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from contracts.message import Topic
+
+_CHECKED = ("cleanup.policy",)
+
+
+class WrongTopics(Exception):
+    """Topics are missing or differ from what the contracts say."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+class Topics:
+    """The topics of one deployment on one cluster."""
+
+    def __init__(self, bootstrap_servers: str, namespace: str = "") -> None:
+        self._servers = bootstrap_servers
+        self._prefix = f"{namespace}." if namespace else ""
+
+    async def create(self, topics: Iterable[Topic], replication: int = 1) -> list[str]:
+        """Create what is missing; returns the names created. An existing topic is left as it is."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)
+        await admin.start()
+        try:
+            existing = set(await admin.list_topics())
+            wanted = {self._prefix + topic.name: topic for topic in topics}
+            missing = {name: topic for name, topic in wanted.items() if name not in existing}
+            if not missing:
+                return []
+            settings = {"min.insync.replicas": "2"} if replication >= 3 else {}
+            answer = await admin.create_topics(
+                [
+                    NewTopic(
+                        name=name,
+                        num_partitions=topic.partitions,
+                        replication_factor=replication,
+                        topic_configs=topic.settings() | settings,
+                    )
+                    for name, topic in missing.items()
+                ]
+            )
+            faults = []
+            for name, code, *rest in answer.topic_errors:
+                error = for_code(code)
+                if code and error is not TopicAlreadyExistsError:
+                    faults.append(f"topic {name} was not created: {error.__name__} {rest[0] if rest else ''}")
+            if faults:
+                raise WrongTopics(faults)
+            return sorted(missing)
+        finally:
+            await admin.close()
+
+    async def verify(self, topics: Iterable[Topic]) -> None:
+        """Raises WrongTopics naming each difference."""
+        wanted = {self._prefix + topic.name: topic for topic in topics}
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)
+        await admin.start()
+        try:
+            existing = set(await admin.list_topics())
+            faults = [
+                f"topic {name} does not exist; create it with: parley topics --create"
+                for name in sorted(wanted.keys() - existing)
+            ]
+            present = sorted(wanted.keys() & existing)
+            for described in await admin.describe_topics(present) if present else ():
+                expected, found = wanted[described["topic"]].partitions, len(described["partitions"])
+                if found != expected:
+                    faults.append(f"topic {described['topic']} has {found} partitions instead of {expected}")
+            faults += await self._wrong_settings(admin, {name: wanted[name] for name in present})
+            if faults:
+                raise WrongTopics(faults)
+        finally:
+            await admin.close()
+
+    async def _wrong_settings(self, admin: AIOKafkaAdminClient, topics: dict[str, Topic]) -> list[str]:
+        if not topics:
+            return []
+        faults = []
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics]
+        for answer in await admin.describe_configs(resources):
+            for _, _, _, name, entries in answer.resources:
+                found = {entry[0]: entry[1] for entry in entries}
+                expected = topics[name].settings()
+                faults += [
+                    f"topic {name} has {key}={found[key]} instead of {expected[key]}"
+                    for key in _CHECKED
+                    if key in found and found[key] != expected[key]
+                ]
+        return faults

@@ -1,0 +1,297 @@
+"""Load all, decide each message purely and in order, write everything in one transaction.
+
+The author of a decision sees one message, one state and one verdict. If anything moved meanwhile,
+nothing was written: the batch is decided again from fresh state, and then message by message, so that
+one stale row never costs the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import traceback
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, cast
+
+import structlog
+from pydantic import BaseModel
+from pymongo import InsertOne, ReplaceOne, UpdateOne
+from pymongo.errors import PyMongoError
+
+from contracts.message import Message
+from servicekit.delivery import Delivery
+from servicekit.failpoints import failpoint
+from servicekit.metrics import Metrics
+from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, is_conflict
+from servicekit.outbox import Outbox
+from servicekit.tracing import current_traceparent, span
+from servicekit.verdict import Become, GiveUp, Outcome, TryAgain, Unchanged, Verdict, Versioned, Write
+
+log = structlog.get_logger()
+
+S = TypeVar("S", bound=Versioned)
+M = TypeVar("M", bound=Message)
+F = TypeVar("F")
+
+_TRIES_ALONE = 30
+
+
+class Store(Generic[S]):
+    """The aggregates of one collection: pydantic models with a version; their id is `_id`."""
+
+    def __init__(self, mongo: Mongo, collection: str, model: type[S], id_field: str) -> None:
+        self._mongo = mongo
+        self.name = collection
+        self._model = model
+        self._id = id_field
+
+    @property
+    def collection(self) -> Collection:
+        return self._mongo[self.name]
+
+    def to_document(self, state: S) -> Document:
+        document: Document = cast(BaseModel, state).model_dump()
+        document["_id"] = document.pop(self._id)
+        return document
+
+    def from_document(self, document: Document) -> S:
+        document[self._id] = document.pop("_id")
+        return cast(S, cast(type[BaseModel], self._model).model_validate(document))
+
+    def id_of(self, state: S) -> str:
+        return str(getattr(state, self._id))
+
+    async def load(self, ids: Sequence[str]) -> dict[str, S]:
+        if not ids:
+            return {}
+        found = self.collection.find({"_id": {"$in": list(ids)}})
+        return {row["_id"]: self.from_document(row) async for row in found}
+
+    async def get(self, id_: str) -> S | None:
+        row = await self.collection.find_one({"_id": id_})
+        return None if row is None else self.from_document(row)
+
+
+@dataclass(slots=True)
+class Changes:
+    """Everything one transaction writes."""
+
+    replaced: list[tuple[Store[Any], int, Any]] = field(default_factory=list)
+    """(store, version that must still be there or 0 for new, new state)."""
+    rows: list[Document] = field(default_factory=list)
+    also: list[Write] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.replaced or self.rows or self.also)
+
+
+class Committer:
+    """Writes changes and outbox rows together, or raises Conflict and writes nothing."""
+
+    def __init__(self, mongo: Mongo, outbox: Outbox, service: str) -> None:
+        self._mongo = mongo
+        self.outbox = outbox
+        self._service = service
+
+    async def commit(self, changes: Changes) -> None:
+        if not changes:
+            return
+        failpoint(f"{self._service}.before_transaction")
+        try:
+            async with self._mongo.transaction() as session:
+                await self._replace(changes.replaced, session)
+                await self._write(changes.also, session)
+                await self.outbox.insert(changes.rows, session)
+                failpoint(f"{self._service}.before_commit")
+        except PyMongoError as error:
+            if is_conflict(error):
+                raise Conflict(str(error)[:200]) from error
+            raise
+        failpoint(f"{self._service}.after_transaction")
+        self.outbox.wake()
+
+    async def _replace(self, replaced: Sequence[tuple[Store[Any], int, Any]], session: Session) -> None:
+        by_store: dict[str, list[Any]] = defaultdict(list)
+        collections: dict[str, Collection] = {}
+        for store, expected, state in replaced:
+            document = store.to_document(state)
+            collections[store.name] = store.collection
+            by_store[store.name].append(
+                ReplaceOne({"_id": document["_id"], "version": expected}, document)
+                if expected
+                else InsertOne(document)
+            )
+        for name, operations in by_store.items():
+            result = await collections[name].bulk_write(operations, ordered=False, session=session)
+            if result.matched_count + result.inserted_count != len(operations):
+                raise Conflict(f"{name}: a version moved")
+
+    async def _write(self, writes: Sequence[Write], session: Session) -> None:
+        by_collection: dict[tuple[str, bool], list[Write]] = defaultdict(list)
+        for write in writes:
+            by_collection[write.collection, write.must_match].append(write)
+        for (name, must_match), group in by_collection.items():
+            operations = [UpdateOne(dict(w.filter), dict(w.update), upsert=w.upsert) for w in group]
+            result = await self._mongo[name].bulk_write(operations, ordered=True, session=session)
+            if must_match and result.matched_count + result.upserted_count != len(operations):
+                raise Conflict(f"{name}: a condition no longer holds")
+
+
+Decide = Callable[[M, S | None, F], Verdict[S]]
+
+
+async def _no_facts(_: Sequence[Any]) -> Any:
+    return None
+
+
+class UnitOfWork(Generic[M, S, F]):
+    """A batch handler made from one pure decision.
+
+    aggregate_id: which state a message is about. decide(message, state or None, facts) -> verdict, pure.
+    facts(messages): loads whatever else the decision looks at, once a batch.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        committer: Committer,
+        store: Store[S],
+        *,
+        aggregate_id: Callable[[M], str],
+        decide: Decide[M, S, F],
+        facts: Callable[[Sequence[M]], Awaitable[F]] | None = None,
+        metrics: Metrics,
+    ) -> None:
+        self._name = name
+        self._committer = committer
+        self._store = store
+        self._aggregate_id = aggregate_id
+        self._decide = decide
+        self._facts: Callable[[Sequence[M]], Awaitable[F]] = facts or cast(Any, _no_facts)
+        self._metrics = metrics
+
+    async def __call__(self, batch: Sequence[Delivery[M]]) -> list[Outcome]:
+        for _ in range(2 if len(batch) > 1 else 0):
+            try:
+                return await self._attempt(batch)
+            except Conflict:
+                self._metrics.conflicts.labels(self._name).inc()
+        return await self._one_by_one(batch)
+
+    async def _one_by_one(self, batch: Sequence[Delivery[M]]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        waiting: set[bytes | None] = set()
+        for delivery in batch:
+            if delivery.key in waiting:
+                outcomes.append(TryAgain("an earlier message of this key waits"))
+                continue
+            (outcome,) = await self._alone(delivery)
+            if isinstance(outcome, TryAgain):
+                waiting.add(delivery.key)
+            outcomes.append(outcome)
+        return outcomes
+
+    async def _alone(self, delivery: Delivery[M]) -> list[Outcome]:
+        why = ""
+        for attempt in range(_TRIES_ALONE):
+            try:
+                return await self._attempt([delivery])
+            except Conflict as conflict:
+                self._metrics.conflicts.labels(self._name).inc()
+                why = str(conflict)
+                await asyncio.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
+        return [TryAgain(f"conflict: {why}", after=1.0)]
+
+    async def _attempt(self, batch: Sequence[Delivery[M]]) -> list[Outcome]:
+        messages = [delivery.message for delivery in batch]
+        ids = [self._aggregate_id(message) for message in messages]
+        states, facts = await asyncio.gather(
+            self._store.load(list(dict.fromkeys(ids))), self._facts(messages)
+        )
+        loaded = {id_: state.version for id_, state in states.items()}
+        changes = Changes()
+        waiting: set[bytes | None] = set()
+        outcomes: list[Outcome] = []
+        touched: dict[str, S] = {}
+        for delivery, id_ in zip(batch, ids, strict=True):
+            if delivery.key in waiting:
+                outcomes.append(TryAgain("an earlier message of this key waits"))
+                continue
+            with span(self._name, delivery.traceparent) as traceparent:
+                token = current_traceparent.set(traceparent)
+                try:
+                    verdict = self._judge(delivery, states.get(id_), facts)
+                finally:
+                    current_traceparent.reset(token)
+            match verdict:
+                case Become(state, announced, also):
+                    states[id_] = touched[id_] = state
+                    changes.also.extend(also)
+                    changes.rows.extend(self._committer.outbox.rows(announced, traceparent))
+                    outcomes.append(None)
+                case TryAgain():
+                    waiting.add(delivery.key)
+                    outcomes.append(verdict)
+                case Unchanged() | GiveUp():
+                    outcomes.append(verdict)
+        changes.replaced = [(self._store, loaded.get(id_, 0), state) for id_, state in touched.items()]
+        await self._committer.commit(changes)
+        return outcomes
+
+    def _judge(self, delivery: Delivery[M], state: S | None, facts: F) -> Verdict[S]:
+        try:
+            verdict = self._decide(delivery.message, state, facts)
+        except Exception as bug:
+            log.exception("a decision failed", subscriber=self._name, event_id=delivery.event_id)
+            return GiveUp(
+                f"bug: {type(bug).__name__}", {"traceback": traceback.format_exc(limit=20), "error": str(bug)}
+            )
+        if isinstance(verdict, Become):
+            expected = 1 if state is None else state.version + 1
+            if verdict.state.version != expected:
+                return GiveUp("bug: version", {"expected": expected, "got": verdict.state.version})
+        return verdict
+
+
+class Commands(Generic[S]):
+    """The same, for one aggregate at a time: what a REST route or a background task uses."""
+
+    def __init__(self, committer: Committer, store: Store[S]) -> None:
+        self._committer = committer
+        self._store = store
+
+    async def change(
+        self,
+        id_: str,
+        decide: Callable[[S | None], Verdict[S]],
+        extra_rows: Callable[[S], Sequence[Document]] | None = None,
+    ) -> tuple[S | None, Verdict[S]]:
+        """Load, decide, write; decides again from fresh state on a conflict.
+
+        Returns the state that now stands, and the verdict. An error that `decide` raises passes through
+        and nothing is written.
+        """
+        for attempt in range(_TRIES_ALONE):
+            state = await self._store.get(id_)
+            verdict = decide(state)
+            if not isinstance(verdict, Become):
+                return state, verdict
+            changes = Changes(
+                [(self._store, state.version if state else 0, verdict.state)],
+                self._committer.outbox.rows(verdict.messages),
+                list(verdict.also),
+            )
+            if extra_rows:
+                changes.rows.extend(extra_rows(verdict.state))
+            try:
+                await self._committer.commit(changes)
+            except Conflict:
+                await asyncio.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
+                continue
+            return verdict.state, verdict
+        raise Conflict(f"{self._store.name} {id_} changed faster than it could be decided")
+
+
+Facts = Mapping[str, Any]

@@ -1,0 +1,72 @@
+"""What a decision may answer. Pure data: a domain may return these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from contracts.message import Message
+
+
+class Versioned(Protocol):
+    """The state of an aggregate: immutable, with a version that grows by one with every change."""
+
+    @property
+    def version(self) -> int: ...
+
+
+S = TypeVar("S", bound=Versioned)
+S_co = TypeVar("S_co", bound=Versioned, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One more write that belongs to the same transaction, with its condition inside it.
+
+    With `must_match`, a filter that matches nothing (and inserts nothing) undoes the whole decision,
+    which is then made again from fresh state.
+    """
+
+    collection: str
+    filter: Mapping[str, Any]
+    update: Mapping[str, Any]
+    upsert: bool = False
+    must_match: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Become(Generic[S_co]):
+    """The aggregate changes, and these messages say so; both happen, or neither."""
+
+    state: S_co
+    messages: tuple[Message, ...] = ()
+    also: tuple[Write, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """Nothing to do: a repeat, an older version, or a fact that does not matter here."""
+
+    reason: str = "repeat"
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """Not now: something this needs has not arrived. `after` is in seconds."""
+
+    reason: str
+    after: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Never: the message itself is at fault. It goes to the dead letters with this reason."""
+
+    reason: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+Verdict = Become[S] | Unchanged | TryAgain | GiveUp
+Outcome = Unchanged | TryAgain | GiveUp | None
+"""What became of one delivery; None means done."""

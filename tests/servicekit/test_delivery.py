@@ -1,0 +1,161 @@
+"""What reaches a handler, what does not, and what becomes of the rest."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from contracts.catalogue import dead_letters_of
+from servicekit.failpoints import FAILPOINTS
+from servicekit.settings import ServiceSettings
+from tests.engines import Engines
+from tests.kit import Wire, eventually, running, settled
+from tests.servicekit.conftest import HEARD, SAID, EarService, WordHeard, WordSaid
+
+TOPICS = (SAID, HEARD, dead_letters_of(SAID), dead_letters_of(HEARD))
+CE = [
+    ("ce_specversion", b"1.0"),
+    ("ce_id", b"1"),
+    ("ce_type", b"test.word.said.v1"),
+    ("ce_source", b"test"),
+]
+
+
+def said(name: str, number: int, word: str = "hello") -> WordSaid:
+    return WordSaid(name=name, number=number, word=word)
+
+
+async def test_each_message_has_its_effect_once_however_often_it_comes(
+    engines: Engines, wire: Wire, ears: EarService
+) -> None:
+    await wire.create_topics(TOPICS)
+    words = [said(f"name-{n % 7}", n) for n in range(200)]
+    async with running(ears.build, ServiceSettings, engines, wire.namespace) as service:
+        await wire.publish(*words)
+        await wire.publish(*words)
+        await wire.expect(WordHeard, 200)
+        await settled(service)
+        heard = await wire.messages(WordHeard)
+        assert len(heard) == 200
+        assert {ear.version async for ear in _all(ears)} == {28, 29}
+
+
+async def test_poison_goes_to_the_dead_letters_and_the_good_flows_on(
+    engines: Engines, wire: Wire, ears: EarService
+) -> None:
+    await wire.create_topics(TOPICS)
+    good = said("anna", 1).to_json()
+    poison: dict[str, tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]] = {
+        "missing_header": (good, b"anna", [("ce_id", None)]),
+        "unknown_type": (good, b"anna", [*CE[:2], ("ce_type", b"test.nothing.v1"), CE[3]]),
+        "invalid_body": (b'{"name": "anna"', b"anna", [*CE]),
+        "null_body": (None, b"anna", [*CE]),
+        "wrong_key": (good, b"berta", [*CE]),
+        "never": (said("anna", 2, "never").to_json(), b"anna", [*CE]),
+        "bug: KeyError": (said("anna", 3, "bug").to_json(), b"anna", [*CE]),
+    }
+    async with running(ears.build, ServiceSettings, engines, wire.namespace) as service:
+        for value, key, headers in poison.values():
+            await wire.publish_raw("word-said", value, key, [*headers, ("odd", b"\xff\xfe")])
+        await wire.publish(said("anna", 9, "good"))
+        await wire.expect(WordHeard, 1)
+        await settled(service)
+        letters = await wire.dead_letters("word-said")
+        assert sorted(letter["dlq_reason"] for letter in letters) == sorted(poison)
+        assert all(letter["dlq_topic"].endswith("word-said") for letter in letters)
+        assert (await wire.messages(WordHeard))[0].words == ("good",)
+
+
+async def test_a_newer_version_of_a_known_type_is_left_alone(
+    engines: Engines, wire: Wire, ears: EarService
+) -> None:
+    await wire.create_topics(TOPICS)
+    async with running(ears.build, ServiceSettings, engines, wire.namespace) as service:
+        newer = [*CE[:2], ("ce_type", b"test.word.said.v2"), CE[3]]
+        await wire.publish_raw("word-said", b'{"all": "different"}', b"anna", newer)
+        await wire.publish(said("anna", 1))
+        await wire.expect(WordHeard, 1)
+        await settled(service)
+        assert await wire.dead_letters("word-said") == []
+
+
+async def test_what_must_wait_holds_back_its_own_key_only(
+    engines: Engines, wire: Wire, ears: EarService
+) -> None:
+    await wire.create_topics(TOPICS)
+    async with running(ears.build, ServiceSettings, engines, wire.namespace) as service:
+        await wire.publish(said("anna", 1, "later"), said("anna", 2), *(said(f"b{n}", 1) for n in range(5)))
+        await wire.expect(WordHeard, 5)
+        ears.patience["arrived"] = True
+        heard = await wire.expect(WordHeard, 7)
+        await settled(service)
+        assert max(heard, key=lambda h: len(h.words)).words == ("later", "hello")
+
+
+async def test_what_never_arrives_ends_in_the_dead_letters(
+    engines: Engines, wire: Wire, ears: EarService
+) -> None:
+    await wire.create_topics(TOPICS)
+    async with running(ears.build, ServiceSettings, engines, wire.namespace):
+        await wire.publish(said("anna", 1, "later"), said("anna", 2, "good"))
+        (heard,) = await wire.expect(WordHeard, 1)
+        assert heard.words == ("good",)
+        (letter,) = await eventually(lambda: wire.dead_letters("word-said"), "the dead letter")
+        assert letter["dlq_reason"] == "tries_exhausted"
+        assert letter["dlq_detail"] == "not yet"
+
+
+async def test_a_database_that_is_away_is_waited_for(engines: Engines, wire: Wire, ears: EarService) -> None:
+    await wire.create_topics(TOPICS)
+    down = {"left": 3}
+
+    def before() -> None:
+        if down["left"]:
+            down["left"] -= 1
+            raise ConnectionError("the database is away")
+
+    ears.before = before
+    async with running(ears.build, ServiceSettings, engines, wire.namespace) as service:
+        await wire.publish(*(said("anna", n) for n in range(1, 4)))
+        await wire.expect(WordHeard, 3)
+        await settled(service)
+        assert down["left"] == 0
+        assert await wire.dead_letters("word-said") == []
+
+
+async def test_no_subscriber_acknowledges_by_itself(engines: Engines, wire: Wire, ears: EarService) -> None:
+    await wire.create_topics(TOPICS)
+    async with running(ears.build, ServiceSettings, engines, wire.namespace) as service:
+        for subscription in service.bus.subscriptions:
+            consumer = subscription.consumer
+            assert consumer is not None
+            assert consumer._enable_auto_commit is False
+            assert consumer._auto_offset_reset == "earliest"
+            assert consumer._group_instance_id
+
+
+async def test_an_effect_survives_the_failure_between_it_and_its_acknowledgement(
+    engines: Engines, wire: Wire, ears: EarService
+) -> None:
+    await wire.create_topics(TOPICS)
+    try:
+        for place in ("ears.hear.before_handling", "ears.after_transaction", "ears.before_commit"):
+            FAILPOINTS.arm(f"{place}=error@2")
+            name = place.replace(".", "-")
+            async with running(ears.build, ServiceSettings, engines, wire.namespace) as service:
+                await wire.publish(*(said(name, n) for n in range(1, 4)))
+                await settled(service)
+                await eventually(partial(_words, ears, name), place)
+            FAILPOINTS.disarm()
+    finally:
+        FAILPOINTS.disarm()
+    assert sorted(h.number for h in await wire.messages(WordHeard)) == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+async def _words(ears: EarService, name: str) -> bool:
+    ear = await ears.store.get(name)
+    return ear is not None and len(ear.words) == 3
+
+
+async def _all(ears: EarService):  # type: ignore[no-untyped-def]
+    async for row in ears.store.collection.find({}):
+        yield ears.store.from_document(row)
