@@ -82,7 +82,7 @@ class Wire:
         await self.producer.publish_all([record])
 
     async def records(self, topic: str) -> list[Any]:
-        """Everything that is in the topic now, oldest first in each partition."""
+        """Everything in the topic now, oldest first in each partition."""
         consumer = AIOKafkaConsumer(bootstrap_servers=self.engines.kafka, auto_offset_reset="earliest")
         await consumer.start()
         try:
@@ -133,7 +133,7 @@ class Wire:
 
 
 def frozen_clock(directory: Path, at: datetime) -> DrivenClock:
-    """A clock for all services of a test that stands still at `at`; move it with `clock.set(when, rate=0)`."""
+    """A clock that stands still for all services of a test; move it with `clock.set(when, rate=0)`."""
     clock = DrivenClock(directory / "clock.json")
     clock.set(at, rate=0)
     return clock

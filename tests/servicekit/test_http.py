@@ -1,0 +1,134 @@
+"""What every service's HTTP side does, whatever the service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict
+
+from servicekit.problems import MEDIA_TYPE, NotFound
+from servicekit.service import Service
+from servicekit.settings import ServiceSettings
+from tests.engines import Engines
+from tests.kit import running
+
+
+class Order(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    dish: str
+    count: int
+
+
+class Kitchen:
+    def __init__(self) -> None:
+        self.cooked: list[str] = []
+        self.slow = asyncio.Event()
+        self.slow.set()
+
+    def build(self, settings: ServiceSettings) -> Service:
+        service = Service("kitchen", settings)
+        router = APIRouter()
+
+        @router.post("/v1/orders", status_code=201)
+        async def cook(order: Order) -> dict[str, int]:
+            await self.slow.wait()
+            if order.dish == "fire":
+                self.cooked.append("fire")
+                raise RuntimeError("the kitchen burns")
+            self.cooked.append(order.dish)
+            return {"number": len(self.cooked)}
+
+        @router.get("/v1/orders/{id_}")
+        async def show(id_: str) -> None:
+            raise NotFound("order", id_)
+
+        service.routes(router)
+        return service
+
+
+@pytest.fixture
+def kitchen() -> Kitchen:
+    return Kitchen()
+
+
+@pytest.fixture
+async def client(kitchen: Kitchen, engines: Engines, namespace: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        running(kitchen.build, ServiceSettings, engines, namespace) as service,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as made,
+    ):
+        yield made
+
+
+SOUP = {"dish": "soup", "count": 2}
+
+
+async def test_the_same_key_gets_the_same_answer_and_one_effect(
+    client: httpx.AsyncClient, kitchen: Kitchen
+) -> None:
+    key = {"Idempotency-Key": "k1"}
+    first = await client.post("/v1/orders", json=SOUP, headers=key)
+    again = await client.post("/v1/orders", json=SOUP, headers=key)
+    assert (first.status_code, first.content) == (again.status_code, again.content) == (201, b'{"number":1}')
+    assert again.headers["idempotency-replayed"] == "true"
+    assert kitchen.cooked == ["soup"]
+
+
+async def test_the_same_key_for_another_request_is_refused(client: httpx.AsyncClient) -> None:
+    key = {"Idempotency-Key": "k1"}
+    await client.post("/v1/orders", json=SOUP, headers=key)
+    other = await client.post("/v1/orders", json=SOUP | {"count": 3}, headers=key)
+    assert other.status_code == 422
+    assert other.headers["content-type"] == MEDIA_TYPE
+
+
+async def test_the_same_key_while_the_first_runs_is_a_conflict(
+    client: httpx.AsyncClient, kitchen: Kitchen
+) -> None:
+    key = {"Idempotency-Key": "k1"}
+    kitchen.slow.clear()
+    first = asyncio.create_task(client.post("/v1/orders", json=SOUP, headers=key))
+    await asyncio.wait([first], timeout=0.2)
+    second = await client.post("/v1/orders", json=SOUP, headers=key)
+    kitchen.slow.set()
+    assert second.status_code == 409
+    assert (await first).status_code == 201
+    assert kitchen.cooked == ["soup"]
+
+
+async def test_a_failed_request_may_be_tried_again_with_its_key(
+    client: httpx.AsyncClient, kitchen: Kitchen
+) -> None:
+    key = {"Idempotency-Key": "k1"}
+    for _ in range(2):
+        failed = await client.post("/v1/orders", json=SOUP | {"dish": "fire"}, headers=key)
+        assert failed.status_code == 500
+        assert "burns" not in failed.text
+    assert kitchen.cooked == ["fire", "fire"]
+
+
+async def test_errors_are_problem_documents_that_name_the_fault(client: httpx.AsyncClient) -> None:
+    unknown = await client.post("/v1/orders", json=SOUP | {"spice": 1})
+    assert unknown.status_code == 422
+    assert "body.spice" in unknown.json()["detail"]
+    missing = await client.get("/v1/orders/7")
+    assert (missing.status_code, missing.json()["detail"]) == (404, "There is no order with id '7'.")
+    assert (await client.get("/nowhere")).headers["content-type"] == MEDIA_TYPE
+    assert (await client.delete("/v1/orders")).status_code == 405
+
+
+async def test_a_body_beyond_the_limit_is_refused(client: httpx.AsyncClient) -> None:
+    big = await client.post("/v1/orders", json=SOUP | {"dish": "x" * 300_000})
+    assert big.status_code == 413
+
+
+async def test_health_metrics_and_documents_are_served(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/livez")).status_code == 200
+    assert (await client.get("/readyz")).json()["ready"] is True
+    assert "parley_outbox_rows" in (await client.get("/metrics")).text
+    assert (await client.get("/openapi.json")).json()["info"]["title"] == "Parley kitchen"

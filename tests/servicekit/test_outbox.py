@@ -1,0 +1,141 @@
+"""Rows leave in order, through any number of relays, and none is lost when one of them dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.catalogue import dead_letters_of
+from servicekit.failpoints import FAILPOINTS
+from servicekit.leases import BUCKETS, Leases
+from servicekit.mongo import Mongo
+from servicekit.outbox import RowIds, confirmed_in_order, microseconds_of
+from servicekit.service import Service
+from servicekit.settings import ServiceSettings
+from tests.engines import Engines
+from tests.kit import Wire, eventually, running, settled
+from tests.servicekit.conftest import HEARD, SAID, WordHeard
+
+TOPICS = (SAID, HEARD, dead_letters_of(SAID), dead_letters_of(HEARD))
+
+
+def build(settings: ServiceSettings) -> Service:
+    return Service("mouth", settings)
+
+
+def heard(name: str, number: int) -> WordHeard:
+    return WordHeard(name=name, number=number, words=("word",))
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["t", "u"]), st.sampled_from([b"a", b"b"]), st.booleans()), max_size=30
+    )
+)
+def test_no_row_overtakes_an_unconfirmed_one_of_its_key(sent: list[tuple[str, bytes, bool]]) -> None:
+    rows = [{"_id": number, "t": topic, "k": key} for number, (topic, key, _) in enumerate(sent)]
+    results = [None if confirmed else ConnectionError() for *_, confirmed in sent]
+    gone = {row["_id"] for row in confirmed_in_order(rows, results)}
+    for number, (topic, key, confirmed) in enumerate(sent):
+        earlier = [c for t, k, c in sent[:number] if (t, k) == (topic, key)]
+        assert (number in gone) == (confirmed and all(earlier))
+
+
+def test_row_ids_grow_and_tell_their_time() -> None:
+    ids = RowIds()
+    made = [ids.next() for _ in range(1000)]
+    assert made == sorted(set(made))
+    assert made[-1] < 2**63
+    assert microseconds_of(made[0]) > 1_700_000_000_000_000
+
+
+async def test_two_relays_keep_the_order_of_every_key(engines: Engines, wire: Wire) -> None:
+    await wire.create_topics(TOPICS)
+    async with AsyncExitStack() as stack:
+        services = [
+            await stack.enter_async_context(
+                running(
+                    build, ServiceSettings, engines, wire.namespace, instance=f"mouth-{n}", lease_seconds=2
+                )
+            )
+            for n in range(2)
+        ]
+        for round_ in range(10):
+            writer = services[round_ % 2]
+            rows = writer.outbox.rows([heard(f"name-{n % 20}", round_ * 100 + n) for n in range(100)])
+            await writer.mongo["outbox"].insert_many(rows)
+            writer.outbox.wake()
+        await wire.expect(WordHeard, 1000)
+        await settled(*services)
+        published = await wire.messages(WordHeard)
+        assert len(published) == 1000
+        by_name: dict[str, list[int]] = defaultdict(list)
+        for message in published:
+            by_name[message.name].append(message.number)
+        assert all(numbers == sorted(numbers) for numbers in by_name.values())
+
+
+async def test_a_failure_between_publishing_and_deleting_repeats_but_never_loses(
+    engines: Engines, wire: Wire
+) -> None:
+    await wire.create_topics(TOPICS)
+    try:
+        FAILPOINTS.arm(
+            "outbox.after_publish=error@1,outbox.before_publish=error@3,outbox.after_delete=error@4"
+        )
+        async with running(build, ServiceSettings, engines, wire.namespace, outbox_batch=10) as service:
+            await service.mongo["outbox"].insert_many(
+                service.outbox.rows([heard("anna", n) for n in range(50)])
+            )
+            service.outbox.wake()
+            await settled(service)
+    finally:
+        FAILPOINTS.disarm()
+    numbers = [message.number for message in await wire.messages(WordHeard)]
+    assert sorted(set(numbers)) == list(range(50))
+    assert len(numbers) == 60
+
+
+@asynccontextmanager
+async def database(engines: Engines, namespace: str) -> AsyncIterator[Mongo]:
+    mongo = Mongo(engines.mongo, f"{namespace}-leases")
+    yield mongo
+    await mongo.close()
+
+
+async def test_members_share_the_buckets_and_never_hold_one_twice(engines: Engines, namespace: str) -> None:
+    async with database(engines, namespace) as mongo:
+        members = [Leases(mongo, "job", f"member-{n}", seconds=2) for n in range(3)]
+
+        async def fair() -> bool:
+            held = [await member.held() for member in members]
+            assert sum(map(len, held)) == len(frozenset().union(*held))
+            return sum(map(len, held)) == BUCKETS and max(map(len, held)) <= 6
+
+        await eventually(fair, "a fair share for each")
+        await members[0].release()
+        others = members[1:]
+
+        async def taken_over() -> bool:
+            return sum([len(await member.held()) for member in others]) == BUCKETS
+
+        await eventually(taken_over, "the others to take over")
+
+
+async def test_what_a_dead_member_held_is_taken_when_its_lease_ends(engines: Engines, namespace: str) -> None:
+    async with database(engines, namespace) as mongo:
+        dead, alive = Leases(mongo, "job", "dead", seconds=1), Leases(mongo, "job", "alive", seconds=1)
+        assert len(await dead.held()) == BUCKETS
+        assert await alive.held() == frozenset()
+
+        async def everything() -> bool:
+            return len(await alive.held()) == BUCKETS
+
+        await eventually(everything, "the lease to end")
+        assert dead.remaining() == 0
+        await asyncio.sleep(0)

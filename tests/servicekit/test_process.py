@@ -1,0 +1,95 @@
+"""Settings, logs, clock, topics: what a process needs before it does anything."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from contracts.message import Topic
+from servicekit.clock import DrivenClock, SystemClock
+from servicekit.failpoints import Failpoints, InjectedFault, UnknownFailpointAction
+from servicekit.logs import mask, mask_personal_data
+from servicekit.settings import BadSettings, ServiceSettings
+from servicekit.topics import Topics, WrongTopics
+from tests.engines import Engines
+
+
+def test_an_unknown_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_MONGO_DRVER", "motor")
+    with pytest.raises(BadSettings, match=r"unknown setting PARLEY_MONGO_DRVER; this service knows PARLEY_"):
+        ServiceSettings.from_environment()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PARLEY_PORT", "abc", "PARLEY_PORT='abc'"),
+        ("PARLEY_PORT", "70000", "less than or equal to 65535"),
+        ("MONGO_URL", "http://somewhere", "MONGO_URL='http://somewhere'"),
+        ("PARLEY_MONGO_DRIVER", "mongoose", "'motor' or 'pymongo'"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadSettings, match=r"^[^\n]+$") as refused:
+        ServiceSettings.from_environment()
+    assert said in str(refused.value)
+
+
+def test_logs_show_no_personal_data() -> None:
+    event = {
+        "event": "sent",
+        "text": "secret words",
+        "error": "refused for +15550100123 and ann@example.org at mongodb://me:pass@host/",
+        "nested": {"phone": "+15550100123", "fine": 1},
+    }
+    shown = str(mask_personal_data(None, "info", event))
+    assert "secret" not in shown
+    assert "0100123" not in shown
+    assert "ann@" not in shown
+    assert "pass" not in shown
+    assert mask("call 12345") == "call 12345"
+
+
+async def test_a_driven_clock_is_the_same_in_every_hand(tmp_path: Path) -> None:
+    mine, theirs = DrivenClock(tmp_path / "clock"), DrivenClock(tmp_path / "clock")
+    assert abs(mine.now() - SystemClock().now()) < timedelta(seconds=5)
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    mine.set(noon, rate=0)
+    theirs.look_every = 0
+    assert mine.now() == theirs.now() == noon
+    mine.set(noon - timedelta(days=1), rate=0)
+    assert theirs.now() == noon - timedelta(days=1)
+    mine.set(noon, rate=3600)
+    await theirs.sleep(60)
+    assert theirs.now() >= noon + timedelta(minutes=1)
+
+
+def test_failpoints_act_at_the_named_hit_only(tmp_path: Path) -> None:
+    points = Failpoints()
+    points.arm("a.b=error@2", tmp_path / "journal")
+    points.reach("a.b")
+    points.reach("other")
+    with pytest.raises(InjectedFault):
+        points.reach("a.b")
+    points.reach("a.b")
+    assert (tmp_path / "journal").read_text().split("\n") == ["a.b", "other", "a.b error", ""]
+    with pytest.raises(UnknownFailpointAction, match=r"expected name=kill"):
+        points.arm("a.b=explode")
+
+
+async def test_topics_that_differ_are_named(engines: Engines, namespace: str) -> None:
+    topics = Topics(engines.kafka, namespace)
+    await topics.create([Topic("right"), Topic("few", partitions=3), Topic("state", compacted=True)])
+    assert await topics.create([Topic("right")]) == []
+    await topics.verify([Topic("right"), Topic("state", compacted=True)])
+    with pytest.raises(WrongTopics) as wrong:
+        await topics.verify([Topic("few"), Topic("absent"), Topic("state")])
+    faults = sorted(wrong.value.faults)
+    assert f"topic {namespace}.absent does not exist; create it with: parley topics --create" in faults
+    assert f"topic {namespace}.few has 3 partitions instead of 12" in faults
+    assert f"topic {namespace}.state has cleanup.policy=compact instead of delete" in faults

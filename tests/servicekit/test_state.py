@@ -1,0 +1,135 @@
+"""State that others write too: conflicts are decided again, and older copies never overwrite newer ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from contracts.contacts import ContactChanged
+from contracts.message import Message
+from servicekit.delivery import Delivery, Tombstone
+from servicekit.mongo import Mongo
+from servicekit.projection import Projection
+from servicekit.service import Service
+from servicekit.settings import ServiceSettings
+from servicekit.verdict import Become, Unchanged, Verdict, Write
+from tests.engines import Engines
+from tests.kit import Wire, running, settled
+from tests.servicekit.conftest import HEARD, SAID, EarService, WordHeard
+from tests.servicekit.test_delivery import TOPICS, said
+
+
+async def test_a_state_that_moved_meanwhile_is_decided_again(
+    engines: Engines, wire: Wire, ears: EarService
+) -> None:
+    await wire.create_topics(TOPICS)
+    interfered: list[asyncio.Task[object]] = []
+    async with running(ears.build, ServiceSettings, engines, wire.namespace) as service:
+
+        async def interfere() -> None:
+            await ears.store.collection.update_one({"_id": "anna"}, {"$inc": {"version": 1}})
+
+        def before() -> None:
+            if len(interfered) < 3:
+                interfered.append(asyncio.ensure_future(interfere()))
+
+        await wire.publish(said("anna", 1))
+        await wire.expect(WordHeard, 1)
+        ears.before = before
+        await wire.publish(*(said("anna", n) for n in range(2, 6)), *(said(f"b{n}", 1) for n in range(5)))
+        await wire.expect(WordHeard, 10)
+        await settled(service)
+        ear = await ears.store.get("anna")
+        assert ear is not None
+        assert ear.words == ("hello",) * 5
+        assert len(await wire.messages(WordHeard)) == 10
+
+
+class Seat(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    seat_id: str
+    version: int
+    taken_by: str
+
+
+async def test_of_many_who_want_one_place_exactly_one_gets_it(engines: Engines, wire: Wire) -> None:
+    await wire.create_topics((SAID, HEARD))
+
+    def build(settings: ServiceSettings) -> Service:
+        return Service("seats", settings)
+
+    async with running(build, ServiceSettings, engines, wire.namespace) as service:
+        seats = service.store("seats", Seat, "seat_id")
+        await service.mongo.ensure_indexes({"seats": (), "places": ()})
+        commands = service.commands(seats)
+
+        async def sit(who: str) -> str:
+            free = await service.mongo["places"].find_one({"_id": "the place"}) is None
+
+            def decide(seat: Seat | None) -> Verdict[Seat]:
+                if not free:
+                    return Unchanged("taken")
+                place = Write(
+                    "places",
+                    {"_id": "the place", "holders": []},
+                    {"$push": {"holders": who}},
+                    upsert=True,
+                )
+                return Become(Seat(seat_id=who, version=1, taken_by=who), also=(place,))
+
+            try:
+                async with asyncio.timeout(1):
+                    _, verdict = await commands.change(who, decide)
+            except Exception as error:
+                return type(error).__name__
+            return "sat" if isinstance(verdict, Become) else "stood"
+
+        results = await asyncio.gather(*(sit(f"person-{n}") for n in range(8)))
+        place = await service.mongo["places"].find_one({"_id": "the place"})
+        assert results.count("sat") == 1
+        assert len(place["holders"]) == 1
+        assert await seats.collection.count_documents({}) == 1
+
+
+@pytest.fixture
+async def projection(engines: Engines, namespace: str) -> AsyncIterator[Projection]:
+    mongo = Mongo(engines.mongo, f"{namespace}-copy")
+    yield Projection(mongo, "contacts", fresh_for=0)
+    await mongo.close()
+
+
+def contact(id_: str, version: int, name: str) -> Delivery[Message]:
+    moment = "2026-01-05T12:00:00Z"
+    message = ContactChanged.model_validate(
+        {
+            "contact_id": id_,
+            "version": version,
+            "contact_type": "person",
+            "first_name": name,
+            "created_at": moment,
+            "changed_at": moment,
+        }
+    )
+    return Delivery(message, "id", message.changed_at, None, SimpleNamespace(key=id_.encode()))
+
+
+async def test_an_older_copy_never_overwrites_a_newer_one(projection: Projection) -> None:
+    await projection([contact("a", 2, "second"), contact("a", 3, "third"), contact("b", 1, "first")])
+    outcomes = await projection([contact("a", 1, "first"), contact("a", 2, "second"), contact("b", 2, "new")])
+    assert outcomes.count(None) == 1
+    known = await projection.get(["a", "b", "c", None])
+    assert {id_: row["first_name"] for id_, row in known.items()} == {"a": "third", "b": "new"}
+
+
+async def test_an_erased_one_does_not_come_back(projection: Projection) -> None:
+    await projection([contact("a", 1, "first")])
+    await projection([Tombstone("a", SimpleNamespace(key=b"a"))])
+    await projection([contact("a", 2, "late")])
+    assert await projection.get(["a"]) == {}
+    assert await projection.get_cached(["a"]) == {}
+    assert "first" not in str(await projection.collection.find_one({"_id": "a"}))
