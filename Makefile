@@ -16,7 +16,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install check lint types imports format test test-pymongo test-containers test-kafka \
+.PHONY: help bench-consume bench-outbox install check lint types imports format test test-pymongo test-containers test-kafka \
 	demo up docs asyncapi-check lock clean ci
 
 help: ## List the targets
@@ -82,6 +82,14 @@ test-containers: $(INSTALLED) ## The suite on Apache Kafka and MongoDB in contai
 
 test-kafka: $(INSTALLED) ## The suite on Apache Kafka (KAFKA_BOOTSTRAP_SERVERS, else a container) and an embedded mongod
 	PARLEY_TEST_ENGINES=kafka $(BIN)/pytest $(ARGS)
+
+BENCH_ENGINES ?= containers
+
+bench-consume: $(INSTALLED) ## The pipeline against a bare loop (BENCH_ENGINES=embedded without Docker)
+	PARLEY_TEST_ENGINES=$(BENCH_ENGINES) $(BIN)/python -m bench.consume $(ARGS)
+
+bench-outbox: $(INSTALLED) ## Rows per second through two relays, order kept
+	PARLEY_TEST_ENGINES=$(BENCH_ENGINES) $(BIN)/python -m bench.outbox $(ARGS)
 
 ci: ## What a fresh machine runs
 	.ci/run

@@ -115,7 +115,7 @@ def contact(id_: str, version: int, name: str) -> Delivery[Message]:
             "changed_at": moment,
         }
     )
-    return Delivery(message, "id", message.changed_at, None, SimpleNamespace(key=id_.encode()))
+    return Delivery(message, {"ce_id": b"id"}, SimpleNamespace(key=id_.encode()))
 
 
 async def test_an_older_copy_never_overwrites_a_newer_one(projection: Projection) -> None:

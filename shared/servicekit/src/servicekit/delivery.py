@@ -19,15 +19,12 @@ M_co = TypeVar("M_co", bound=Message, covariant=True)
 _VERSION = re.compile(r"\.v\d+$")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivery(Generic[M_co]):
-    """One message that arrived, and where from."""
+    """One message that arrived, and where from. Not frozen: a frozen one costs a microsecond each."""
 
     message: M_co
-    event_id: str
-    time: datetime
-    """The event's own time (ce_time), else the time Kafka was given it."""
-    traceparent: str | None
+    headers: Mapping[str, bytes | None]
     record: Any
     attempts: int = 0
 
@@ -35,6 +32,19 @@ class Delivery(Generic[M_co]):
     def key(self) -> bytes | None:
         key: bytes | None = self.record.key
         return key
+
+    @property
+    def event_id(self) -> str:
+        return _text(self.headers.get("ce_id"))
+
+    @property
+    def traceparent(self) -> str | None:
+        return valid_traceparent(_text(self.headers.get("traceparent")))
+
+    @property
+    def time(self) -> datetime:
+        """The event's own time (ce_time), else the time Kafka was given it."""
+        return event_time(_text(self.headers.get("ce_time")), self.record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +72,13 @@ class Ignored:
     record: Any
 
 
+def _text(value: bytes | None) -> str:
+    return value.decode("utf-8", "replace") if value is not None else ""
+
+
 def headers_of(record: Any) -> dict[str, str]:
     """Headers as text; a null or undecodable one becomes something readable instead of an error."""
-    return {
-        str(name): value.decode("utf-8", "replace") if value is not None else ""
-        for name, value in record.headers
-    }
+    return {str(name): _text(value) for name, value in record.headers}
 
 
 class Reader:
@@ -77,57 +88,53 @@ class Reader:
     """
 
     def __init__(self, read: tuple[type[Message], ...], known: tuple[type[Message], ...]) -> None:
-        self._read = {message.wire.type: message for message in read}
+        self._read = {message.wire.type.encode(): message for message in read}
         self._bases = {_VERSION.sub("", message.wire.type) for message in known}
         self._compacted = any(message.wire.topic.compacted for message in read)
 
     def __call__(self, record: Any) -> Delivery[Message] | Tombstone | Rejected | Ignored:
-        headers = headers_of(record)
         if record.value is None:
-            if self._compacted and record.key:
-                return Tombstone(record.key.decode("utf-8", "replace"), record)
-            return Rejected(record, "null_body", "a null body is a tombstone, and this topic has none")
+            return self._null_body(record)
+        headers: dict[str, bytes | None] = dict(record.headers)
         if missing := missing_headers(headers):
             return Rejected(
                 record,
                 "missing_header",
                 f"missing {', '.join(missing)}; CloudEvents binary mode needs them in the record's headers",
             )
-        type_ = headers["ce_type"]
-        message_class = self._read.get(type_)
+        message_class = self._read.get(headers["ce_type"] or b"")
         if message_class is None:
-            if _VERSION.sub("", type_) in self._bases:
-                return Ignored(record)
-            return Rejected(
-                record,
-                "unknown_type",
-                f"ce_type {type_!r} is not published here: {', '.join(sorted(self._bases))}",
-            )
+            return self._unread(record, _text(headers["ce_type"]))
         try:
             message = message_class.from_json(record.value)
         except ValidationError as wrong:
             return Rejected(record, "invalid_body", describe(wrong))
-        if record.key is None or record.key != message.key().encode():
+        if record.key != message.key().encode():
             return Rejected(
                 record,
                 "wrong_key",
                 f"the key must equal {message_class.wire.key} of the body, {message.key()!r}",
             )
-        return Delivery(
-            message,
-            headers["ce_id"],
-            event_time(headers, record),
-            valid_traceparent(headers.get("traceparent")),
-            record,
-        )
+        return Delivery(message, headers, record)
+
+    def _null_body(self, record: Any) -> Tombstone | Rejected:
+        if self._compacted and record.key:
+            return Tombstone(record.key.decode("utf-8", "replace"), record)
+        return Rejected(record, "null_body", "a null body is a tombstone, and this topic has none")
+
+    def _unread(self, record: Any, type_: str) -> Ignored | Rejected:
+        if _VERSION.sub("", type_) in self._bases:
+            return Ignored(record)
+        known = ", ".join(sorted(self._bases))
+        return Rejected(record, "unknown_type", f"ce_type {type_!r} is not published here: {known}")
 
 
-def event_time(headers: Mapping[str, str], record: Any) -> datetime:
+def event_time(told: str, record: Any) -> datetime:
     try:
-        told = datetime.fromisoformat(headers["ce_time"])
-        if told.tzinfo is not None:
-            return told
-    except (KeyError, ValueError):
+        moment = datetime.fromisoformat(told)
+        if moment.tzinfo is not None:
+            return moment
+    except ValueError:
         pass
     return datetime.fromtimestamp(record.timestamp / 1000, UTC)
 

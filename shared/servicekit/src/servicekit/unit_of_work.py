@@ -234,7 +234,10 @@ class UnitOfWork(Generic[M, S, F]):
                 case TryAgain():
                     waiting.add(delivery.key)
                     outcomes.append(verdict)
-                case Unchanged() | GiveUp():
+                case Unchanged():
+                    changes.also.extend(verdict.also)
+                    outcomes.append(verdict)
+                case GiveUp():
                     outcomes.append(verdict)
         changes.replaced = [(self._store, loaded.get(id_, 0), state) for id_, state in touched.items()]
         await self._committer.commit(changes)
@@ -276,21 +279,25 @@ class Commands(Generic[S]):
         for attempt in range(_TRIES_ALONE):
             state = await self._store.get(id_)
             verdict = decide(state)
-            if not isinstance(verdict, Become):
-                return state, verdict
-            changes = Changes(
-                [(self._store, state.version if state else 0, verdict.state)],
-                self._committer.outbox.rows(verdict.messages),
-                list(verdict.also),
-            )
-            if extra_rows:
-                changes.rows.extend(extra_rows(verdict.state))
+            match verdict:
+                case Become():
+                    changes = Changes(
+                        [(self._store, state.version if state else 0, verdict.state)],
+                        self._committer.outbox.rows(verdict.messages),
+                        list(verdict.also),
+                    )
+                    if extra_rows:
+                        changes.rows.extend(extra_rows(verdict.state))
+                case Unchanged():
+                    changes = Changes(also=list(verdict.also))
+                case _:
+                    return state, verdict
             try:
                 await self._committer.commit(changes)
             except Conflict:
                 await asyncio.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
                 continue
-            return verdict.state, verdict
+            return (verdict.state if isinstance(verdict, Become) else state), verdict
         raise Conflict(f"{self._store.name} {id_} changed faster than it could be decided")
 
 

@@ -49,6 +49,8 @@ class Unchanged:
     """Nothing to do: a repeat, an older version, or a fact that does not matter here."""
 
     reason: str = "repeat"
+    also: tuple[Write, ...] = ()
+    """What remembers it, such as the id of a command that changed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
