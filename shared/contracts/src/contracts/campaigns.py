@@ -82,7 +82,7 @@ class DispositionChanged(
     key="disposition_id",
     identity=("disposition_id", "version"),
     published_by=("campaigns",),
-    read_by=("activities", "channel-sms"),
+    read_by=("activities", "channel-sms", "stats"),
 ):
     disposition_id: str
     version: Version
@@ -105,7 +105,7 @@ class CampaignChanged(
     key="campaign_id",
     identity=("campaign_id", "version"),
     published_by=("campaigns",),
-    read_by=("activities", "batch-loader", "channel-sms"),
+    read_by=("activities", "batch-loader", "channel-sms", "stats"),
 ):
     campaign_id: CampaignId
     version: Version

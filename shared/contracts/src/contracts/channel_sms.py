@@ -101,4 +101,6 @@ class InteractionRecorded(
     subject_id: SubjectId | None = None
     endpoint_id: EndpointId | None = None
     disposition: Code | None = None
+    agent: str | None = None
+    """The person who made the contact, for reports; null for an automated one."""
     deleted: bool = False

@@ -44,7 +44,7 @@ class ContactChanged(
     key="contact_id",
     identity=("contact_id", "version"),
     published_by=("contacts",),
-    read_by=("batch-loader", "activities", "channel-sms"),
+    read_by=("batch-loader", "activities", "channel-sms", "stats"),
 ):
     """The full state of a contact. A tombstone (null body) means that the contact was erased."""
 

@@ -142,5 +142,7 @@ def wire_headers(
 REQUIRED_HEADERS = ("ce_specversion", "ce_id", "ce_type", "ce_source")
 
 
-def missing_headers(headers: Mapping[str, str]) -> list[str]:
+def missing_headers(headers: Mapping[str, str | bytes | None]) -> list[str]:
+    if all(map(headers.get, REQUIRED_HEADERS)):
+        return []
     return [name for name in REQUIRED_HEADERS if not headers.get(name)]

@@ -1,0 +1,161 @@
+"""The workflow over REST."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field
+
+from contracts.campaigns import catalog_id
+from contracts.vocabulary import Code
+from servicekit.problems import NotFound, Problem
+from servicekit.unit_of_work import Store
+from workflow.domain.actions import Frozen
+from workflow.domain.decision import Decision
+from workflow.domain.flow import Flow, FlowSpec, NoSuchVersion, NothingToPublish, PublishedVersion
+from workflow.faults import sentences
+from workflow.ports import Flows
+from workflow.use_cases.apply_flows import Applied, ApplyFlows, InvalidFlows
+from workflow.use_cases.change_version import PublishDraft, RollBack
+from workflow.use_cases.count_decisions import CountDecisions, Counts
+from workflow.use_cases.preview_completion import Preview, PreviewCompletion, PreviewRequest
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Cursor = Annotated[str | None, Query(max_length=200)]
+
+
+class Bundle(Frozen):
+    """The `flows` of a configuration bundle."""
+
+    flows: tuple[FlowSpec, ...] = Field(max_length=500)
+
+
+class AppliedFlows(BaseModel):
+    items: list[Applied]
+
+
+class FlowPage(BaseModel):
+    items: list[Flow]
+    next_cursor: str | None
+
+
+class VersionPage(BaseModel):
+    items: list[PublishedVersion]
+    next_cursor: str | None
+
+
+class VersionChoice(Frozen):
+    version: int = Field(ge=1)
+
+
+class ClearRoute(APIRoute):
+    """Says what is wrong with rules in one sentence each, with its place in the bundle."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def clearly(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as wrong:
+                raise _invalid(sentences(wrong.errors())) from None
+            except InvalidFlows as wrong:
+                raise _invalid(wrong.faults) from None
+            except NoSuchVersion as wrong:
+                raise Problem(404, "no-such-version", "No such version", str(wrong)) from None
+            except NothingToPublish:
+                raise Problem(
+                    409,
+                    "nothing-to-publish",
+                    "There is no draft",
+                    "Save one first: PUT /v1/flows?publish=false.",
+                ) from None
+
+        return clearly
+
+
+def _invalid(faults: list[str]) -> Problem:
+    return Problem(
+        422, "invalid-request", "The request is not valid", "; ".join(faults[:5]), errors=faults[:100]
+    )
+
+
+def routes(
+    flows: Store[Flow],
+    listing: Flows,
+    decisions: Store[Decision],
+    apply_flows: ApplyFlows,
+    publish_draft: PublishDraft,
+    roll_back: RollBack,
+    preview_completion: PreviewCompletion,
+    count_decisions: CountDecisions,
+) -> APIRouter:
+    router = APIRouter(prefix="/v1", route_class=ClearRoute)
+
+    @router.put(
+        "/flows", tags=["flows"], summary="Apply the flows of a bundle; the same again changes nothing"
+    )
+    async def put_flows(bundle: Bundle, publish: bool = True, dry_run: bool = False) -> AppliedFlows:
+        """Drafts with `publish=false`; `dry_run` writes nothing. One fault, and nothing is changed."""
+        return AppliedFlows(items=await apply_flows(bundle.flows, publish=publish, dry_run=dry_run))
+
+    @router.get("/flows", tags=["flows"], summary="All flows, with their versions")
+    async def list_flows(limit: Limit = 100, cursor: Cursor = None) -> FlowPage:
+        found = await listing.page(cursor, limit + 1)
+        more = found[limit - 1].flow_id if len(found) > limit else None
+        return FlowPage(items=found[:limit], next_cursor=more)
+
+    @router.get("/flows/{flow_id}", tags=["flows"], summary="One flow")
+    async def get_flow(flow_id: str) -> Flow:
+        return await _flow(flow_id)
+
+    @router.get("/flows/{flow_id}/versions", tags=["flows"], summary="What was published, newest first")
+    async def list_flow_versions(flow_id: str, limit: Limit = 100, cursor: Cursor = None) -> VersionPage:
+        versions = (await _flow(flow_id)).published[::-1]
+        before = int(cursor) if cursor and cursor.isdecimal() else len(versions) + 1
+        found = [version for version in versions if version.number < before]
+        more = str(found[limit - 1].number) if len(found) > limit else None
+        return VersionPage(items=found[:limit], next_cursor=more)
+
+    @router.post("/flows/{flow_id}/publish", tags=["flows"], summary="Put the draft in force")
+    async def publish_flow(flow_id: str) -> Flow:
+        return await publish_draft(flow_id)
+
+    @router.post("/flows/{flow_id}/rollback", tags=["flows"], summary="Put an earlier version in force again")
+    async def roll_back_flow(flow_id: str, choice: VersionChoice) -> Flow:
+        """Published as a version of its own, so that the history stays true."""
+        return await roll_back(flow_id, choice.version)
+
+    @router.post("/preview", tags=["decisions"], summary="What a completion would lead to, with dates")
+    async def preview(request: PreviewRequest) -> Preview:
+        return await preview_completion(request)
+
+    @router.get(
+        "/decisions/counts", tags=["decisions"], summary="How often each action of each branch was taken"
+    )
+    async def count_all_decisions(subject: Code | None = None, campaign: Code | None = None) -> Counts:
+        return await count_decisions(
+            catalog_id("subject", subject) if subject else None,
+            catalog_id("campaign", campaign) if campaign else None,
+        )
+
+    @router.get(
+        "/decisions/{activity_id}", tags=["decisions"], summary="What followed one completed activity"
+    )
+    async def get_decision(activity_id: str) -> Decision:
+        decision = await decisions.get(activity_id)
+        if decision is None:
+            raise NotFound("decision", activity_id)
+        return decision
+
+    async def _flow(flow_id: str) -> Flow:
+        flow = await flows.get(flow_id)
+        if flow is None:
+            raise NotFound("flow", flow_id)
+        return flow
+
+    return router

@@ -1,0 +1,42 @@
+"""Whatever a message may say, it says the same after a journey."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from contracts.catalogue import MESSAGES
+from contracts.message import Message, stable_id, wire_headers
+from contracts.vocabulary import to_millisecond
+from tests.contracts.strategies import messages_of
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda m: m.wire.type)
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_message_survives_the_journey(message: type[Message], data: st.DataObject) -> None:
+    sent = data.draw(messages_of(message))
+    received = message.from_json(sent.to_json())
+    assert received == sent
+    assert received.to_json() == sent.to_json()
+    assert received.event_id() == sent.event_id()
+    assert (received.topic(), received.key()) == (sent.topic(), sent.key())
+    assert "{" not in sent.topic()
+    headers = dict(wire_headers(sent, "parley/test", "2026-11-23T00:00:00Z"))
+    assert headers["ce_type"].decode() == message.wire.type
+    assert headers["ce_id"].decode() == sent.event_id()
+
+
+@given(st.lists(st.text(), min_size=1), st.lists(st.text(), min_size=1))
+def test_stable_ids_are_equal_only_for_equal_parts(one: list[str], other: list[str]) -> None:
+    joined = "\x1f".join
+    assert (stable_id(*one) == stable_id(*other)) == (joined(one) == joined(other))
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_a_time_cut_to_the_millisecond_survives_json(moment: datetime) -> None:
+    time = TypeAdapter(datetime)
+    cut = to_millisecond(moment)
+    assert time.validate_json(time.dump_json(cut)) == cut
