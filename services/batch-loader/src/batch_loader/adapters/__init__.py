@@ -1,0 +1,1 @@
+"""The only place here that knows MongoDB."""

@@ -1,0 +1,218 @@
+"""Inbound REST."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from batch_loader.domain.batch import Batch, IllegalMove, Move
+from batch_loader.domain.choices import Channel, Choices, Wanted, WrongChoice
+from batch_loader.domain.filters import Filters
+from batch_loader.ports import BadCursor, Shelf
+from batch_loader.use_cases.draft_batch import DraftBatch
+from batch_loader.use_cases.preview_batch import Preview, PreviewBatch
+from batch_loader.use_cases.steer_batch import SteerBatch
+from contracts.vocabulary import BatchState
+from servicekit.problems import NotFound, Problem
+from servicekit.unit_of_work import Store
+
+
+class DraftRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+    filters: Filters = Filters()
+    choices: Wanted
+
+
+class PreviewRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    filters: Filters = Filters()
+    channel: Channel | None = None
+    """With a channel the preview also tells who would be skipped because of it."""
+
+
+class BatchResource(BaseModel):
+    """A batch as it stands; selected = loaded + the sum of skipped."""
+
+    batch_id: str
+    version: int
+    name: str
+    state: BatchState
+    filters: Filters
+    choices: Choices
+    expected: int
+    selected: int
+    loaded: int
+    skipped: dict[str, int]
+    per_second: float
+    estimated_end_at: datetime | None
+    error: str | None
+    created_at: datetime
+    loading_since: datetime | None
+    changed_at: datetime
+
+
+class BatchList(BaseModel):
+    items: list[BatchResource]
+    next_cursor: str | None
+
+
+class ExampleContact(BaseModel):
+    contact_id: str
+    contact_type: str
+    time_zone: str | None
+    phone: str | None
+
+
+class PreviewResource(BaseModel):
+    count: int
+    selected: int
+    skipped: dict[str, int] = Field(default_factory=dict)
+    sample: list[ExampleContact]
+    as_of: datetime
+
+
+Sort = Literal["created_at", "-created_at", "name", "-name"]
+IfMatch = Annotated[str | None, Header(description='The version as in the ETag, for example "3"')]
+
+
+def routes(
+    store: Store[Batch],
+    shelf: Shelf,
+    draft_batch: DraftBatch,
+    preview_batch: PreviewBatch,
+    steer_batch: SteerBatch,
+) -> APIRouter:
+    router = APIRouter(prefix="/v1/batches", tags=["batches"])
+
+    @router.post("", status_code=201, operation_id="draftBatch")
+    async def draft(request: DraftRequest, response: Response) -> BatchResource:
+        """Draft a batch. Nothing is loaded until it is told to."""
+        with problems():
+            batch = await draft_batch(request.name, request.filters, request.choices)
+        response.headers["Location"] = f"/v1/batches/{batch.batch_id}"
+        return _resource(batch, response)
+
+    @router.get("", operation_id="listBatches")
+    async def list_batches(
+        state: BatchState | None = None,
+        sort: Sort = "-created_at",
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: str | None = None,
+    ) -> BatchList:
+        with problems():
+            listed = await shelf.list(state=state, sort=sort, limit=limit, cursor=cursor)
+        return BatchList(items=[_resource(batch) for batch in listed.items], next_cursor=listed.next_cursor)
+
+    @router.post("/preview", operation_id="previewFilters")
+    async def preview_filters(request: PreviewRequest) -> PreviewResource:
+        """Whom these filters find now: how many, and ten of them."""
+        with problems():
+            return _preview(await preview_batch(request.filters, request.channel))
+
+    @router.get("/{batch_id}", operation_id="getBatch")
+    async def get_batch(batch_id: str, response: Response) -> BatchResource:
+        return _resource(await found(batch_id), response)
+
+    @router.post("/{batch_id}/preview", operation_id="previewBatch")
+    async def preview_stored(batch_id: str) -> PreviewResource:
+        batch = await found(batch_id)
+        with problems():
+            return _preview(await preview_batch(batch.filters, batch.choices.channel))
+
+    @router.post("/{batch_id}/load", operation_id="loadBatch")
+    async def load(batch_id: str, response: Response, if_match: IfMatch = None) -> BatchResource:
+        """Start loading in the background. Again changes nothing."""
+        return await steered(batch_id, "load", if_match, response)
+
+    @router.post("/{batch_id}/pause", operation_id="pauseBatch")
+    async def pause(batch_id: str, response: Response, if_match: IfMatch = None) -> BatchResource:
+        """Stop making activities, at the next page. Those made so far are worked."""
+        return await steered(batch_id, "pause", if_match, response)
+
+    @router.post("/{batch_id}/resume", operation_id="resumeBatch")
+    async def resume(batch_id: str, response: Response, if_match: IfMatch = None) -> BatchResource:
+        """Go on after the last contact that is accounted for."""
+        return await steered(batch_id, "resume", if_match, response)
+
+    @router.post("/{batch_id}/cancel", operation_id="cancelBatch")
+    async def cancel(batch_id: str, response: Response, if_match: IfMatch = None) -> BatchResource:
+        """Stop for good. Activities that were made stay: they are cancelled in the activities service."""
+        return await steered(batch_id, "cancel", if_match, response)
+
+    async def found(batch_id: str) -> Batch:
+        batch = await store.get(batch_id)
+        if batch is None:
+            raise NotFound("batch", batch_id)
+        return batch
+
+    async def steered(batch_id: str, move: Move, if_match: str | None, response: Response) -> BatchResource:
+        with problems():
+            return _resource(await steer_batch(batch_id, move, unchanged_since(if_match)), response)
+
+    return router
+
+
+@contextmanager
+def problems() -> Iterator[None]:
+    try:
+        yield
+    except WrongChoice as wrong:
+        raise Problem(422, "wrong-choice", "The batch cannot be made like this", str(wrong)) from wrong
+    except IllegalMove as illegal:
+        raise Problem(
+            409, "illegal-move", "Not in this state", str(illegal), state=illegal.state.value
+        ) from illegal
+    except BadCursor as bad:
+        raise Problem(422, "bad-cursor", "The cursor is not valid", str(bad)) from bad
+
+
+def unchanged_since(if_match: str | None) -> Callable[[Batch], None]:
+    def check(batch: Batch) -> None:
+        if if_match not in (None, "*", _etag(batch)):
+            raise Problem(
+                412,
+                "version-moved",
+                "The batch has changed",
+                f"It has version {_etag(batch)} by now, not {if_match}.",
+            )
+
+    return check
+
+
+def _etag(batch: Batch) -> str:
+    return f'"{batch.version}"'
+
+
+def _resource(batch: Batch, response: Response | None = None) -> BatchResource:
+    if response is not None:
+        response.headers["ETag"] = _etag(batch)
+    return BatchResource(
+        batch_id=batch.batch_id,
+        version=batch.version,
+        name=batch.name,
+        state=batch.state,
+        filters=batch.filters,
+        choices=batch.choices,
+        expected=batch.expected,
+        selected=batch.selected,
+        loaded=batch.loaded,
+        skipped=batch.skipped,
+        per_second=batch.per_second,
+        estimated_end_at=batch.estimated_end_at,
+        error=batch.error,
+        created_at=batch.created_at,
+        loading_since=batch.loading_since,
+        changed_at=batch.changed_at,
+    )
+
+
+def _preview(preview: Preview) -> PreviewResource:
+    return PreviewResource.model_validate(preview, from_attributes=True)

@@ -1,0 +1,83 @@
+"""What the use cases need from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from batch_loader.domain.audience import Candidate
+from batch_loader.domain.batch import Batch
+from batch_loader.domain.choices import Catalogue
+from batch_loader.domain.filters import Filters
+from contracts.activities import ActivityChanged
+from contracts.vocabulary import BatchId, BatchState, ContactId
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A contact in a preview: recognisable, without personal data."""
+
+    contact_id: ContactId
+    contact_type: str
+    time_zone: str | None
+    phone: str | None
+    """Masked."""
+
+
+class Audience(Protocol):
+    """The searchable copy of contacts."""
+
+    async def count(self, filters: Filters, as_of: datetime) -> int: ...
+
+    async def count_without(
+        self, filters: Filters, as_of: datetime, *, preference: str | None = None, address: str | None = None
+    ) -> int:
+        """Of those found: who opted out of something, and who did not but has no address for a channel."""
+        ...
+
+    async def page(
+        self, filters: Filters, as_of: datetime, after: ContactId | None, size: int
+    ) -> list[Candidate]: ...
+
+    async def sample(self, filters: Filters, as_of: datetime, size: int) -> list[Example]: ...
+
+    async def keep_last_completed(self, changes: Iterable[ActivityChanged]) -> int: ...
+
+
+class OpenActivities(Protocol):
+    """Which contact has an open activity of which subject."""
+
+    async def taken(self, slots: Sequence[str]) -> frozenset[str]: ...
+
+    async def keep(self, changes: Iterable[ActivityChanged]) -> int: ...
+
+    async def not_yet_refused(self, batch_id: BatchId, activity_ids: Sequence[str]) -> list[str]: ...
+
+
+class CatalogueReader(Protocol):
+    async def __call__(self) -> Catalogue: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ListedBatches:
+    items: list[Batch]
+    next_cursor: str | None
+
+
+class BadCursor(ValueError):
+    def __init__(self) -> None:
+        super().__init__("This cursor is not one that a list of batches gave; leave it out to start over.")
+
+
+class Shelf(Protocol):
+    """Batches to look through."""
+
+    async def list(
+        self, *, state: BatchState | None, sort: str, limit: int, cursor: str | None
+    ) -> ListedBatches:
+        """sort: `created_at` or `name`, with a leading `-` for the other way round. Raises BadCursor."""
+        ...
+
+    async def loading(self) -> Sequence[BatchId]: ...

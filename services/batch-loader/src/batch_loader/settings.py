@@ -1,0 +1,11 @@
+"""What this service reads from its environment."""
+
+from pydantic import Field
+
+from servicekit.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    port: int = Field(default=8103, ge=0, le=65535)
+    batch_loader_page_size: int = Field(default=500, ge=1, le=1000)
+    """Contacts that one transaction turns into activities."""

@@ -1,0 +1,35 @@
+"""Draft a batch: checked against the catalogue, loading nothing yet."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from batch_loader.domain.batch import Batch, announced
+from batch_loader.domain.choices import Wanted, resolve, resolve_filters
+from batch_loader.domain.filters import Filters
+from batch_loader.ports import CatalogueReader
+from contracts.vocabulary import BatchId
+from servicekit.clock import Clock
+from servicekit.unit_of_work import Commands
+
+
+class DraftBatch:
+    def __init__(self, batches: Commands[Batch], catalogue: CatalogueReader, clock: Clock) -> None:
+        self._batches = batches
+        self._catalogue = catalogue
+        self._clock = clock
+
+    async def __call__(self, name: str, filters: Filters, wanted: Wanted) -> Batch:
+        """Raises WrongChoice."""
+        catalogue = await self._catalogue()
+        now = self._clock.now()
+        batch = Batch(
+            batch_id=BatchId(str(uuid4())),
+            name=name,
+            filters=resolve_filters(filters, catalogue),
+            choices=resolve(wanted, catalogue),
+            created_at=now,
+            changed_at=now,
+        )
+        await self._batches.change(batch.batch_id, lambda _: announced(batch))
+        return batch

@@ -1,0 +1,58 @@
+"""Whom a batch would find, before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from batch_loader.domain.choices import resolve_filters
+from batch_loader.domain.filters import Filters
+from batch_loader.domain.page import NEED_AN_ADDRESS, NO_ADDRESS, OPTED_OUT
+from batch_loader.ports import Audience, CatalogueReader, Example
+from contracts.vocabulary import PREFERENCE_OF_CHANNEL
+from servicekit.clock import Clock
+
+_SAMPLE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    count: int
+    """Contacts that the filters find."""
+    selected: int
+    """The same, but no more than the limit."""
+    skipped: dict[str, int]
+    """Of `count`, those that would be passed over for reasons that are known beforehand."""
+    sample: list[Example]
+    as_of: datetime
+
+
+class PreviewBatch:
+    def __init__(self, audience: Audience, catalogue: CatalogueReader, clock: Clock) -> None:
+        self._audience = audience
+        self._catalogue = catalogue
+        self._clock = clock
+
+    async def __call__(self, filters: Filters, channel: str | None) -> Preview:
+        """Raises UnknownItem."""
+        filters = resolve_filters(filters, await self._catalogue())
+        as_of = self._clock.now()
+        count = await self._audience.count(filters, as_of)
+        return Preview(
+            count=count,
+            selected=filters.capped(count),
+            skipped=await self._skipped(filters, channel, as_of),
+            sample=await self._audience.sample(filters, as_of, filters.capped(_SAMPLE)),
+            as_of=as_of,
+        )
+
+    async def _skipped(self, filters: Filters, channel: str | None, as_of: datetime) -> dict[str, int]:
+        preference = None if filters.include_opted_out else PREFERENCE_OF_CHANNEL.get(channel or "")
+        skipped = {}
+        if preference:
+            skipped[OPTED_OUT] = await self._audience.count_without(filters, as_of, preference=preference)
+        if channel in NEED_AN_ADDRESS:
+            skipped[NO_ADDRESS] = await self._audience.count_without(
+                filters, as_of, preference=preference, address=channel
+            )
+        return {reason: count for reason, count in skipped.items() if count}

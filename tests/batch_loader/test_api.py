@@ -1,0 +1,147 @@
+"""The REST API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contracts.vocabulary import PreferenceKind
+from tests.batch_loader.builders import AUTOMATIC, CAMPAIGN, ENDPOINT
+from tests.batch_loader.line import Line, line
+from tests.engines import Engines
+
+
+async def refused(here: Line, body: dict[str, Any], status: int = 422) -> str:
+    answer = await here.api.post("/v1/batches", json=body)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    return str(answer.json()["detail"])
+
+
+async def test_a_draft_is_checked_kept_and_found_again(here: Line) -> None:
+    await here.knows([])
+    schedule = {"kind": "local_time", "date": "2026-02-03", "time": "09:00", "spread_hours": 2}
+    filters = {"fields": {"a.b": ["x", 1], "$odd": True}, "last_subjects": ["survey"], "limit": 5}
+    answer = await here.api.post(
+        "/v1/batches",
+        json={"name": " Spring ", "filters": filters, "choices": AUTOMATIC | {"schedule": schedule}},
+    )
+    assert answer.status_code == 201
+    made = answer.json()
+    assert answer.headers["location"] == f"/v1/batches/{made['batch_id']}"
+    assert answer.headers["etag"] == '"1"'
+    assert (made["name"], made["state"], made["version"]) == ("Spring", "draft", 1)
+    assert made["choices"]["campaign_id"] == CAMPAIGN
+    assert made["choices"]["endpoint_id"] == ENDPOINT
+    assert made["choices"]["schedule"]["time"] == "09:00"
+    assert made["filters"]["fields"] == filters["fields"]
+    assert await here.get(made) == made
+
+
+async def test_a_wrong_draft_is_refused_with_one_clear_sentence(here: Line) -> None:
+    await here.knows([])
+    draft: dict[str, Any] = {"name": "x", "filters": {}, "choices": AUTOMATIC}
+    assert (
+        await refused(here, draft | {"choices": AUTOMATIC | {"campaign": "autumn"}})
+        == "There is no campaign 'autumn'; known: spring."
+    )
+    assert (
+        await refused(here, draft | {"choices": AUTOMATIC | {"endpoint": "mailbox"}})
+        == "Endpoint 'mailbox' is for email, but the batch uses sms."
+    )
+    assert "body.filters.colour: Extra inputs" in await refused(here, draft | {"filters": {"colour": 1}})
+    assert "not an IANA time zone" in await refused(here, draft | {"filters": {"time_zones": ["Mars"]}})
+    assert "needs an agent_profile" in await refused(
+        here, draft | {"choices": {"campaign": "spring", "subject": "renewal", "source": "automatic"}}
+    )
+    listed = (await here.api.get("/v1/batches", params={"limit": 1000})).json()["items"]
+    assert "x" not in {batch["name"] for batch in listed}
+
+
+async def test_a_preview_counts_and_shows_nobodys_number(here: Line) -> None:
+    await here.knows(
+        [
+            *(here.contact(number) for number in range(20)),
+            *(here.contact(number, PreferenceKind.DO_NOT_SMS, phones=()) for number in range(20, 24)),
+            *(here.contact(number, phones=()) for number in range(24, 30)),
+        ]
+    )
+    batch = await here.draft(filters={"limit": 25})
+    stored = await here.tell(batch, "preview")
+    assert (stored["count"], stored["selected"]) == (30, 25)
+    assert stored["skipped"] == {"opted_out": 4, "no_address": 6}
+    assert len(stored["sample"]) == 10
+    assert stored["sample"][0] == {
+        "contact_id": here.id(0),
+        "contact_type": here.crowd,
+        "time_zone": "America/New_York",
+        "phone": "+12•••••••00",
+    }
+    answer = await here.api.post(
+        "/v1/batches/preview",
+        json={
+            "filters": {"contact_type": here.crowd, "include_opted_out": True, "limit": 3},
+            "channel": "sms",
+        },
+    )
+    given = answer.json()
+    assert (given["count"], given["selected"], len(given["sample"])) == (30, 3, 3)
+    assert given["skipped"] == {"no_address": 10}
+    assert (await here.get(batch))["version"] == 1
+
+
+async def test_batches_are_listed_sorted_and_by_the_page(engines: Engines, namespace: str) -> None:
+    async with line(engines, namespace) as here:
+        await here.knows([])
+        names = ["b", "d", "a", "c", "e"]
+        made = [await here.draft(name) for name in names]
+        await here.tell(made[1], "cancel")
+
+        async def pages(**asked: Any) -> list[str]:
+            seen: list[str] = []
+            cursor = None
+            while True:
+                told = asked | ({"cursor": cursor} if cursor else {})
+                page = (await here.api.get("/v1/batches", params=told)).json()
+                seen.extend(batch["name"] for batch in page["items"])
+                cursor = page["next_cursor"]
+                if cursor is None:
+                    return seen
+
+        assert await pages() == names[::-1]
+        assert await pages(limit=2) == names[::-1]
+        assert await pages(limit=2, sort="created_at") == names
+        assert await pages(limit=2, sort="name") == sorted(names)
+        assert await pages(limit=1, sort="-name") == sorted(names, reverse=True)
+        assert await pages(limit=2, state="cancelled") == ["d"]
+        for wrong in ({"cursor": "nonsense"}, {"sort": "colour"}, {"limit": 0}, {"state": "asleep"}):
+            assert (await here.api.get("/v1/batches", params=wrong)).status_code == 422
+
+
+async def test_a_move_may_ask_for_the_version_it_saw(here: Line) -> None:
+    await here.knows([])
+    batch = await here.draft()
+    path = f"/v1/batches/{batch['batch_id']}/cancel"
+    stale = await here.api.post(path, headers={"If-Match": '"7"'})
+    assert (stale.status_code, stale.json()["type"]) == (412, "urn:parley:problem:version-moved")
+    moved = await here.api.post(path, headers={"If-Match": '"1"'})
+    assert (moved.status_code, moved.headers["etag"]) == (200, '"2"')
+
+
+async def test_what_does_not_exist_is_not_found(here: Line) -> None:
+    assert (await here.api.get("/v1/batches/nothing")).status_code == 404
+    for move in ("load", "pause", "resume", "cancel", "preview"):
+        answer = await here.api.post(f"/v1/batches/nothing/{move}")
+        assert answer.status_code == 404
+        assert answer.json()["detail"] == "There is no batch with id 'nothing'."
+
+
+async def test_a_repeated_draft_with_the_same_key_makes_one_batch(here: Line) -> None:
+    await here.knows([])
+    body = {"name": "Once", "choices": AUTOMATIC}
+    answers = [
+        await here.api.post("/v1/batches", json=body, headers={"Idempotency-Key": here.crowd})
+        for _ in range(2)
+    ]
+    assert answers[0].json()["batch_id"] == answers[1].json()["batch_id"]
+    listed = (await here.api.get("/v1/batches", params={"limit": 1000})).json()["items"]
+    assert [batch["name"] for batch in listed].count("Once") == 1

@@ -1,0 +1,189 @@
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_loader.domain.audience import Candidate
+from batch_loader.domain.batch import DUPLICATE, Batch, IllegalMove, Move, fail, progress, refuse, steer
+from batch_loader.domain.filters import Filters
+from batch_loader.domain.page import NO_ADDRESS, OPTED_OUT, load_page, slot_of
+from contracts.activities import ActivityCreated
+from contracts.message import stable_id
+from contracts.vocabulary import BatchState
+from servicekit.verdict import Become, Unchanged
+from tests.batch_loader.builders import NOON, SUBJECT, batch, contact_id
+
+REACHABLE = frozenset({"sms", "voice"})
+
+
+def loading(made: Batch) -> Batch:
+    verdict = steer(made, "load", NOON, expected=100)
+    assert isinstance(verdict, Become)
+    return verdict.state
+
+
+def in_state(state: BatchState) -> Batch:
+    return batch().model_copy(update={"state": state})
+
+
+ALLOWED: dict[Move, dict[BatchState, BatchState]] = {
+    "load": {BatchState.DRAFT: BatchState.LOADING},
+    "pause": {BatchState.LOADING: BatchState.PAUSED},
+    "resume": {BatchState.PAUSED: BatchState.LOADING, BatchState.FAILED: BatchState.LOADING},
+    "cancel": dict.fromkeys(
+        (BatchState.DRAFT, BatchState.LOADING, BatchState.PAUSED, BatchState.FAILED), BatchState.CANCELLED
+    ),
+}
+REPEATED: dict[Move, set[BatchState]] = {
+    "load": {BatchState.LOADING, BatchState.LOADED},
+    "pause": {BatchState.PAUSED},
+    "resume": {BatchState.LOADING},
+    "cancel": {BatchState.CANCELLED},
+}
+
+
+@pytest.mark.parametrize("move", ["load", "pause", "resume", "cancel"])
+@pytest.mark.parametrize("state", list(BatchState))
+def test_every_move_from_every_state_is_made_repeated_or_refused(move: Move, state: BatchState) -> None:
+    if state in ALLOWED[move]:
+        verdict = steer(in_state(state), move, NOON)
+        assert isinstance(verdict, Become)
+        assert verdict.state.state is ALLOWED[move][state]
+        assert verdict.messages == (progress(verdict.state),)
+    elif state in REPEATED[move]:
+        assert steer(in_state(state), move, NOON) == Unchanged()
+    else:
+        with pytest.raises(IllegalMove, match=f"This batch is {state} and cannot be"):
+            steer(in_state(state), move, NOON)
+
+
+def test_a_refusal_says_from_where_it_would_be_allowed() -> None:
+    with pytest.raises(IllegalMove) as illegal:
+        steer(in_state(BatchState.DRAFT), "resume", NOON)
+    assert str(illegal.value) == (
+        "This batch is draft and cannot be resumed; only one that is failed or paused can."
+    )
+
+
+def test_a_failure_keeps_the_checkpoint_and_can_be_resumed() -> None:
+    page = load_page(loading(batch()), [Candidate(contact_id(1))], set(), more=True, per_second=9, now=NOON)
+    failed = fail(page.batch, "why", NOON)
+    assert isinstance(failed, Become)
+    assert (failed.state.state, failed.state.error) == (BatchState.FAILED, "why")
+    resumed = steer(failed.state, "resume", NOON)
+    assert isinstance(resumed, Become)
+    assert (resumed.state.checkpoint, resumed.state.error) == (contact_id(1), None)
+
+
+candidates = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=40).map(
+    lambda people: [
+        (
+            Candidate(
+                contact_id(number),
+                "Europe/Berlin",
+                frozenset({"do-not-sms"} if opted_out else ()),
+                REACHABLE if reachable else frozenset(),
+            ),
+            busy,
+        )
+        for number, (opted_out, reachable, busy) in enumerate(people)
+    ]
+)
+
+
+def load_all(
+    start: Batch, people: list[tuple[Candidate, bool]], sizes: list[int]
+) -> tuple[Batch, dict[str, str | None]]:
+    """Page after page, as the loader does; the sizes repeat."""
+    taken = {slot_of(person.contact_id, SUBJECT) for person, busy in people if busy}
+    made: dict[str, str | None] = {}
+    state, position, turn = start, 0, 0
+    while state.state is BatchState.LOADING:
+        size = sizes[turn % len(sizes)]
+        size = size if state.room is None else min(size, state.room)
+        found = [person for person, _ in people[position : position + size]]
+        page = load_page(state, found, taken, more=len(found) == size, per_second=10, now=NOON)
+        assert page.batch.version == state.version + 1
+        assert page.batch.selected == page.batch.loaded + sum(page.batch.skipped.values())
+        for message in page.messages:
+            if isinstance(message, ActivityCreated):
+                assert message.activity_id not in made
+                made[message.activity_id] = message.owner
+        state, position, turn = page.batch, position + len(found), turn + 1
+    return state, made
+
+
+@given(
+    people=candidates,
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    other=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    limit=st.none() | st.integers(1, 50),
+    include=st.booleans(),
+    exclusive=st.booleans(),
+)
+def test_pages_of_any_size_load_the_same_set_for_the_same_people(
+    people: list[tuple[Candidate, bool]],
+    sizes: list[int],
+    other: list[int],
+    limit: int | None,
+    include: bool,
+    exclusive: bool,
+) -> None:
+    start = loading(
+        batch(
+            Filters(limit=limit, include_opted_out=include),
+            source="manual",
+            agent_profile_id=None,
+            agents=("ann", "bob", "cy"),
+            duplicate_rule="skip_open" if exclusive else "none",
+        )
+    )
+    one, made = load_all(start, people, sizes)
+    two, made_again = load_all(start, people, other)
+    assert made == made_again
+    assert one.state is BatchState.LOADED
+    assert one.skipped == two.skipped
+    assert one.selected == min(len(people), limit or len(people)) == two.selected
+    chosen = people[: one.selected]
+    assert made.keys() == {
+        stable_id("activity", "batch-1", person.contact_id)
+        for person, busy in chosen
+        if (include or not person.opted_out) and person.reachable_by and not (exclusive and busy)
+    }
+
+
+def test_each_reason_is_counted_by_its_name() -> None:
+    people = [
+        Candidate(contact_id(1), None, frozenset({"do-not-sms"}), REACHABLE),
+        Candidate(contact_id(2), None, frozenset({"do-not-call"}), frozenset({"email"})),
+        Candidate(contact_id(3), None, frozenset({"do-not-call"}), REACHABLE),
+        Candidate(contact_id(4), None, frozenset(), REACHABLE),
+    ]
+    page = load_page(
+        loading(batch()), people, {slot_of(contact_id(4), SUBJECT)}, more=False, per_second=10, now=NOON
+    )
+    assert page.batch.skipped == {OPTED_OUT: 1, NO_ADDRESS: 1, DUPLICATE: 1}
+    assert (page.batch.loaded, page.batch.selected) == (1, 4)
+
+
+def test_work_without_a_channel_needs_no_address_and_knows_no_preference() -> None:
+    people = [Candidate(contact_id(1), None, frozenset({"do-not-sms", "do-not-call"}), frozenset())]
+    start = loading(batch(channel=None, endpoint_id=None, source="manual", agent_profile_id=None))
+    assert load_page(start, people, set(), more=False, per_second=1, now=NOON).batch.loaded == 1
+
+
+def test_a_duplicate_found_later_moves_from_loaded_to_skipped() -> None:
+    people = [Candidate(contact_id(number), None, frozenset(), REACHABLE) for number in range(3)]
+    loaded = load_page(loading(batch()), people, set(), more=False, per_second=1, now=NOON).batch
+    after = refuse(loaded, 2, NOON).state
+    assert (after.loaded, after.skipped, after.selected) == (1, {DUPLICATE: 2}, 3)
+    assert after.version == loaded.version + 1
+
+
+def test_an_end_is_estimated_while_loading_only() -> None:
+    people = [Candidate(contact_id(number), None, frozenset(), REACHABLE) for number in range(40)]
+    page = load_page(loading(batch()), people, set(), more=True, per_second=20, now=NOON)
+    assert page.batch.estimated_end_at == NOON + timedelta(seconds=3)
+    end = load_page(page.batch, [], set(), more=False, per_second=20, now=NOON)
+    assert end.batch.estimated_end_at is None
