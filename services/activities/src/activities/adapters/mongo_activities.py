@@ -1,0 +1,136 @@
+"""Finding activities: what is due, what is on somebody's list, and how many there are."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+
+from activities.domain.activity import Activity
+from contracts.vocabulary import ActivityState, Mode
+from servicekit.mongo import Document, Mongo
+from servicekit.unit_of_work import Store
+
+_UP, _DOWN = ASCENDING, DESCENDING
+_OLDEST_FIRST = [("rank", _DOWN), ("due_at", _UP), ("scheduled_at", _UP)]
+
+INDEXES = (
+    IndexModel(
+        [("hold", _UP), *_OLDEST_FIRST, ("bucket", _UP)],
+        name="due",
+        partialFilterExpression={"state": "scheduled"},
+    ),
+    IndexModel([("state", _UP), ("campaign_id", _UP), ("due_at", _UP)], name="state"),
+    IndexModel([("contact_id", _UP), ("due_at", _UP)], name="contact"),
+    IndexModel(
+        [("batch_id", _UP), ("state", _UP)],
+        name="batch",
+        partialFilterExpression={"batch_id": {"$type": "string"}},
+    ),
+    IndexModel(
+        [("state", _UP), ("assigned_to", _UP), ("rank", _DOWN), ("due_at", _UP)],
+        name="worklist",
+        partialFilterExpression={"mode": "manual"},
+    ),
+    IndexModel(
+        [("contact_id", _UP)], name="awaiting_contact", partialFilterExpression={"awaits_contact": True}
+    ),
+)
+
+Order = Literal["due", "urgency"]
+_ORDERS: dict[Order, list[tuple[str, int]]] = {
+    "due": [("due_at", _UP), ("_id", _UP)],
+    "urgency": [("rank", _DOWN), ("due_at", _UP), ("_id", _UP)],
+}
+
+
+class BadCursor(ValueError):
+    """Not a `next_cursor` of this list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    items: list[Activity]
+    next_cursor: str | None
+
+
+class MongoActivities:
+    def __init__(self, mongo: Mongo, store: Store[Activity]) -> None:
+        self._mongo = mongo
+        self._store = store
+
+    async def due(
+        self, buckets: Iterable[int], now: datetime, limit: int, released: Sequence[str]
+    ) -> list[Activity]:
+        ready = {"state": "scheduled", "due_at": {"$lte": now}, "bucket": {"$in": sorted(buckets)}}
+        found = await self._oldest({"hold": None} | ready, limit)
+        if len(found) < limit and released:
+            held = await self._store.collection.find_one(
+                {"hold": {"$in": list(released)}} | ready, {"hold": True}
+            )
+            if held is not None:
+                found += await self._oldest({"hold": held["hold"]} | ready, limit - len(found))
+        return found
+
+    async def _oldest(self, wanted: Document, limit: int) -> list[Activity]:
+        found = self._store.collection.find(wanted).sort(_OLDEST_FIRST).hint("due").limit(limit)
+        return [self._store.from_document(row) for row in await found.to_list(limit)]
+
+    async def page(self, wanted: Document, order: Order, limit: int, cursor: str | None) -> Page:
+        keys = _ORDERS[order]
+        query = {"$and": [wanted, _after(keys, cursor)]} if cursor else wanted
+        rows = await self._store.collection.find(query).sort(keys).limit(limit + 1).to_list(limit + 1)
+        next_cursor = _cursor(keys, rows[limit - 1]) if len(rows) > limit else None
+        return Page([self._store.from_document(row) for row in rows[:limit]], next_cursor)
+
+    async def worklist(self, agent: str, limit: int) -> list[Activity]:
+        """What an agent should do next: their own and anybody's, the urgent first, then by time."""
+        theirs = {"assigned_to": agent, "state": {"$in": ["assigned", "in_progress"]}}
+        wanted = {"mode": Mode.MANUAL.value, "$or": [theirs, {"state": "available"}]}
+        rows = await self._store.collection.find(wanted).sort(_ORDERS["urgency"]).limit(limit).to_list(limit)
+        return [self._store.from_document(row) for row in rows]
+
+    async def counts(self, campaign_id: str | None, batch_id: str | None) -> dict[str, int]:
+        match: Document = {"state": {"$in": [state.value for state in ActivityState]}}
+        if campaign_id is not None:
+            match["campaign_id"] = campaign_id
+        if batch_id is not None:
+            match["batch_id"] = batch_id
+        rows = await self._mongo.aggregate(
+            self._store.name, [{"$match": match}, {"$group": {"_id": "$state", "count": {"$sum": 1}}}]
+        )
+        found = {row["_id"]: row["count"] for row in rows}
+        return {state.value: found.get(state.value, 0) for state in ActivityState}
+
+
+def _cursor(keys: Sequence[tuple[str, int]], row: Document) -> str:
+    values = [row[key].isoformat() if isinstance(row[key], datetime) else row[key] for key, _ in keys]
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
+
+
+def _after(keys: Sequence[tuple[str, int]], cursor: str) -> Document:
+    """Rows behind the one that the cursor remembers, in this order. Raises BadCursor."""
+    values = _remembered(keys, cursor)
+    steps = []
+    for position, (key, direction) in enumerate(keys):
+        same = {earlier: values[earlier] for earlier, _ in keys[:position]}
+        steps.append(same | {key: {"$gt" if direction == _UP else "$lt": values[key]}})
+    return {"$or": steps}
+
+
+def _remembered(keys: Sequence[tuple[str, int]], cursor: str) -> dict[str, Any]:
+    try:
+        told = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        values = dict(zip((key for key, _ in keys), told, strict=True))
+        values["due_at"] = datetime.fromisoformat(values["due_at"])
+        if not isinstance(values["_id"], str) or not isinstance(values.get("rank", 0), int):
+            raise BadCursor(cursor)
+    except (ValueError, TypeError, KeyError, binascii.Error) as error:
+        raise BadCursor(cursor) from error
+    return values

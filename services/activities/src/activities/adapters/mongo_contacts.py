@@ -1,0 +1,72 @@
+"""Our own copy of the contacts: what the gate needs, and no names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from activities.domain.catalog import Contact
+from contracts.contacts import ContactChanged
+from contracts.vocabulary import Lifecycle, PhoneType, PreferenceKind
+from servicekit.clock import Clock
+from servicekit.delivery import Delivery, Tombstone
+from servicekit.failpoints import failpoint
+from servicekit.mongo import Collection, Document
+from servicekit.projection import Projection
+from servicekit.verdict import Outcome
+
+
+def keep_contact(message: ContactChanged) -> Document:
+    return {
+        "lifecycle": message.lifecycle.value,
+        "phones": [[phone.number, phone.type.value] for phone in message.phones],
+        "emails": list(message.emails),
+        "time_zone": message.time_zone,
+        "opted_out": [preference.value for preference in message.preferences],
+    }
+
+
+class MongoContacts:
+    def __init__(self, projection: Projection) -> None:
+        self._projection = projection
+
+    async def read(self, ids: Iterable[str]) -> Mapping[str, Contact]:
+        wanted = list(set(ids))
+        if not wanted:
+            return {}
+        found = self._projection.collection.find({"_id": {"$in": wanted}})
+        return {row["_id"]: _contact(row) async for row in found}
+
+
+class KnowContacts:
+    """Keeps the copy, and wakes the activities that only waited for a newer contact."""
+
+    def __init__(self, projection: Projection, activities: Collection, clock: Clock) -> None:
+        self._projection = projection
+        self._activities = activities
+        self._clock = clock
+
+    async def __call__(self, batch: Sequence[Delivery[Any] | Tombstone]) -> Sequence[Outcome]:
+        outcomes = await self._projection(batch)
+        failpoint("activities.before_wake")
+        ids = {each.key if isinstance(each, Tombstone) else each.message.contact_id for each in batch}
+        # Without a version: it only makes the scheduler look earlier, and a lost wake costs at most an hour.
+        await self._activities.update_many(
+            {"awaits_contact": True, "contact_id": {"$in": list(ids)}},
+            {"$min": {"due_at": self._clock.now()}},
+        )
+        return outcomes
+
+
+def _contact(row: Document) -> Contact:
+    if row.get("erased"):
+        return Contact(row["_id"], row["version"], erased=True)
+    return Contact(
+        row["_id"],
+        row["version"],
+        Lifecycle(row["lifecycle"]),
+        tuple((number, PhoneType(type_)) for number, type_ in row["phones"]),
+        tuple(row["emails"]),
+        row["time_zone"],
+        frozenset(map(PreferenceKind, row["opted_out"])),
+    )

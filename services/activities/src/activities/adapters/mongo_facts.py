@@ -1,0 +1,51 @@
+"""What decisions look at besides the message and the state, read once a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from activities.domain.activity import slot_of
+from activities.domain.creation import CreationFacts, crowded_in, needs_gate
+from activities.domain.outcomes import OutcomeFacts
+from activities.ports import Catalogs, Contacts
+from contracts.activities import ActivityCreated, ActivityOutcome, ActivityProgressed
+from servicekit.clock import Clock
+from servicekit.mongo import Collection
+
+
+class MongoFacts:
+    def __init__(
+        self,
+        clock: Clock,
+        catalogs: Catalogs,
+        contacts: Contacts,
+        slots: Collection,
+        channels: frozenset[str],
+    ) -> None:
+        self._clock = clock
+        self._catalogs = catalogs
+        self._contacts = contacts
+        self._slots = slots
+        self._channels = channels
+
+    async def for_creation(self, batch: Sequence[ActivityCreated]) -> CreationFacts:
+        now = self._clock.now()
+        return CreationFacts(
+            now,
+            await self._catalogs.read(),
+            await self._contacts.read(message.contact_id for message in batch if needs_gate(message, now)),
+            self._channels,
+            await self._holders(batch),
+            crowded_in(batch),
+        )
+
+    async def for_outcomes(self, batch: Sequence[ActivityProgressed | ActivityOutcome]) -> OutcomeFacts:
+        ended = [message.contact_id for message in batch if isinstance(message, ActivityOutcome)]
+        return OutcomeFacts(self._clock.now(), await self._catalogs.read(), await self._contacts.read(ended))
+
+    async def _holders(self, batch: Sequence[ActivityCreated]) -> Mapping[str, Sequence[str]]:
+        slots = {slot_of(m.contact_id, m.subject_id) for m in batch if m.exclusive}
+        if not slots:
+            return {}
+        found = self._slots.find({"_id": {"$in": list(slots)}})
+        return {row["_id"]: row["holders"] async for row in found}

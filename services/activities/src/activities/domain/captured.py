@@ -1,0 +1,38 @@
+"""Whether captured data fits the subject that it was captured for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from contracts.campaigns import SubjectChanged
+
+_VALIDATORS: dict[tuple[str, int], Draft202012Validator] = {}
+_KEPT = 512
+
+
+def faults_in(captured: dict[str, Any], subject: SubjectChanged) -> list[str]:
+    """What is wrong with each field, without its value (it may be personal). Fields may be missing."""
+    if not captured:
+        return []
+    known = subject.data_schema.get("properties", {})
+    unknown = [
+        f"{field}: the subject {subject.code} has no such field" for field in captured if field not in known
+    ]
+    wrong = [
+        f"{'.'.join(map(str, error.absolute_path)) or 'captured'}: does not fit {error.validator} "
+        f"{error.validator_value!r}"[:200]
+        for error in _validator(subject).iter_errors({f: v for f, v in captured.items() if f in known})
+    ]
+    return unknown + wrong
+
+
+def _validator(subject: SubjectChanged) -> Draft202012Validator:
+    key = (subject.subject_id, subject.version)
+    if key not in _VALIDATORS:
+        if len(_VALIDATORS) >= _KEPT:
+            _VALIDATORS.clear()
+        partial = {name: rule for name, rule in subject.data_schema.items() if name != "required"}
+        _VALIDATORS[key] = Draft202012Validator(partial)
+    return _VALIDATORS[key]

@@ -1,0 +1,105 @@
+"""What the domain knows of foreign things: the catalogue, and contacts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from contracts.campaigns import (
+    CampaignChanged,
+    DispositionChanged,
+    EndpointChanged,
+    PolicyChanged,
+    SubjectChanged,
+)
+from contracts.contacts import ContactChanged
+from contracts.vocabulary import CampaignState, Lifecycle, PhoneType, PreferenceKind
+
+Item = SubjectChanged | DispositionChanged | CampaignChanged | EndpointChanged | PolicyChanged
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """What the gate needs of a contact, and no more."""
+
+    contact_id: str
+    version: int
+    lifecycle: Lifecycle = Lifecycle.PUBLISHED
+    phones: tuple[tuple[str, PhoneType], ...] = ()
+    emails: tuple[str, ...] = ()
+    time_zone: str | None = None
+    opted_out: frozenset[PreferenceKind] = frozenset()
+    erased: bool = False
+
+    @classmethod
+    def of(cls, message: ContactChanged) -> Contact:
+        return cls(
+            message.contact_id,
+            message.version,
+            message.lifecycle,
+            tuple((phone.number, phone.type) for phone in message.phones),
+            message.emails,
+            message.time_zone,
+            frozenset(message.preferences),
+        )
+
+    def address(self, channel: str) -> str | None:
+        """The first address for a channel; a text goes to a cell phone if there is one."""
+        match channel:
+            case "sms":
+                lines = [number for number, type_ in self.phones if type_ is not PhoneType.FAX]
+                cells = [number for number, type_ in self.phones if type_ is PhoneType.CELL]
+                return next(iter(cells or lines), None)
+            case "voice":
+                return next((number for number, type_ in self.phones if type_ is not PhoneType.FAX), None)
+            case "email":
+                return next(iter(self.emails), None)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All of the catalogue, as of one moment."""
+
+    subjects: Mapping[str, SubjectChanged] = field(default_factory=dict)
+    campaigns: Mapping[str, CampaignChanged] = field(default_factory=dict)
+    endpoints: Mapping[str, EndpointChanged] = field(default_factory=dict)
+    policies: Mapping[str, PolicyChanged] = field(default_factory=dict)
+    dispositions: Mapping[str, DispositionChanged] = field(default_factory=dict)
+    """By code."""
+
+    @classmethod
+    def of(cls, items: Iterable[Item]) -> Catalog:
+        items = tuple(items)
+        return cls(
+            {item.subject_id: item for item in items if isinstance(item, SubjectChanged)},
+            {item.campaign_id: item for item in items if isinstance(item, CampaignChanged)},
+            {item.endpoint_id: item for item in items if isinstance(item, EndpointChanged)},
+            {item.policy_id: item for item in items if isinstance(item, PolicyChanged)},
+            {item.code: item for item in items if isinstance(item, DispositionChanged)},
+        )
+
+    def holding_nothing(self, now: datetime) -> list[str]:
+        """Ids of what no activity has to wait for any longer."""
+        return [
+            *(id_ for id_, campaign in self.campaigns.items() if not is_waiting(campaign, now)),
+            *(id_ for id_, endpoint in self.endpoints.items() if endpoint.enabled),
+            *self.subjects,
+            *self.policies,
+        ]
+
+
+def is_waiting(campaign: CampaignChanged, now: datetime) -> bool:
+    """Whether its activities wait: it may still start, or go on."""
+    match campaign.state:
+        case CampaignState.DRAFT | CampaignState.PAUSED:
+            return not has_ended(campaign, now)
+        case CampaignState.RUNNING:
+            return campaign.starts_at is not None and now < campaign.starts_at
+        case CampaignState.STOPPED:
+            return False
+
+
+def has_ended(campaign: CampaignChanged, now: datetime) -> bool:
+    return campaign.ends_at is not None and campaign.ends_at <= now

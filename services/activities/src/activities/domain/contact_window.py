@@ -1,0 +1,87 @@
+"""When somebody may be contacted, by the clock on their own wall."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
+from functools import lru_cache
+from zlib import crc32
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from contracts.campaigns import ContactWindow
+
+EVERY_OFFSET: tuple[tzinfo, ...] = tuple(timezone(timedelta(hours=hours)) for hours in range(-12, 15))
+"""Somebody of unknown zone may live in any of these."""
+
+SPREAD = timedelta(minutes=10)
+_DAYS_AHEAD = 9
+"""One more than a week: the next opening of a window on one weekday, seen from just after it closed."""
+
+
+@lru_cache(maxsize=2048)
+def zone_named(name: str | None) -> tzinfo | None:
+    """None for no zone, and for a name that nobody knows."""
+    if not name:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _hours(window: ContactWindow) -> tuple[time, time | None]:
+    end = None if window.end == "24:00" else time.fromisoformat(window.end)
+    return time.fromisoformat(window.start), end
+
+
+def is_inside(moment: datetime, zone: tzinfo, window: ContactWindow) -> bool:
+    local = moment.astimezone(zone)
+    start, end = _hours(window)
+    wall = local.time()
+    return local.isoweekday() in window.weekdays and start <= wall and (end is None or wall < end)
+
+
+def is_inside_all(moment: datetime, zones: Sequence[tzinfo], window: ContactWindow) -> bool:
+    return all(is_inside(moment, zone, window) for zone in zones)
+
+
+def next_opening(after: datetime, zone: tzinfo, window: ContactWindow) -> datetime | None:
+    """The next instant at which the window opens in this zone; None if it never does."""
+    return next((opening for opening in _openings(after, zone, window) if opening > after), None)
+
+
+def _openings(after: datetime, zone: tzinfo, window: ContactWindow) -> Iterator[datetime]:
+    """In order. A start that the clocks skip, or show twice, is tried both ways."""
+    start, _ = _hours(window)
+    today = after.astimezone(zone).date()
+    for days in range(-1, _DAYS_AHEAD):
+        wall = datetime.combine(today + timedelta(days=days), start, zone)
+        readings = sorted({wall.astimezone(UTC), wall.replace(fold=1).astimezone(UTC)})
+        yield from (reading for reading in readings if is_inside(reading, zone, window))
+
+
+def next_common_opening(after: datetime, zones: Sequence[tzinfo], window: ContactWindow) -> datetime | None:
+    """The next instant that is inside the window in all of the zones; None if the coming week has none."""
+    moment = after
+    horizon = after + timedelta(days=_DAYS_AHEAD)
+    while moment < horizon:
+        closed = [zone for zone in zones if not is_inside(moment, zone, window)]
+        if not closed:
+            return moment
+        openings = [next_opening(moment, zone, window) for zone in closed]
+        moment = max((opening for opening in openings if opening is not None), default=horizon)
+        if None in openings:
+            return None
+    return None
+
+
+def spread(opening: datetime, key: str, zones: Sequence[tzinfo], window: ContactWindow) -> datetime:
+    """The same key always wakes at the same distance from the opening, still inside the window."""
+    offset = SPREAD * (crc32(key.encode()) % 10_000 / 10_000)
+    while offset >= timedelta(milliseconds=1):
+        moment = opening + offset
+        if is_inside_all(moment, zones, window):
+            return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+        offset /= 2
+    return opening

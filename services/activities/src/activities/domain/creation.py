@@ -1,0 +1,72 @@
+"""What becomes of a request for an activity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from activities.domain.activity import Activity, scheduled, slot_of
+from activities.domain.catalog import Catalog, Contact
+from activities.domain.gate import case_of, judge
+from activities.domain.moves import come_to_life, refuse_as_duplicate
+from contracts.activities import ActivityCreated
+from contracts.vocabulary import Mode
+from servicekit.verdict import GiveUp, TryAgain, Unchanged, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class CreationFacts:
+    now: datetime
+    catalog: Catalog
+    contacts: Mapping[str, Contact]
+    """Of those activities that the gate is asked about."""
+    channels: frozenset[str]
+    """Channels that have a dispatch topic."""
+    holders: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Open activities by slot, for exclusive requests."""
+    crowded: frozenset[str] = frozenset()
+    """Exclusive requests that follow another one for the same slot in the same batch."""
+
+
+def create(message: ActivityCreated, state: Activity | None, facts: CreationFacts) -> Verdict[Activity]:
+    if state is not None:
+        return Unchanged("already created")
+    if fault := fault_in(message, facts.channels):
+        return GiveUp("impossible_activity", {"error": fault})
+    activity = scheduled(message, facts.now)
+    if message.exclusive:
+        if facts.holders.get(activity.slot):
+            return refuse_as_duplicate(activity)
+        if message.activity_id in facts.crowded:
+            return TryAgain("another activity of this contact and subject is being created", after=0.01)
+    ruling = None
+    if needs_gate(message, facts.now):
+        contact = facts.contacts.get(message.contact_id)
+        ruling = judge(case_of(activity, contact, facts.catalog, facts.now))
+    return come_to_life(activity, ruling, facts.now)
+
+
+def needs_gate(message: ActivityCreated, now: datetime) -> bool:
+    return message.mode is Mode.AUTOMATED and message.scheduled_at <= now
+
+
+def fault_in(message: ActivityCreated, channels: frozenset[str]) -> str | None:
+    """Why this can never be worked; None if it can."""
+    if message.mode is not Mode.AUTOMATED:
+        return None
+    if message.channel is None:
+        return "an automated activity needs a channel"
+    if message.channel not in channels:
+        return f"no channel {message.channel!r} is connected here; there is {', '.join(sorted(channels))}"
+    return None
+
+
+def crowded_in(batch: Sequence[ActivityCreated]) -> frozenset[str]:
+    first: dict[str, str] = {}
+    crowded = set()
+    for message in batch:
+        slot = slot_of(message.contact_id, message.subject_id)
+        if first.setdefault(slot, message.activity_id) != message.activity_id and message.exclusive:
+            crowded.add(message.activity_id)
+    return frozenset(crowded)

@@ -1,0 +1,475 @@
+"""The life of an activity: every move it can make, each a new state and what the world is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, assert_never
+
+from activities.domain.activity import Activity, AuditEntry, LastVerdict
+from activities.domain.announcements import changed, completed, decided, dispatched, interaction, verdict_of
+from activities.domain.gate import Allow, Defer, Deny, Ruling
+from contracts.activities import ActivityOutcome, ActivityProgressed
+from contracts.campaigns import DispositionChanged
+from contracts.message import Message
+from contracts.vocabulary import FINAL_STATES, URGENCY_RANK, ActivityState, Mode, Urgency
+from servicekit.verdict import Become, Unchanged, Write
+
+SLOTS = "slots"
+_AUDIT_LIMIT = 200
+
+S = ActivityState
+_OPEN = frozenset(ActivityState) - FINAL_STATES
+_WITH_PEOPLE = frozenset({S.AVAILABLE, S.ASSIGNED, S.IN_PROGRESS})
+
+
+class Move(StrEnum):
+    """What can be asked of an activity, in the words of the refusal."""
+
+    JUDGE = "judge"
+    OFFER = "offer"
+    CLAIM = "claim"
+    RELEASE = "release"
+    START = "start"
+    PROGRESS = "progress"
+    COMPLETE = "complete"
+    REPORT = "report an outcome of"
+    CANCEL = "cancel"
+    RESCHEDULE = "reschedule"
+    CORRECT = "correct"
+    PURGE = "purge"
+
+
+MAY: dict[Move, dict[Mode, frozenset[ActivityState]]] = {
+    Move.JUDGE: {Mode.AUTOMATED: frozenset({S.SCHEDULED})},
+    Move.OFFER: {Mode.MANUAL: frozenset({S.SCHEDULED})},
+    Move.CLAIM: {Mode.MANUAL: frozenset({S.AVAILABLE})},
+    Move.RELEASE: {Mode.MANUAL: frozenset({S.ASSIGNED, S.IN_PROGRESS})},
+    Move.START: {Mode.MANUAL: frozenset({S.AVAILABLE, S.ASSIGNED})},
+    Move.PROGRESS: {Mode.AUTOMATED: frozenset({S.DISPATCHED, S.IN_PROGRESS})},
+    Move.COMPLETE: {Mode.MANUAL: _WITH_PEOPLE, Mode.AUTOMATED: frozenset({S.OUTCOME_UNKNOWN})},
+    Move.REPORT: {Mode.MANUAL: _OPEN, Mode.AUTOMATED: _OPEN},
+    Move.CANCEL: {Mode.MANUAL: _OPEN, Mode.AUTOMATED: _OPEN},
+    Move.RESCHEDULE: {
+        Mode.MANUAL: frozenset({S.SCHEDULED, S.AVAILABLE, S.ASSIGNED}),
+        Mode.AUTOMATED: frozenset({S.SCHEDULED}),
+    },
+    Move.CORRECT: {Mode.MANUAL: frozenset({S.COMPLETED}), Mode.AUTOMATED: frozenset({S.COMPLETED})},
+    Move.PURGE: {
+        Mode.MANUAL: FINAL_STATES - {S.PURGED},
+        Mode.AUTOMATED: FINAL_STATES - {S.PURGED},
+    },
+}
+"""From which states a move is legal; a mode that is absent never makes it."""
+
+_PROGRESS = (S.DISPATCHED, S.IN_PROGRESS, S.AWAITING_REPLY)
+
+
+class IllegalMove(Exception):
+    """The life of an activity has no such turn."""
+
+    def __init__(self, activity: Activity, move: Move) -> None:
+        self.activity_id = activity.activity_id
+        self.state = activity.state
+        self.mode = activity.mode
+        self.move = move
+        self.legal = sorted(MAY[move].get(activity.mode, ()))
+        right = f"only one that is {' or '.join(self.legal)}" if self.legal else "that is never done"
+        kind = "an automated" if activity.mode is Mode.AUTOMATED else "a manual"
+        super().__init__(f"Cannot {move} {kind} activity that is {activity.state}; {right}.")
+
+
+class Taken(Exception):
+    """Somebody else has it."""
+
+    def __init__(self, activity: Activity) -> None:
+        self.activity_id = activity.activity_id
+        self.taken_by = activity.assigned_to
+        super().__init__(f"The activity is taken by {activity.assigned_to!r}.")
+
+
+def check(activity: Activity, move: Move) -> None:
+    """Raises IllegalMove."""
+    if activity.state not in MAY[move].get(activity.mode, ()):
+        raise IllegalMove(activity, move)
+
+
+# Coming to life
+
+
+def come_to_life(activity: Activity, ruling: Ruling | None, now: datetime) -> Become[Activity]:
+    """The first write of an activity: as far as it gets at once, all of it in version 1.
+
+    ruling: what the gate says, for an automated one that is due.
+    """
+    messages: list[Message] = []
+    if ruling is not None:
+        activity, messages = _judged(activity, ruling, now, activity.version)
+    elif activity.mode is Mode.MANUAL and activity.due_at <= now:
+        activity = activity.model_copy(update=_offered(activity, now))
+    return Become(activity, (*messages, changed(activity)), _hold_slot(activity))
+
+
+def refuse_as_duplicate(activity: Activity) -> Become[Activity]:
+    """The duplicate rule: the contact has an open activity of the same subject."""
+    refused = activity.model_copy(update={"state": S.CANCELLED, "reason": "duplicate_open_activity"})
+    return Become(refused, (changed(refused),))
+
+
+def judged(activity: Activity, ruling: Ruling, now: datetime) -> Become[Activity]:
+    """What the gate said becomes of a scheduled automated activity.
+
+    A repeated deferral for the same reason is a verdict, but no news about the activity.
+    """
+    check(activity, Move.JUDGE)
+    after, messages = _judged(activity, ruling, now, activity.version + 1)
+    if (after.state, after.reason) != (activity.state, activity.reason):
+        messages.append(changed(after))
+    return Become(after, tuple(messages), _release_slot(activity, after))
+
+
+def _judged(
+    activity: Activity, ruling: Ruling, now: datetime, version: int
+) -> tuple[Activity, list[Message]]:
+    verdict, reason = verdict_of(ruling)
+    until = ruling.until if isinstance(ruling, Defer) else None
+    changes: dict[str, Any] = {
+        "version": version,
+        "changed_at": now,
+        "last_verdict": LastVerdict(
+            verdict=verdict, reason=reason, until=until, decided_at=now, inputs=ruling.inputs
+        ),
+        "hold": None,
+        "awaits_contact": False,
+    }
+    match ruling:
+        case Allow():
+            changes |= {
+                "state": S.DISPATCHED,
+                "reason": None,
+                "deferrals": 0,
+                "dispatch_number": activity.dispatch_number + 1,
+                "endpoint_id": ruling.endpoint_id,
+                "started_at": activity.started_at or now,
+            }
+        case Deny():
+            changes |= {"state": S.CANCELLED, "reason": f"denied: {reason}"}
+        case Defer():
+            why = f"deferred: {reason}"
+            changes |= {
+                "reason": why,
+                "deferrals": activity.deferrals + 1 if activity.reason == why else 1,
+                "hold": ruling.hold,
+                "awaits_contact": ruling.awaits_contact,
+            }
+            if ruling.until is not None:
+                changes["due_at"] = ruling.until
+        case _:
+            assert_never(ruling)
+    after = activity.model_copy(update=changes)
+    messages: list[Message] = [decided(after, ruling, now)]
+    if isinstance(ruling, Allow):
+        messages.append(dispatched(after, ruling, now))
+    return after, messages
+
+
+def _offered(activity: Activity, now: datetime) -> dict[str, Any]:
+    if activity.assigned_to is None:
+        return {"state": S.AVAILABLE, "reason": None}
+    return {
+        "state": S.ASSIGNED,
+        "reason": None,
+        "audit": _with(activity, "assigned", activity.assigned_to, now),
+    }
+
+
+# Worked by a person
+
+
+def offer(activity: Activity, now: datetime) -> Become[Activity]:
+    """Its time has come: to its owner, or to whoever claims it."""
+    check(activity, Move.OFFER)
+    return _moved(activity, now, **_offered(activity, now))
+
+
+def claim(activity: Activity, agent: str, now: datetime) -> Become[Activity] | Unchanged:
+    if activity.state in (S.ASSIGNED, S.IN_PROGRESS) and activity.mode is Mode.MANUAL:
+        if activity.assigned_to == agent:
+            return Unchanged("already theirs")
+        raise Taken(activity)
+    check(activity, Move.CLAIM)
+    return _moved(
+        activity,
+        now,
+        state=S.ASSIGNED,
+        assigned_to=agent,
+        audit=_with(activity, "assigned", agent, now),
+    )
+
+
+def release(activity: Activity, agent: str | None, now: datetime) -> Become[Activity]:
+    check(activity, Move.RELEASE)
+    _check_theirs(activity, agent)
+    who = agent or activity.assigned_to or "somebody"
+    return _moved(
+        activity, now, state=S.AVAILABLE, assigned_to=None, audit=_with(activity, "released", who, now)
+    )
+
+
+def start(activity: Activity, agent: str, now: datetime) -> Become[Activity] | Unchanged:
+    if activity.state is S.IN_PROGRESS and activity.mode is Mode.MANUAL and activity.assigned_to == agent:
+        return Unchanged("already started")
+    _check_theirs(activity, agent)
+    check(activity, Move.START)
+    return _moved(
+        activity,
+        now,
+        state=S.IN_PROGRESS,
+        assigned_to=agent,
+        started_at=activity.started_at or now,
+        audit=_with(activity, "started", agent, now),
+    )
+
+
+def complete(
+    activity: Activity,
+    disposition: DispositionChanged,
+    actor: str,
+    now: datetime,
+    *,
+    notes: str = "",
+    captured: dict[str, Any] | None = None,
+    preparation_notes: str = "",
+    follow_up_at: datetime | None = None,
+    incoming: bool = False,
+    contact_time_zone: str | None = None,
+) -> Become[Activity]:
+    """By a person: their own work, or what a channel could not find out."""
+    check(activity, Move.COMPLETE)
+    _check_theirs(activity, actor)
+    return _finished(
+        activity,
+        disposition,
+        now,
+        contact_time_zone,
+        notes=notes or activity.notes,
+        captured={**activity.captured, **(captured or {})},
+        preparation_notes=preparation_notes,
+        follow_up_at=follow_up_at,
+        incoming=incoming,
+        reason=None,
+        completed_at=now,
+        completed_by=actor,
+    )
+
+
+def cancel(activity: Activity, reason: str, actor: str, now: datetime) -> Become[Activity]:
+    check(activity, Move.CANCEL)
+    return _moved(
+        activity,
+        now,
+        state=S.CANCELLED,
+        reason=reason,
+        hold=None,
+        awaits_contact=False,
+        audit=_with(activity, "cancelled", actor, now),
+    )
+
+
+def reschedule(
+    activity: Activity,
+    scheduled_at: datetime,
+    actor: str,
+    now: datetime,
+    urgency: Urgency | None = None,
+) -> Become[Activity]:
+    """To another time; what is due at once is looked at by the scheduler at once."""
+    check(activity, Move.RESCHEDULE)
+    urgency = urgency or activity.urgency
+    return _moved(
+        activity,
+        now,
+        state=S.SCHEDULED,
+        reason=None,
+        scheduled_at=scheduled_at,
+        due_at=scheduled_at,
+        urgency=urgency,
+        rank=URGENCY_RANK[urgency],
+        hold=None,
+        awaits_contact=False,
+        deferrals=0,
+        audit=_with(activity, "rescheduled", actor, now),
+    )
+
+
+def correct(
+    activity: Activity,
+    actor: str,
+    now: datetime,
+    *,
+    disposition: DispositionChanged | None = None,
+    notes: str | None = None,
+) -> Become[Activity]:
+    """Mends what was written down; no flow runs again."""
+    check(activity, Move.CORRECT)
+    after = activity.model_copy(
+        update={
+            "version": activity.version + 1,
+            "changed_at": now,
+            "notes": activity.notes if notes is None else notes,
+            "disposition": activity.disposition if disposition is None else disposition.code,
+            "audit": _with(activity, "corrected", actor, now),
+        }
+    )
+    logged = interaction(after, disposition) if disposition else None
+    return Become(after, (changed(after), *((logged,) if logged else ())))
+
+
+def purge(activity: Activity, actor: str, now: datetime) -> Become[Activity] | Unchanged:
+    """Forgets what was said, and keeps who did what when."""
+    if activity.state is S.PURGED:
+        return Unchanged("already purged")
+    check(activity, Move.PURGE)
+    return _moved(
+        activity,
+        now,
+        state=S.PURGED,
+        destination=None,
+        instructions="",
+        notes="",
+        captured={},
+        preparation_notes="",
+        transcript_id=None,
+        audit=_with(activity, "purged", actor, now),
+    )
+
+
+# Worked by a channel
+
+
+def progress(activity: Activity, message: ActivityProgressed, now: datetime) -> Become[Activity] | Unchanged:
+    """Forward only."""
+    told = ActivityState(message.state)
+    if activity.mode is not Mode.AUTOMATED or activity.state not in MAY[Move.PROGRESS][Mode.AUTOMATED]:
+        return Unchanged(f"already {activity.state}")
+    if _PROGRESS.index(told) <= _PROGRESS.index(activity.state):
+        return Unchanged(f"already {activity.state}")
+    return _moved(activity, now, state=told)
+
+
+def complete_by_channel(
+    activity: Activity,
+    outcome: ActivityOutcome,
+    disposition: DispositionChanged,
+    contact_time_zone: str | None,
+    now: datetime,
+) -> Become[Activity]:
+    check(activity, Move.REPORT)
+    return _finished(
+        activity,
+        disposition,
+        now,
+        contact_time_zone,
+        notes=outcome.notes,
+        captured=outcome.captured,
+        transcript_id=outcome.transcript_id,
+        outcome_id=outcome.outcome_id,
+        reason=None,
+        completed_at=outcome.occurred_at,
+        completed_by=outcome.actor,
+    )
+
+
+def fail(activity: Activity, outcome: ActivityOutcome, now: datetime) -> Become[Activity]:
+    check(activity, Move.REPORT)
+    return _moved(
+        activity,
+        now,
+        state=S.FAILED,
+        reason=outcome.reason,
+        notes=outcome.notes,
+        transcript_id=outcome.transcript_id,
+        outcome_id=outcome.outcome_id,
+        hold=None,
+        awaits_contact=False,
+        audit=_with(activity, "failed", outcome.actor, now),
+    )
+
+
+def lose_track(activity: Activity, outcome: ActivityOutcome, now: datetime) -> Become[Activity] | Unchanged:
+    """A side effect may or may not have happened: it rests until somebody finds out."""
+    if activity.state is S.OUTCOME_UNKNOWN:
+        return Unchanged("already outcome_unknown")
+    check(activity, Move.REPORT)
+    return _moved(
+        activity,
+        now,
+        state=S.OUTCOME_UNKNOWN,
+        reason=outcome.reason or "outcome_unknown",
+        notes=outcome.notes,
+        outcome_id=outcome.outcome_id,
+        transcript_id=outcome.transcript_id,
+    )
+
+
+# What the moves share
+
+
+def _finished(
+    activity: Activity,
+    disposition: DispositionChanged,
+    now: datetime,
+    contact_time_zone: str | None,
+    **changes: Any,
+) -> Become[Activity]:
+    after = activity.model_copy(
+        update={
+            **changes,
+            "version": activity.version + 1,
+            "changed_at": now,
+            "state": S.COMPLETED,
+            "disposition": disposition.code,
+            "hold": None,
+            "awaits_contact": False,
+            "started_at": activity.started_at or now,
+            "audit": _with(activity, "completed", changes["completed_by"], now),
+        }
+    )
+    messages: list[Message] = [completed(after, disposition, contact_time_zone), changed(after)]
+    logged = interaction(after, disposition)
+    if logged and not logged.deleted:
+        messages.append(logged)
+    return Become(after, tuple(messages), _release_slot(activity, after))
+
+
+def _moved(activity: Activity, now: datetime, **changes: Any) -> Become[Activity]:
+    after = activity.model_copy(update={**changes, "version": activity.version + 1, "changed_at": now})
+    return Become(after, (changed(after),), _release_slot(activity, after))
+
+
+def _check_theirs(activity: Activity, agent: str | None) -> None:
+    held = activity.state in (S.ASSIGNED, S.IN_PROGRESS) and activity.mode is Mode.MANUAL
+    if held and agent is not None and activity.assigned_to not in (None, agent):
+        raise Taken(activity)
+
+
+def _with(activity: Activity, what: Any, who: str, at: datetime) -> Sequence[AuditEntry]:
+    entry = AuditEntry(what=what, who=who, at=at)
+    return (*activity.audit[:1], *activity.audit[1:][2 - _AUDIT_LIMIT :], entry)
+
+
+def _hold_slot(begun: Activity) -> tuple[Write, ...]:
+    """Every open activity holds the slot of its contact and subject; an exclusive one finds it empty."""
+    if begun.is_final:
+        return ()
+    if begun.exclusive:
+        empty = {"_id": begun.slot, "holders": {"$size": 0}}
+        return (Write(SLOTS, empty, {"$push": {"holders": begun.activity_id}}, upsert=True),)
+    return (Write(SLOTS, {"_id": begun.slot}, {"$addToSet": {"holders": begun.activity_id}}, upsert=True),)
+
+
+def _release_slot(before: Activity, after: Activity) -> tuple[Write, ...]:
+    if before.is_final or not after.is_final:
+        return ()
+    return (Write(SLOTS, {"_id": after.slot}, {"$pull": {"holders": after.activity_id}}, must_match=False),)

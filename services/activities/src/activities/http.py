@@ -1,0 +1,393 @@
+"""Activities over REST: the worklist, and what people do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import uuid4
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from activities.adapters.mongo_activities import BadCursor, MongoActivities, Order
+from activities.domain.activity import Activity, ActivityRecord, LastVerdict
+from activities.domain.moves import IllegalMove, Taken
+from activities.domain.outcomes import BadEnding
+from activities.ports import Catalogs
+from activities.use_cases.create_activity import CreateActivity, Impossible
+from activities.use_cases.work_activity import NoSuchActivity, VersionMoved, WorkActivity
+from contracts.activities import ActivityCreated
+from contracts.message import stable_id
+from contracts.vocabulary import (
+    ActivityId,
+    ActivityKind,
+    ActivityState,
+    CampaignId,
+    ChannelName,
+    Code,
+    ContactId,
+    Direction,
+    EndpointId,
+    Mode,
+    Source,
+    SubjectId,
+    Time,
+    Urgency,
+)
+from servicekit.clock import Clock
+from servicekit.problems import NotFound, Problem
+from servicekit.unit_of_work import Store
+
+Person = Annotated[str, Field(min_length=1, max_length=200)]
+Notes = Annotated[str, Field(max_length=20_000)]
+IfMatch = Annotated[str | None, Header(description="The ETag that the caller saw")]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NewActivity(_Request):
+    """`activity_id` may be left out: then it is derived from the Idempotency-Key, or random."""
+
+    activity_id: Annotated[ActivityId, Field(min_length=1, max_length=200)] | None = None
+    contact_id: Annotated[ContactId, Field(min_length=1, max_length=200)]
+    kind: ActivityKind
+    mode: Mode = Mode.MANUAL
+    source: Source = Source.API
+    subject_id: SubjectId
+    campaign_id: CampaignId | None = None
+    channel: ChannelName | None = None
+    endpoint_id: EndpointId | None = None
+    destination: str | None = Field(default=None, max_length=320)
+    agent_profile_id: str | None = None
+    scheduled_at: Time | None = None
+    """Null means now."""
+    urgency: Urgency = Urgency.NORMAL
+    instructions: Notes = ""
+    owner: Person | None = None
+    exclusive: bool = False
+    created_by: Person = "api"
+
+
+class Claim(_Request):
+    agent: Person
+
+
+class Start(_Request):
+    agent: Person
+
+
+class Release(_Request):
+    agent: Person | None = None
+    """If given, it must be who has the activity."""
+
+
+class Complete(_Request):
+    disposition: Code
+    actor: Person | None = None
+    """Who completes it; null means whoever it is assigned to."""
+    notes: Notes = ""
+    captured: dict[str, Any] = {}
+    preparation_notes: Notes = ""
+    """Become the instructions of a follow-up."""
+    follow_up_at: Time | None = None
+    """A time agreed with the contact."""
+    direction: Literal[Direction.INCOMING, Direction.OUTGOING] = Direction.OUTGOING
+    """`incoming` when the contact called or wrote."""
+
+
+class Cancel(_Request):
+    reason: Annotated[str, Field(min_length=1, max_length=500)] = "cancelled"
+    actor: Person = "api"
+
+
+class Reschedule(_Request):
+    scheduled_at: Time
+    urgency: Urgency | None = None
+    actor: Person = "api"
+
+
+class Correct(_Request):
+    actor: Person
+    disposition: Code | None = None
+    notes: Notes | None = None
+
+
+class Purge(_Request):
+    actor: Person
+
+
+class ActivityPage(BaseModel):
+    items: list[ActivityRecord]
+    next_cursor: str | None
+
+
+class Worklist(BaseModel):
+    items: list[ActivityRecord]
+
+
+class Counts(BaseModel):
+    total: int
+    states: dict[ActivityState, int]
+
+
+class Decision(BaseModel):
+    activity_id: ActivityId
+    state: ActivityState
+    decision: LastVerdict | None
+    """The newest verdict of the gate; null if it was never asked."""
+
+
+def routes(
+    clock: Clock,
+    store: Store[Activity],
+    activities: MongoActivities,
+    catalogs: Catalogs,
+    create: CreateActivity,
+    work: WorkActivity,
+) -> APIRouter:
+    api = APIRouter(prefix="/v1", tags=["activities"])
+
+    @api.post("/activities", operation_id="createActivity", status_code=201)
+    async def create_activity(
+        new: NewActivity,
+        response: Response,
+        idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    ) -> ActivityRecord:
+        """The same id again answers 200 with what there is."""
+        await _check_catalog(new, catalogs)
+        with _refusals():
+            activity, made = await create(_request(new, idempotency_key, clock.now()))
+        if not made:
+            response.status_code = 200
+        return _tagged(activity, response)
+
+    @api.get("/activities", operation_id="listActivities")
+    async def list_activities(
+        state: Annotated[list[ActivityState] | None, Query()] = None,
+        mode: Mode | None = None,
+        campaign_id: str | None = None,
+        subject_id: str | None = None,
+        contact_id: str | None = None,
+        batch_id: str | None = None,
+        owner: Annotated[str | None, Query(description="Who it is for, or assigned to")] = None,
+        due_before: datetime | None = None,
+        sort: Order = "due",
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: str | None = None,
+    ) -> ActivityPage:
+        equal = {
+            "mode": mode,
+            "campaign_id": campaign_id,
+            "subject_id": subject_id,
+            "contact_id": contact_id,
+            "batch_id": batch_id,
+        }
+        wanted: dict[str, Any] = {name: value for name, value in equal.items() if value is not None}
+        if state:
+            wanted["state"] = {"$in": state}
+        if owner is not None:
+            wanted["$or"] = [{"owner": owner}, {"assigned_to": owner}]
+        if due_before is not None:
+            wanted["due_at"] = {"$lt": _aware(due_before)}
+        with _refusals():
+            page = await activities.page(wanted, sort, limit, cursor)
+        return ActivityPage(items=list(page.items), next_cursor=page.next_cursor)
+
+    @api.get("/activities/counts", operation_id="countActivities")
+    async def count_activities(campaign_id: str | None = None, batch_id: str | None = None) -> Counts:
+        found = await activities.counts(campaign_id, batch_id)
+        return Counts(total=sum(found.values()), states={ActivityState(s): n for s, n in found.items()})
+
+    @api.get("/next", operation_id="nextActivities")
+    async def next_activities(
+        agent: Annotated[str, Query(min_length=1, max_length=200)],
+        limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+    ) -> Worklist:
+        """What the agent has, and what anybody may claim: the urgent first, then by time."""
+        return Worklist(items=list(await activities.worklist(agent, limit)))
+
+    @api.get("/decisions", operation_id="getDecision")
+    async def get_decision(activity_id: str) -> Decision:
+        """Why the contact was or was not contacted; every verdict is on the topic activity-decided."""
+        activity = await _standing(store, activity_id)
+        return Decision(
+            activity_id=activity.activity_id, state=activity.state, decision=activity.last_verdict
+        )
+
+    @api.get("/activities/{activity_id}", operation_id="getActivity")
+    async def get_activity(activity_id: str, response: Response) -> ActivityRecord:
+        return _tagged(await _standing(store, activity_id), response)
+
+    @api.post("/activities/{activity_id}/claim", operation_id="claimActivity")
+    async def claim_activity(
+        activity_id: str, body: Claim, response: Response, if_match: IfMatch = None
+    ) -> ActivityRecord:
+        """Of two agents who claim it, one gets it and the other a 409 that names the first."""
+        with _refusals():
+            return _tagged(await work.claim(activity_id, body.agent, _version(if_match)), response)
+
+    @api.post("/activities/{activity_id}/release", operation_id="releaseActivity")
+    async def release_activity(
+        activity_id: str, body: Release, response: Response, if_match: IfMatch = None
+    ) -> ActivityRecord:
+        with _refusals():
+            return _tagged(await work.release(activity_id, body.agent, _version(if_match)), response)
+
+    @api.post("/activities/{activity_id}/start", operation_id="startActivity")
+    async def start_activity(
+        activity_id: str, body: Start, response: Response, if_match: IfMatch = None
+    ) -> ActivityRecord:
+        with _refusals():
+            return _tagged(await work.start(activity_id, body.agent, _version(if_match)), response)
+
+    @api.post("/activities/{activity_id}/complete", operation_id="completeActivity")
+    async def complete_activity(
+        activity_id: str, body: Complete, response: Response, if_match: IfMatch = None
+    ) -> ActivityRecord:
+        with _refusals():
+            activity = await work.complete(
+                activity_id,
+                body.disposition,
+                body.actor,
+                body.captured,
+                _version(if_match),
+                notes=body.notes,
+                preparation_notes=body.preparation_notes,
+                follow_up_at=body.follow_up_at,
+                incoming=body.direction is Direction.INCOMING,
+            )
+        return _tagged(activity, response)
+
+    @api.post("/activities/{activity_id}/cancel", operation_id="cancelActivity")
+    async def cancel_activity(
+        activity_id: str, body: Cancel, response: Response, if_match: IfMatch = None
+    ) -> ActivityRecord:
+        with _refusals():
+            activity = await work.cancel(activity_id, body.reason, body.actor, _version(if_match))
+        return _tagged(activity, response)
+
+    @api.post("/activities/{activity_id}/reschedule", operation_id="rescheduleActivity")
+    async def reschedule_activity(
+        activity_id: str, body: Reschedule, response: Response, if_match: IfMatch = None
+    ) -> ActivityRecord:
+        with _refusals():
+            activity = await work.reschedule(
+                activity_id, body.scheduled_at, body.actor, body.urgency, _version(if_match)
+            )
+        return _tagged(activity, response)
+
+    @api.post("/activities/{activity_id}/correct", operation_id="correctActivity")
+    async def correct_activity(
+        activity_id: str, body: Correct, response: Response, if_match: IfMatch = None
+    ) -> ActivityRecord:
+        """Notes and disposition of a completed activity; no flow runs again."""
+        if body.disposition is None and body.notes is None:
+            raise Problem(422, "nothing-to-correct", "Nothing to correct", "Give `disposition` or `notes`.")
+        with _refusals():
+            activity = await work.correct(
+                activity_id, body.actor, body.disposition, body.notes, _version(if_match)
+            )
+        return _tagged(activity, response)
+
+    @api.post("/activities/{activity_id}/purge", operation_id="purgeActivity")
+    async def purge_activity(
+        activity_id: str, body: Purge, response: Response, if_match: IfMatch = None
+    ) -> ActivityRecord:
+        """Forgets what was said, and keeps who did what when."""
+        with _refusals():
+            return _tagged(await work.purge(activity_id, body.actor, _version(if_match)), response)
+
+    return api
+
+
+def _request(new: NewActivity, idempotency_key: str | None, now: datetime) -> ActivityCreated:
+    spec = new.model_dump(exclude={"activity_id", "scheduled_at"})
+    id_ = new.activity_id or (
+        stable_id("activity", "request", idempotency_key) if idempotency_key else str(uuid4())
+    )
+    return ActivityCreated(
+        **spec, activity_id=ActivityId(id_), scheduled_at=new.scheduled_at or now, created_at=now
+    )
+
+
+async def _check_catalog(new: NewActivity, catalogs: Catalogs) -> None:
+    catalog = await catalogs.read()
+    if new.subject_id not in catalog.subjects:
+        raise Problem(
+            422, "unknown-subject", "No such subject", f"There is no subject with id {new.subject_id!r}."
+        )
+    if new.campaign_id is not None and new.campaign_id not in catalog.campaigns:
+        raise Problem(
+            422, "unknown-campaign", "No such campaign", f"There is no campaign with id {new.campaign_id!r}."
+        )
+
+
+async def _standing(store: Store[Activity], activity_id: str) -> Activity:
+    activity = await store.get(activity_id)
+    if activity is None:
+        raise NotFound("activity", activity_id)
+    return activity
+
+
+def _tagged(activity: Activity, response: Response) -> ActivityRecord:
+    response.headers["ETag"] = f'"{activity.version}"'
+    return activity
+
+
+def _version(if_match: str | None) -> int | None:
+    if if_match is None or if_match.strip() == "*":
+        return None
+    told = if_match.strip().removeprefix("W/").strip('"')
+    if not told.isdecimal():
+        raise Problem(
+            400, "bad-if-match", "If-Match cannot be used", 'It is a version in quotes, for example "3".'
+        )
+    return int(told)
+
+
+def _aware(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise Problem(
+            422, "invalid-request", "The request is not valid", "due_before: needs an offset, for example Z"
+        )
+    return moment
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """The domain's refusals as problem documents."""
+    try:
+        yield
+    except NoSuchActivity as missing:
+        raise NotFound("activity", str(missing)) from missing
+    except IllegalMove as illegal:
+        raise Problem(
+            409,
+            "illegal-move",
+            "An activity cannot do that now",
+            str(illegal),
+            state=illegal.state,
+            asked=illegal.move,
+            legal_from=illegal.legal,
+        ) from illegal
+    except Taken as taken:
+        raise Problem(
+            409, "taken", "Somebody else has this activity", str(taken), taken_by=taken.taken_by
+        ) from taken
+    except VersionMoved as moved:
+        raise Problem(412, "version-moved", "The activity changed meanwhile", str(moved)) from moved
+    except BadEnding as wrong:
+        code = wrong.code.replace("_", "-")
+        raise Problem(422, code, "The activity cannot end like this", str(wrong)) from wrong
+    except Impossible as impossible:
+        raise Problem(
+            422, "impossible-activity", "This could never be worked", str(impossible)
+        ) from impossible
+    except BadCursor as bad:
+        raise Problem(
+            422, "bad-cursor", "The cursor cannot be used", "Give a `next_cursor` of the same list."
+        ) from bad

@@ -1,0 +1,39 @@
+"""What the use cases need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from activities.domain.activity import Activity
+from activities.domain.catalog import Catalog, Contact
+from activities.domain.creation import CreationFacts
+from contracts.activities import ActivityCreated
+
+
+class Catalogs(Protocol):
+    async def read(self) -> Catalog:
+        """All of the catalogue, at most half a second old."""
+        ...
+
+
+class Contacts(Protocol):
+    async def read(self, ids: Iterable[str]) -> Mapping[str, Contact]:
+        """What is known of these, erased ones included."""
+        ...
+
+
+class Facts(Protocol):
+    async def for_creation(self, batch: Sequence[ActivityCreated]) -> CreationFacts: ...
+
+
+class DueActivities(Protocol):
+    async def due(
+        self, buckets: Iterable[int], now: datetime, limit: int, released: Sequence[str]
+    ) -> list[Activity]:
+        """Scheduled activities whose time has come, the urgent first, and then by time.
+
+        released: items of the catalogue that hold nothing back any longer.
+        """
+        ...

@@ -1,0 +1,18 @@
+"""What activities reads from its environment."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from contracts.catalogue import CHANNELS
+from servicekit.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    port: int = Field(default=8104, ge=0, le=65535)
+    channels: tuple[str, ...] = CHANNELS
+    """Channels that automated activities may use: those with a dispatch topic."""
+    scheduler_batch: int = Field(default=500, ge=1, le=500)
+    """How many due activities one transaction takes on."""
+    scheduler_poll_ms: int = Field(default=50, ge=5, le=5000)
+    """How long the scheduler rests when nothing is due, in real time."""

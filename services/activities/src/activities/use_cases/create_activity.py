@@ -1,0 +1,44 @@
+"""Make an activity on somebody's direct request: the same decision as for the topic."""
+
+from __future__ import annotations
+
+from activities.domain.activity import Activity
+from activities.domain.creation import create
+from activities.ports import Facts
+from contracts.activities import ActivityCreated
+from servicekit.mongo import Conflict
+from servicekit.unit_of_work import Changes, Committer, Store
+from servicekit.verdict import Become, GiveUp
+
+_TRIES = 10
+
+
+class Impossible(Exception):
+    """This can never be worked."""
+
+
+class CreateActivity:
+    def __init__(self, store: Store[Activity], committer: Committer, facts: Facts) -> None:
+        self._store = store
+        self._committer = committer
+        self._facts = facts
+
+    async def __call__(self, message: ActivityCreated) -> tuple[Activity, bool]:
+        """The activity, and whether this call made it. Raises Impossible."""
+        for _ in range(_TRIES):
+            state = await self._store.get(message.activity_id)
+            verdict = create(message, state, await self._facts.for_creation([message]))
+            if isinstance(verdict, GiveUp):
+                raise Impossible(verdict.detail["error"])
+            if not isinstance(verdict, Become):
+                assert state is not None
+                return state, False
+            rows = self._committer.outbox.rows(verdict.messages)
+            try:
+                await self._committer.commit(
+                    Changes([(self._store, 0, verdict.state)], rows, [*verdict.also])
+                )
+            except Conflict:
+                continue
+            return verdict.state, True
+        raise Conflict(f"activity {message.activity_id}: its slot changed faster than it could be decided")

@@ -1,0 +1,108 @@
+"""Move on what is due: automated work through the gate, manual work to people."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import structlog
+
+from activities.domain.activity import Activity
+from activities.domain.catalog import Catalog, Contact
+from activities.domain.gate import case_of, judge
+from activities.domain.moves import judged, offer
+from activities.ports import Catalogs, Contacts, DueActivities
+from contracts.vocabulary import Mode
+from servicekit.clock import Clock
+from servicekit.failpoints import failpoint
+from servicekit.leases import Leases
+from servicekit.mongo import Conflict
+from servicekit.unit_of_work import Changes, Committer, Store
+from servicekit.verdict import Become
+
+log = structlog.get_logger()
+
+
+class DispatchDue:
+    """Any number of replicas may run it: leases share the work out, versions make sure."""
+
+    def __init__(
+        self,
+        store: Store[Activity],
+        committer: Committer,
+        due: DueActivities,
+        catalogs: Catalogs,
+        contacts: Contacts,
+        leases: Leases,
+        clock: Clock,
+        batch: int,
+        rest_seconds: float,
+    ) -> None:
+        self._store = store
+        self._committer = committer
+        self._due = due
+        self._catalogs = catalogs
+        self._contacts = contacts
+        self._leases = leases
+        self._clock = clock
+        self._batch = batch
+        self._rest_seconds = rest_seconds
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            if not await self():
+                await self._rest(stopping)
+        await self._leases.release()
+
+    async def __call__(self) -> int:
+        """One batch. Returns how many activities moved on."""
+        buckets = await self._leases.held()
+        if not buckets:
+            return 0
+        now = self._clock.now()
+        catalog = await self._catalogs.read()
+        due = await self._due.due(buckets, now, self._batch, catalog.holding_nothing(now))
+        if not due:
+            return 0
+        contacts = await self._contacts.read(
+            activity.contact_id for activity in due if activity.mode is Mode.AUTOMATED
+        )
+        failpoint("activities.due_claimed")
+        moved = await self._write([_moved_on(activity, contacts, catalog, now) for activity in due], due)
+        log.info("due activities moved on", due=len(due), moved=moved)
+        return moved
+
+    async def _write(self, verdicts: Sequence[Become[Activity]], before: Sequence[Activity]) -> int:
+        """All of it, or on a conflict each half: what somebody else changed meanwhile is theirs."""
+        changes = Changes()
+        for verdict, activity in zip(verdicts, before, strict=True):
+            changes.replaced.append((self._store, activity.version, verdict.state))
+            changes.rows.extend(self._committer.outbox.rows(verdict.messages))
+            changes.also.extend(verdict.also)
+        try:
+            await self._committer.commit(changes)
+        except Conflict:
+            if len(verdicts) == 1:
+                return 0
+            half = len(verdicts) // 2
+            return await self._write(verdicts[:half], before[:half]) + await self._write(
+                verdicts[half:], before[half:]
+            )
+        return len(verdicts)
+
+    async def _rest(self, stopping: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(self._rest_seconds):
+                await stopping.wait()
+        except TimeoutError:
+            pass
+
+
+def _moved_on(
+    activity: Activity, contacts: Mapping[str, Contact], catalog: Catalog, now: datetime
+) -> Become[Activity]:
+    if activity.mode is Mode.MANUAL:
+        return offer(activity, now)
+    ruling = judge(case_of(activity, contacts.get(activity.contact_id), catalog, now))
+    return judged(activity, ruling, now)

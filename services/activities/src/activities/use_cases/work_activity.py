@@ -1,0 +1,136 @@
+"""What people do with an activity. Each is decided on the state that stands, and written if it still does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from activities.domain import moves
+from activities.domain.activity import Activity
+from activities.domain.catalog import Catalog
+from activities.domain.outcomes import PEOPLE, BadEnding, allowed_disposition, ending
+from activities.ports import Catalogs, Contacts
+from contracts.vocabulary import Urgency
+from servicekit.clock import Clock
+from servicekit.unit_of_work import Commands, Store
+from servicekit.verdict import Become, Unchanged
+
+Decision = Callable[[Activity, datetime], Become[Activity] | Unchanged]
+
+
+class NoSuchActivity(LookupError):
+    pass
+
+
+class VersionMoved(Exception):
+    """The caller's version is no longer the one that stands."""
+
+    def __init__(self, expected: int, standing: int) -> None:
+        super().__init__(f"You have version {expected}; version {standing} stands.")
+
+
+class WorkActivity:
+    """`expected` is the version the caller saw, if it said so."""
+
+    def __init__(
+        self,
+        store: Store[Activity],
+        commands: Commands[Activity],
+        clock: Clock,
+        catalogs: Catalogs,
+        contacts: Contacts,
+    ) -> None:
+        self._store = store
+        self._commands = commands
+        self._clock = clock
+        self._catalogs = catalogs
+        self._contacts = contacts
+
+    async def claim(self, id_: str, agent: str, expected: int | None = None) -> Activity:
+        return await self._change(id_, expected, lambda activity, now: moves.claim(activity, agent, now))
+
+    async def release(self, id_: str, agent: str | None, expected: int | None = None) -> Activity:
+        return await self._change(id_, expected, lambda activity, now: moves.release(activity, agent, now))
+
+    async def start(self, id_: str, agent: str, expected: int | None = None) -> Activity:
+        return await self._change(id_, expected, lambda activity, now: moves.start(activity, agent, now))
+
+    async def cancel(self, id_: str, reason: str, actor: str, expected: int | None = None) -> Activity:
+        return await self._change(
+            id_, expected, lambda activity, now: moves.cancel(activity, reason, actor, now)
+        )
+
+    async def reschedule(
+        self, id_: str, at: datetime, actor: str, urgency: Urgency | None, expected: int | None = None
+    ) -> Activity:
+        return await self._change(
+            id_, expected, lambda activity, now: moves.reschedule(activity, at, actor, now, urgency)
+        )
+
+    async def purge(self, id_: str, actor: str, expected: int | None = None) -> Activity:
+        return await self._change(id_, expected, lambda activity, now: moves.purge(activity, actor, now))
+
+    async def complete(
+        self,
+        id_: str,
+        disposition: str,
+        actor: str | None,
+        captured: dict[str, Any],
+        expected: int | None = None,
+        **said: Any,
+    ) -> Activity:
+        """actor: null means whoever it is assigned to. Raises BadEnding."""
+        catalog = await self._catalogs.read()
+        zone = await self._time_zone_of_contact(id_)
+
+        def decide(activity: Activity, now: datetime) -> Become[Activity]:
+            moves.check(activity, moves.Move.COMPLETE)
+            who = actor or activity.assigned_to
+            if who is None:
+                raise BadEnding(
+                    "actor_missing", "Nobody has this activity: say who completes it, in `actor`."
+                )
+            chosen = ending(activity, disposition, captured, PEOPLE, catalog)
+            return moves.complete(
+                activity, chosen, who, now, captured=captured, contact_time_zone=zone, **said
+            )
+
+        return await self._change(id_, expected, decide)
+
+    async def correct(
+        self,
+        id_: str,
+        actor: str,
+        disposition: str | None,
+        notes: str | None,
+        expected: int | None = None,
+    ) -> Activity:
+        """Raises BadEnding."""
+        catalog: Catalog = await self._catalogs.read()
+
+        def decide(activity: Activity, now: datetime) -> Become[Activity]:
+            moves.check(activity, moves.Move.CORRECT)
+            chosen = allowed_disposition(activity, disposition, PEOPLE, catalog) if disposition else None
+            return moves.correct(activity, actor, now, disposition=chosen, notes=notes)
+
+        return await self._change(id_, expected, decide)
+
+    async def _time_zone_of_contact(self, id_: str) -> str | None:
+        activity = await self._store.get(id_)
+        if activity is None:
+            raise NoSuchActivity(id_)
+        contact = (await self._contacts.read([activity.contact_id])).get(activity.contact_id)
+        return contact.time_zone if contact else None
+
+    async def _change(self, id_: str, expected: int | None, decide: Decision) -> Activity:
+        def decide_if_it_stands(activity: Activity | None) -> Become[Activity] | Unchanged:
+            if activity is None:
+                raise NoSuchActivity(id_)
+            if expected is not None and activity.version != expected:
+                raise VersionMoved(expected, activity.version)
+            return decide(activity, self._clock.now())
+
+        state, _ = await self._commands.change(id_, decide_if_it_stands)
+        assert state is not None
+        return state

@@ -1,0 +1,304 @@
+"""The life of an activity: no turn it may not take, every change one version, the end is the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from zlib import crc32
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from activities.domain import moves
+from activities.domain.activity import BUCKETS, Activity, bucket_of, scheduled
+from activities.domain.catalog import Contact
+from activities.domain.gate import Allow, Defer, Deny, Ruling
+from activities.domain.moves import MAY, IllegalMove, Move, Taken
+from activities.domain.outcomes import OutcomeFacts, hear
+from contracts.activities import ActivityChanged, ActivityCompleted, ActivityDecided, ActivityDispatched
+from contracts.channel_sms import InteractionRecorded
+from contracts.message import Message
+from contracts.vocabulary import FINAL_STATES, ActivityState, Direction, EndpointId, Mode
+from servicekit import leases
+from servicekit.verdict import Become, TryAgain, Unchanged
+from tests.activities.builders import (
+    DISPOSITIONS,
+    NOON,
+    activity,
+    catalog,
+    contact,
+    created,
+    manual,
+    manual_activity,
+    outcome,
+    progressed,
+)
+
+SOLD = next(each for each in DISPOSITIONS if each.code == "sold")
+NOTE = next(each for each in DISPOSITIONS if each.code == "note")
+ALLOW = Allow(EndpointId("endpoint-1"), "+12125550123")
+LATER = NOON + timedelta(hours=1)
+S = ActivityState
+
+agents = st.sampled_from(("ann", "bob"))
+
+
+class Life(RuleBasedStateMachine):
+    """Anything may be asked at any time, in any order."""
+
+    @initialize(mode=st.sampled_from(Mode), delay=st.sampled_from((-1, 1)), owner=st.none() | agents)
+    def begins(self, mode: Mode, delay: int, owner: str | None) -> None:
+        self.now = NOON
+        build = created if mode is Mode.AUTOMATED else manual
+        first = scheduled(build(scheduled_at=NOON + timedelta(hours=delay), owner=owner), NOON)
+        ruling = ALLOW if mode is Mode.AUTOMATED and delay < 0 else None
+        become = moves.come_to_life(first, ruling, NOON)
+        self.activity = become.state
+        self.messages: list[Message] = list(become.messages)
+        self.holding = [write.update for write in become.also]
+        self.released = 0
+        self.heard = 0
+
+    def tries(self, move: Move, decide: Callable[[Activity], Any]) -> None:
+        before = self.activity
+        self.now += timedelta(seconds=1)
+        match self.answer(lambda: decide(before)):
+            case IllegalMove(state=state, move=asked):
+                assert before.state not in MAY[move].get(before.mode, ())
+                assert (state, asked) == (before.state, move)
+            case Taken(taken_by=agent):
+                assert agent == before.assigned_to
+            case Become() as verdict:
+                self.becomes(before, verdict)
+            case other:
+                assert isinstance(other, Unchanged)
+
+    def answer(self, decide: Callable[[], Any]) -> Any:
+        try:
+            return decide()
+        except (IllegalMove, Taken) as refused:
+            return refused
+
+    def becomes(self, before: Activity, verdict: Become[Activity]) -> None:
+        after = verdict.state
+        assert after.version == before.version + 1
+        if before.is_final:
+            assert after.state in (before.state, S.PURGED)
+        pulls = [write for write in verdict.also if "$pull" in write.update]
+        assert len(pulls) == (after.is_final and not before.is_final)
+        self.released += len(pulls)
+        for message in verdict.messages:
+            if isinstance(message, ActivityChanged):
+                assert (message.version, message.state) == (after.version, after.state)
+        self.activity = after
+        self.messages.extend(verdict.messages)
+
+    @rule(
+        ruling=st.sampled_from(
+            (ALLOW, Deny("opted_out"), Defer("outside_window", LATER), Defer("campaign_paused", hold="c"))
+        )
+    )
+    def is_judged(self, ruling: Ruling) -> None:
+        self.tries(Move.JUDGE, lambda activity: moves.judged(activity, ruling, self.now))
+
+    @rule()
+    def is_offered(self) -> None:
+        self.tries(Move.OFFER, lambda activity: moves.offer(activity, self.now))
+
+    @rule(agent=agents)
+    def is_claimed(self, agent: str) -> None:
+        self.tries(Move.CLAIM, lambda activity: moves.claim(activity, agent, self.now))
+
+    @rule(agent=st.none() | agents)
+    def is_released(self, agent: str | None) -> None:
+        self.tries(Move.RELEASE, lambda activity: moves.release(activity, agent, self.now))
+
+    @rule(agent=agents)
+    def is_started(self, agent: str) -> None:
+        self.tries(Move.START, lambda activity: moves.start(activity, agent, self.now))
+
+    @rule(agent=agents)
+    def is_completed(self, agent: str) -> None:
+        self.tries(Move.COMPLETE, lambda activity: moves.complete(activity, SOLD, agent, self.now))
+
+    @rule()
+    def is_rescheduled(self) -> None:
+        self.tries(Move.RESCHEDULE, lambda activity: moves.reschedule(activity, LATER, "ann", self.now))
+
+    @precondition(lambda self: self.activity.version > 4)
+    @rule()
+    def is_cancelled(self) -> None:
+        self.tries(Move.CANCEL, lambda activity: moves.cancel(activity, "no", "ann", self.now))
+
+    @rule(disposition=st.sampled_from((None, SOLD, NOTE)))
+    def is_corrected(self, disposition: Any) -> None:
+        self.tries(
+            Move.CORRECT,
+            lambda activity: moves.correct(activity, "ann", self.now, disposition=disposition, notes="n"),
+        )
+
+    @rule()
+    def is_purged(self) -> None:
+        self.tries(Move.PURGE, lambda activity: moves.purge(activity, "ann", self.now))
+
+    @rule(state=st.sampled_from(("in_progress", "awaiting_reply")))
+    def progresses(self, state: str) -> None:
+        order = [S.DISPATCHED, S.IN_PROGRESS, S.AWAITING_REPLY]
+        before = self.activity
+        self.hears(progressed(state=state))
+        if self.activity is not before:
+            assert order.index(self.activity.state) > order.index(before.state)
+
+    @rule(result=st.sampled_from(("completed", "failed", "unknown")), again=st.booleans())
+    def ends(self, result: str, again: bool) -> None:
+        self.heard += not again
+        self.hears(outcome(outcome_id=f"outcome-{self.heard}", result=result, reason="why"))
+
+    def hears(self, message: Any) -> None:
+        facts = OutcomeFacts(self.now, catalog(), {"contact-1": contact()})
+        verdict = hear(message, self.activity, facts)
+        if isinstance(verdict, Become):
+            assert not self.activity.is_final
+            self.becomes(self.activity, verdict)
+            assert isinstance(hear(message, self.activity, facts), Unchanged)
+        else:
+            assert isinstance(verdict, Unchanged)
+
+    @invariant()
+    def is_coherent(self) -> None:
+        state = self.activity
+        assert len(self.holding) == 1
+        assert self.released == state.is_final
+        assert sum(isinstance(message, ActivityCompleted) for message in self.messages) <= 1
+        assert (state.state is S.COMPLETED) <= (state.disposition is not None)
+        assert (state.state in (S.ASSIGNED, S.IN_PROGRESS) and state.mode is Mode.MANUAL) <= bool(
+            state.assigned_to
+        )
+        assert state.audit[0].what == "created"
+        assert Activity.model_validate(state.model_dump()) == state
+        for message in self.messages:
+            assert type(message).from_json(message.to_json()).event_id() == message.event_id()
+        ids = [(type(message), message.event_id()) for message in self.messages]
+        assert len(ids) == len(set(ids))
+
+
+Life.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestLife = Life.TestCase
+
+
+def test_buckets_are_those_of_the_leases() -> None:
+    assert leases.BUCKETS == BUCKETS
+    assert bucket_of("contact-1") == leases.bucket_of(b"contact-1") == crc32(b"contact-1") % 16
+
+
+def test_an_illegal_move_says_what_would_be_legal() -> None:
+    with pytest.raises(
+        IllegalMove, match="Cannot claim a manual activity that is completed; only one that is"
+    ):
+        moves.claim(manual_activity(state=S.COMPLETED), "ann", NOON)
+    with pytest.raises(
+        IllegalMove, match="Cannot start an automated activity that is dispatched; that is never"
+    ):
+        moves.start(activity(state=S.DISPATCHED), "ann", NOON)
+
+
+def test_every_final_state_is_left_only_by_correction_and_purge() -> None:
+    for move, by_mode in MAY.items():
+        if move not in (Move.CORRECT, Move.PURGE):
+            assert not FINAL_STATES & frozenset().union(*by_mode.values())
+
+
+def test_due_at_creation_means_created_judged_and_dispatched_in_one_version() -> None:
+    become = moves.come_to_life(scheduled(created(), NOON), ALLOW, NOON)
+    assert become.state.version == 1
+    decided, dispatched, changed = become.messages
+    assert isinstance(decided, ActivityDecided)
+    assert isinstance(dispatched, ActivityDispatched)
+    assert isinstance(changed, ActivityChanged)
+    assert (decided.activity_version, dispatched.dispatch_number, changed.state) == (1, 1, S.DISPATCHED)
+
+
+def test_a_denied_activity_never_holds_its_slot() -> None:
+    become = moves.come_to_life(scheduled(created(), NOON), Deny("opted_out"), NOON)
+    assert become.state.reason == "denied: opted_out"
+    assert become.also == ()
+
+
+def test_a_repeated_deferral_is_a_verdict_but_no_news() -> None:
+    waiting = moves.come_to_life(scheduled(created(), NOON), Defer("unknown_zone", LATER), NOON).state
+    again = moves.judged(waiting, Defer("unknown_zone", LATER + timedelta(hours=1)), LATER)
+    assert [type(message) for message in again.messages] == [ActivityDecided]
+    assert again.state.deferrals == 2
+    other = moves.judged(again.state, Defer("campaign_paused", hold="campaign-1"), LATER)
+    assert [type(message) for message in other.messages] == [ActivityDecided, ActivityChanged]
+    assert other.state.deferrals == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "disposition", "incoming", "direction"),
+    [
+        ("call", SOLD, False, Direction.OUTGOING),
+        ("call", SOLD, True, Direction.INCOMING),
+        ("meeting", SOLD, False, Direction.OUTGOING),
+        ("call", NOTE, False, None),
+        ("task", SOLD, False, None),
+    ],
+)
+def test_a_person_who_completes_logs_an_interaction_if_it_was_one(
+    kind: str, disposition: Any, incoming: bool, direction: Direction | None
+) -> None:
+    working = scheduled(manual(kind=kind, owner="ann"), NOON).model_copy(update={"state": S.ASSIGNED})
+    become = moves.complete(working, disposition, "ann", NOON, incoming=incoming)
+    logged = [message for message in become.messages if isinstance(message, InteractionRecorded)]
+    assert [message.direction for message in logged] == ([direction] if direction else [])
+
+
+def test_a_correction_takes_back_an_interaction_that_no_longer_counts() -> None:
+    working = manual_activity(state=S.ASSIGNED, assigned_to="ann")
+    done = moves.complete(working, SOLD, "ann", NOON)
+    (logged,) = [message for message in done.messages if isinstance(message, InteractionRecorded)]
+    corrected = moves.correct(done.state, "eve", LATER, disposition=NOTE)
+    (taken_back,) = [message for message in corrected.messages if isinstance(message, InteractionRecorded)]
+    assert (taken_back.interaction_id, taken_back.deleted) == (logged.interaction_id, True)
+    assert taken_back.version > logged.version
+    assert corrected.state.completed_by == "ann"
+
+
+def test_purging_forgets_what_was_said_and_keeps_who_and_when() -> None:
+    ended = activity(state=S.COMPLETED, notes="secret", captured={"plan": "full"}, destination="+12025550199")
+    verdict = moves.purge(ended, "eve", LATER)
+    assert isinstance(verdict, Become)
+    assert "secret" not in verdict.state.model_dump_json()
+    assert "+12025550199" not in verdict.state.model_dump_json()
+    assert [(entry.what, entry.who) for entry in verdict.state.audit] == [
+        ("created", "batch-loader"),
+        ("purged", "eve"),
+    ]
+
+
+def test_the_audit_is_bounded_and_keeps_its_first_entry() -> None:
+    busy = manual_activity(state=S.AVAILABLE)
+    for _ in range(150):
+        claimed = moves.claim(busy, "ann", NOON)
+        assert isinstance(claimed, Become)
+        busy = moves.release(claimed.state, "ann", NOON).state
+    assert len(busy.audit) == 200
+    assert busy.audit[0].what == "created"
+    assert busy.audit[-1].what == "released"
+
+
+def test_an_outcome_for_an_activity_nobody_knows_is_tried_again() -> None:
+    assert isinstance(hear(outcome(), None, OutcomeFacts(NOON, catalog(), {})), TryAgain)
+
+
+def test_an_outcome_whose_disposition_has_not_arrived_yet_is_tried_again() -> None:
+    free = activity(state=S.DISPATCHED, campaign_id=None)
+    verdict = hear(outcome(disposition="new"), free, OutcomeFacts(NOON, catalog(), {}))
+    assert isinstance(verdict, TryAgain)
+
+
+def test_a_contact_of_the_domain_knows_no_name() -> None:
+    assert not {"first_name", "last_name", "fields"} & set(Contact.__slots__)

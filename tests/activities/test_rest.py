@@ -1,0 +1,295 @@
+"""The worklist and what people do with it, over REST."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from contracts.activities import ActivityChanged, ActivityCompleted
+from contracts.channel_sms import InteractionRecorded
+from tests.activities.builders import NOON, campaign
+from tests.activities.line import Case
+from tests.kit import eventually
+
+LATER = NOON + timedelta(hours=1)
+
+
+@pytest.fixture
+async def rest(case: Case) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{case.service.port}/v1", timeout=20) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+async def _known(case: Case) -> None:
+    await case.know(campaign(), case.contact())
+
+
+def call(case: Case, **changes: Any) -> dict[str, Any]:
+    return {
+        "contact_id": case.contact_id,
+        "kind": "call",
+        "subject_id": "subject-1",
+        "campaign_id": "campaign-1",
+        **changes,
+    }
+
+
+async def made(rest: httpx.AsyncClient, case: Case, **changes: Any) -> str:
+    answer = await rest.post("/activities", json=call(case, **changes))
+    assert answer.status_code == 201, answer.text
+    id_: str = answer.json()["activity_id"]
+    return id_
+
+
+async def asked(rest: httpx.AsyncClient, id_: str, what: str, **body: Any) -> httpx.Response:
+    return await rest.post(f"/activities/{id_}/{what}", json=body)
+
+
+async def test_a_manual_activity_is_claimed_started_and_completed(
+    rest: httpx.AsyncClient, case: Case
+) -> None:
+    id_ = await made(rest, case, instructions="Call about the renewal")
+    assert (await asked(rest, id_, "claim", agent="ann")).json()["state"] == "assigned"
+    started = await asked(rest, id_, "start", agent="ann")
+    assert (started.json()["state"], started.headers["etag"]) == ("in_progress", '"3"')
+    done = await asked(
+        rest,
+        id_,
+        "complete",
+        disposition="sold",
+        notes="Took the full plan",
+        captured={"plan": "full"},
+        preparation_notes="Ask for people",
+        follow_up_at="2026-04-01T12:00:00Z",
+    )
+    assert done.status_code == 200, done.text
+    seen = (await rest.get(f"/activities/{id_}")).json()
+    assert (seen["state"], seen["completed_by"], seen["disposition"]) == ("completed", "ann", "sold")
+    assert [entry["what"] for entry in seen["audit"]] == ["created", "assigned", "started", "completed"]
+    assert "bucket" not in seen
+    (completed,) = await case.said(ActivityCompleted)
+    assert completed.preparation_notes == "Ask for people"
+    assert completed.follow_up_at is not None
+    assert completed.contact_time_zone == "America/New_York"
+    (logged,) = await case.said(InteractionRecorded)
+    assert (logged.interaction_type, logged.direction, logged.agent) == ("call", "outgoing", "ann")
+
+
+async def test_of_many_who_claim_one_activity_exactly_one_gets_it(
+    rest: httpx.AsyncClient, case: Case
+) -> None:
+    id_ = await made(rest, case)
+    answers = await asyncio.gather(*(asked(rest, id_, "claim", agent=f"agent-{n}") for n in range(6)))
+    (won,) = [answer for answer in answers if answer.status_code == 200]
+    refused = [answer.json() for answer in answers if answer.status_code == 409]
+    assert len(refused) == 5
+    assert {problem["taken_by"] for problem in refused} == {won.json()["assigned_to"]}
+    again = await asked(rest, id_, "claim", agent=won.json()["assigned_to"])
+    assert (again.status_code, again.json()["version"]) == (200, won.json()["version"])
+
+
+async def test_somebody_elses_activity_is_theirs(rest: httpx.AsyncClient, case: Case) -> None:
+    id_ = await made(rest, case, owner="ann")
+    for what, body in {
+        "claim": {"agent": "bob"},
+        "start": {"agent": "bob"},
+        "release": {"agent": "bob"},
+        "complete": {"actor": "bob", "disposition": "sold"},
+    }.items():
+        answer = await asked(rest, id_, what, **body)
+        assert (answer.status_code, answer.json()["type"]) == (409, "urn:parley:problem:taken")
+    assert (await asked(rest, id_, "release", agent="ann")).json()["state"] == "available"
+
+
+async def test_the_same_id_or_key_again_makes_nothing_new(rest: httpx.AsyncClient, case: Case) -> None:
+    new = call(case, activity_id=case.id("fixed"))
+    first, second = [await rest.post("/activities", json=new) for _ in range(2)]
+    assert (first.status_code, second.status_code) == (201, 200)
+    key = {"Idempotency-Key": case.id("key")}
+    first, second = [await rest.post("/activities", json=call(case), headers=key) for _ in range(2)]
+    assert first.json()["activity_id"] == second.json()["activity_id"]
+    assert len(await case.said(ActivityChanged)) == 2
+
+
+async def test_an_automated_activity_passes_the_same_gate(rest: httpx.AsyncClient, case: Case) -> None:
+    answer = await rest.post("/activities", json=call(case, kind="sms", mode="automated", channel="sms"))
+    assert answer.json()["state"] == "dispatched"
+    decision = (await rest.get("/decisions", params={"activity_id": answer.json()["activity_id"]})).json()
+    assert decision["decision"]["verdict"] == "allow"
+    assert decision["decision"]["inputs"]["time_zone"] == "America/New_York"
+    mute = await rest.post("/activities", json=call(case, mode="automated", channel="pigeon"))
+    assert mute.json()["type"] == "urn:parley:problem:impossible-activity"
+
+
+async def test_exclusive_requests_that_race_make_one_open_activity(
+    rest: httpx.AsyncClient, case: Case
+) -> None:
+    answers = await asyncio.gather(
+        *(rest.post("/activities", json=call(case, exclusive=True)) for _ in range(6))
+    )
+    states = sorted(answer.json()["state"] for answer in answers)
+    assert states == ["available", *["cancelled"] * 5]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"subject_id": "nothing"}, 422, "unknown-subject"),
+        ({"campaign_id": "nothing"}, 422, "unknown-campaign"),
+        ({"colour": "red"}, 422, "invalid-request"),
+        ({"scheduled_at": "2026-03-04T12:00:00"}, 422, "invalid-request"),
+        ({"urgency": "extreme"}, 422, "invalid-request"),
+    ],
+)
+async def test_a_bad_request_is_answered_with_what_is_wrong(
+    rest: httpx.AsyncClient, case: Case, change: dict[str, Any], status: int, code: str
+) -> None:
+    answer = await rest.post("/activities", json=call(case, **change))
+    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:parley:problem:{code}")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"disposition": "unheard-of"}, "disposition-not-allowed"),
+        ({"disposition": "never"}, "disposition-not-allowed"),
+        ({"disposition": "sold", "captured": {"shoe": 9}}, "invalid-captured"),
+        ({"disposition": "sold", "captured": {"plan": "gold"}}, "invalid-captured"),
+        ({"disposition": "sold", "actor": None}, "actor-missing"),
+    ],
+)
+async def test_an_activity_cannot_end_badly(
+    rest: httpx.AsyncClient, case: Case, body: dict[str, Any], code: str
+) -> None:
+    id_ = await made(rest, case)
+    answer = await asked(rest, id_, "complete", **{"actor": "ann", **body})
+    assert (answer.status_code, answer.json()["type"]) == (422, f"urn:parley:problem:{code}")
+    assert (await rest.get(f"/activities/{id_}")).json()["version"] == 1
+
+
+async def test_illegal_moves_are_refused_and_change_nothing(rest: httpx.AsyncClient, case: Case) -> None:
+    id_ = await made(rest, case)
+    cancelled = await asked(rest, id_, "cancel", reason="wrong number", actor="ann")
+    assert (cancelled.json()["state"], cancelled.json()["reason"]) == ("cancelled", "wrong number")
+    answer = await asked(rest, id_, "claim", agent="ann")
+    assert (answer.status_code, answer.json()["state"]) == (409, "cancelled")
+    assert answer.json()["legal_from"] == ["available"]
+    assert (await asked(rest, "nowhere", "claim", agent="ann")).status_code == 404
+    assert (await rest.get(f"/activities/{id_}")).json()["version"] == 2
+
+
+async def test_a_version_that_moved_is_refused(rest: httpx.AsyncClient, case: Case) -> None:
+    id_ = await made(rest, case)
+    stale = {"If-Match": '"7"'}
+    answer = await rest.post(f"/activities/{id_}/claim", json={"agent": "ann"}, headers=stale)
+    assert answer.status_code == 412
+    fresh = {"If-Match": '"1"'}
+    answer = await rest.post(f"/activities/{id_}/claim", json={"agent": "ann"}, headers=fresh)
+    assert answer.status_code == 200
+    nonsense = {"If-Match": "blue"}
+    answer = await rest.post(f"/activities/{id_}/claim", json={"agent": "ann"}, headers=nonsense)
+    assert answer.status_code == 400
+
+
+async def test_a_rescheduled_activity_comes_back_at_its_time(rest: httpx.AsyncClient, case: Case) -> None:
+    id_ = await made(rest, case, owner="ann")
+    at = LATER.isoformat()
+    moved = (await asked(rest, id_, "reschedule", scheduled_at=at, urgency="high", actor="ann")).json()
+    assert (moved["state"], moved["urgency"]) == ("scheduled", "high")
+    case.at(LATER)
+
+    async def back() -> bool:
+        seen = (await rest.get(f"/activities/{id_}")).json()
+        return (seen["state"], seen["assigned_to"]) == ("assigned", "ann")
+
+    await eventually(back, "ann to have it again")
+
+
+async def test_a_correction_runs_nothing_again(rest: httpx.AsyncClient, case: Case) -> None:
+    id_ = await made(rest, case, owner="ann")
+    await asked(rest, id_, "complete", disposition="sold")
+    corrected = await asked(rest, id_, "correct", actor="eve", disposition="no-answer", notes="Voice mail")
+    assert (corrected.json()["disposition"], corrected.json()["completed_by"]) == ("no-answer", "ann")
+    assert corrected.json()["audit"][-1]["who"] == "eve"
+    assert (await asked(rest, id_, "correct", actor="eve")).status_code == 422
+    assert (await asked(rest, id_, "correct", actor="eve", disposition="never")).status_code == 422
+    assert len(await case.said(ActivityCompleted)) == 1
+    changed = max(await case.said(ActivityChanged), key=lambda change: change.version)
+    assert changed.disposition == "no-answer"
+
+
+async def test_a_purged_activity_keeps_who_and_when(rest: httpx.AsyncClient, case: Case) -> None:
+    id_ = await made(rest, case, owner="ann", instructions="secret")
+    assert (await asked(rest, id_, "purge", actor="eve")).status_code == 409
+    await asked(rest, id_, "complete", disposition="sold", notes="secret")
+    purged = await asked(rest, id_, "purge", actor="eve")
+    assert purged.json()["state"] == "purged"
+    assert "secret" not in purged.text
+    assert purged.json()["audit"][-1]["what"] == "purged"
+    assert (await asked(rest, id_, "purge", actor="eve")).status_code == 200
+
+
+async def test_lists_are_filtered_sorted_by_meaning_and_paged(rest: httpx.AsyncClient, case: Case) -> None:
+    urgencies = ("low", "very_high", "normal", "high", "very_low")
+    for minutes, urgency in enumerate(urgencies):
+        at = (NOON - timedelta(minutes=minutes)).isoformat()
+        await made(rest, case, urgency=urgency, scheduled_at=at, owner="ann" if minutes % 2 else None)
+    mine = {"contact_id": case.contact_id}
+    by_urgency, cursor = [], None
+    for _ in range(3):
+        page: dict[str, Any] = {**mine, "sort": "urgency", "limit": 2} | (
+            {"cursor": cursor} if cursor else {}
+        )
+        answer = (await rest.get("/activities", params=page)).json()
+        by_urgency += [item["urgency"] for item in answer["items"]]
+        cursor = answer["next_cursor"]
+    assert by_urgency == ["very_high", "high", "normal", "low", "very_low"]
+    assert cursor is None
+    by_due = (await rest.get("/activities", params=mine)).json()["items"]
+    assert [item["urgency"] for item in by_due] == list(reversed(urgencies))
+    anns = (await rest.get("/activities", params={**mine, "owner": "ann", "state": "assigned"})).json()[
+        "items"
+    ]
+    assert {item["urgency"] for item in anns} == {"very_high", "high"}
+    before = {**mine, "due_before": (NOON - timedelta(minutes=2)).isoformat()}
+    assert len((await rest.get("/activities", params=before)).json()["items"]) == 2
+    assert (await rest.get("/activities", params={**mine, "cursor": "junk"})).status_code == 422
+    assert (await rest.get("/activities", params={**mine, "limit": 5000})).status_code == 422
+
+
+async def test_the_worklist_has_what_is_mine_and_what_is_anybodys(
+    rest: httpx.AsyncClient, case: Case
+) -> None:
+    me, you = case.id("me"), case.id("you")
+    free = await made(rest, case, urgency="very_high")
+    mine = await made(rest, case, owner=me, urgency="high")
+    theirs = await made(rest, case, owner=you, urgency="very_high")
+    items = (await rest.get("/next", params={"agent": me, "limit": 1000})).json()["items"]
+    found = [item["activity_id"] for item in items]
+    assert found.index(free) < found.index(mine)
+    assert theirs not in found
+
+
+async def test_counts_by_state_are_of_one_campaign_or_batch(rest: httpx.AsyncClient, case: Case) -> None:
+    await case.know(case.campaign())
+    own = {"campaign_id": case.campaign_id}
+    first = await made(rest, case, **own)
+    await made(rest, case, **own)
+    await asked(rest, first, "cancel")
+    await case.wire.publish(case.manual(batch_id=case.id("batch")))
+    await case.becomes(state="available")
+    counts = (await rest.get("/activities/counts", params=own)).json()
+    assert counts["total"] == 3
+    assert {state: count for state, count in counts["states"].items() if count} == {
+        "available": 2,
+        "cancelled": 1,
+    }
+    batch = (await rest.get("/activities/counts", params={"batch_id": case.id("batch")})).json()
+    assert batch["total"] == 1
+    assert (await rest.get("/activities/counts")).json()["total"] >= 3
