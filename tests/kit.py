@@ -160,10 +160,9 @@ async def running(
         mongo_url=engines.mongo,
         namespace=namespace,
         instance=instance,
-        port=0,
         batch_wait_ms=10,
         clock_file=clock.path if clock else None,
-        **settings,
+        **({"port": 0} | settings),
     )
     service = build(made)
     async with service.running():

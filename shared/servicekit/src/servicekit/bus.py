@@ -33,6 +33,9 @@ log = structlog.get_logger()
 
 _HOUR_MS = 3_600_000
 _STALLED_SECONDS = 60.0
+_HELD_SECONDS = 0.1
+_SHORTEST_REST = 0.005
+_LONGEST_REST = 0.1
 
 
 class _RawRecords:
@@ -207,6 +210,9 @@ class Bus:
         while not self._stopping.is_set():
             try:
                 await self.broker.start()
+                for subscription in self.subscriptions:
+                    if subscription.consumer is not None:
+                        _rest_between_empty_fetches(subscription.consumer)
                 return
             except (KafkaError, OSError, TimeoutError) as error:
                 log.warning("waiting for Kafka", error=type(error).__name__)
@@ -239,6 +245,7 @@ class Bus:
         for subscription in self.subscriptions:
             lag = subscription.lag()
             self._metrics.lag.labels(subscription.name).set(lag)
+            self._metrics.in_hand.labels(subscription.name).set(subscription.busy_since is not None)
             behind = (now_ms - subscription.last_timestamp_ms) / 1000 if lag else 0.0
             self._metrics.lag_seconds.labels(subscription.name).set(max(behind, 0.0))
 
@@ -260,6 +267,30 @@ class Bus:
         finally:
             subscription.busy_since = None
             subscription.idle.set()
+
+
+def _rest_between_empty_fetches(consumer: AIOKafkaConsumer) -> None:
+    """A broker that answers an empty fetch at once, instead of holding it until there is something, would
+    be asked hundreds of times a second. Apache Kafka holds it, and then nothing rests here."""
+    fetcher = consumer._fetcher
+    fetch = fetcher._proc_fetch_request
+    rest = _SHORTEST_REST
+
+    async def fetch_patiently(assignment: Any, node_id: int, request: Any) -> bool:
+        nonlocal rest
+        began = time.monotonic()
+        found: bool = await fetch(assignment, node_id, request)
+        if found or time.monotonic() - began > _HELD_SECONDS:
+            rest = _SHORTEST_REST
+            return found
+        try:
+            await asyncio.sleep(rest)
+        except asyncio.CancelledError:
+            return found
+        rest = min(rest * 1.5, _LONGEST_REST)
+        return found
+
+    fetcher._proc_fetch_request = fetch_patiently
 
 
 async def _parse(message: Any, original: Any) -> KafkaAckableMessage:

@@ -37,6 +37,8 @@ class Leases:
         self._good_until = 0.0
         self._renew_at = 0.0
         self._exist = False
+        self.members = 1
+        """How many instances shared the job when last renewed, this one included."""
 
     @property
     def _collection(self) -> Collection:
@@ -80,7 +82,8 @@ class Leases:
         members: int = await self._collection.count_documents(
             {"job": self._job, "kind": "member", "$expr": {"$gt": ["$until", "$$NOW"]}}
         )
-        return -(-BUCKETS // max(1, members))
+        self.members = max(1, members)
+        return -(-BUCKETS // self.members)
 
     async def _survey(self) -> tuple[set[int], list[int]]:
         """Which buckets are mine, and which are anybody's, by the server's clock."""

@@ -36,6 +36,9 @@ class Metrics:
         )
         self.rebalances = self.counter("parley_rebalances_total", "Partitions revoked", "subscriber")
         self.lag = self.gauge("parley_lag_messages", "Messages not yet taken", "subscriber")
+        self.in_hand = self.gauge(
+            "parley_batches_in_hand", "Whether a batch was taken and is not finished", "subscriber"
+        )
         self.lag_seconds = self.gauge(
             "parley_lag_seconds", "Age of the last message taken, while behind", "subscriber"
         )

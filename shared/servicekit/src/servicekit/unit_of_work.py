@@ -117,7 +117,8 @@ class Committer:
         collections: dict[str, Collection] = {}
         for store, expected, state in replaced:
             document = store.to_document(state)
-            collections[store.name] = store.collection
+            if store.name not in collections:
+                collections[store.name] = store.collection
             by_store[store.name].append(
                 ReplaceOne({"_id": document["_id"], "version": expected}, document)
                 if expected

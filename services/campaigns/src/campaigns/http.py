@@ -1,0 +1,162 @@
+"""REST: the whole catalogue as one bundle, or item by item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, create_model
+from pydantic_core import from_json
+
+from campaigns.adapters.mongo_catalog import CatalogStores
+from campaigns.domain.bundle import Fault, InvalidBundle
+from campaigns.domain.campaign import Move
+from campaigns.domain.kinds import KINDS, Bundle, Kind
+from campaigns.use_cases.apply_bundle import ApplyBundle
+from campaigns.use_cases.move_campaign import MoveCampaign
+from contracts.campaigns import CampaignChanged
+from contracts.vocabulary import Code
+from servicekit.problems import NotFound, Problem
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before")]
+
+
+class Applied(BaseModel):
+    """Items by name, `<list>/<code>`."""
+
+    created: list[str]
+    changed: list[str]
+    unchanged: list[str]
+    dry_run: bool
+
+
+def routes(stores: CatalogStores, apply_bundle: ApplyBundle, move_campaign: MoveCampaign) -> list[APIRouter]:
+    return [
+        _bundle_routes(apply_bundle),
+        _campaign_moves(move_campaign),
+        *(_item_routes(kind, stores, apply_bundle) for kind in KINDS),
+    ]
+
+
+def _bundle_routes(apply_bundle: ApplyBundle) -> APIRouter:
+    router = APIRouter(prefix="/v1/bundle", tags=["bundle"])
+
+    @router.put("", operation_id="apply_bundle", openapi_extra=_json_body(Bundle))
+    async def put(request: Request, dry_run: bool = False) -> Applied:
+        """Make the catalogue say this; what it does not name stays. Judged as a whole before anything is
+        written, and written in one transaction. The same bundle again changes nothing."""
+        raw = await _body(request)
+        try:
+            plan = await apply_bundle(raw, dry_run=dry_run)
+        except InvalidBundle as invalid:
+            raise _refused("The bundle is not valid", invalid.faults) from invalid
+        return Applied(created=plan.created, changed=plan.changed, unchanged=plan.unchanged, dry_run=dry_run)
+
+    @router.get("/schema", operation_id="get_bundle_schema")
+    async def schema() -> dict[str, Any]:
+        """JSON Schema of a bundle."""
+        return Bundle.model_json_schema()
+
+    return router
+
+
+def _campaign_moves(move_campaign: MoveCampaign) -> APIRouter:
+    router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"])
+
+    @router.post("/{code_or_id}/{move}", operation_id="move_campaign")
+    async def move(code_or_id: str, move: Move, response: Response) -> CampaignChanged:
+        """draft -> running <-> paused -> stopped. To where it is already is no change; else 409."""
+        campaign = await move_campaign(code_or_id, move)
+        response.headers["ETag"] = f'"{campaign.version}"'
+        return campaign
+
+    return router
+
+
+def _item_routes(kind: Kind, stores: CatalogStores, apply_bundle: ApplyBundle) -> APIRouter:
+    router = APIRouter(prefix=f"/v1/{kind.path}", tags=[kind.path])
+    word = kind.name.replace("-", "_")
+    page = _page_of(kind)
+
+    @router.get("", operation_id=f"list_{kind.plural}", response_model=page)
+    async def list_(limit: Limit = 100, cursor: Cursor = None) -> Any:
+        found = await stores.page(kind, cursor, limit + 1)
+        more = len(found) > limit
+        return {"items": found[:limit], "next_cursor": found[limit - 1].code if more else None}
+
+    @router.get("/{code_or_id}", operation_id=f"get_{word}", response_model=kind.state)
+    async def get(code_or_id: str, response: Response) -> Any:
+        item = await stores.get(kind, code_or_id)
+        if item is None:
+            raise NotFound(kind.name, code_or_id)
+        response.headers["ETag"] = f'"{item.version}"'
+        return item
+
+    @router.put(
+        "/{code}",
+        operation_id=f"put_{word}",
+        response_model=kind.state,
+        openapi_extra=_json_body(kind.written),
+    )
+    async def put(code: Code, request: Request, response: Response) -> Any:
+        """Create or replace one item, written as in a bundle; `code` may be left out of the body."""
+        raw = await _body(request)
+        if not isinstance(raw, dict) or raw.get("code", code) != code:
+            raise _refused(
+                f"The {kind.name} is not valid", [Fault("code", f"must be {code!r}, as in the path")]
+            )
+        try:
+            await apply_bundle({kind.plural: [raw | {"code": code}]})
+        except InvalidBundle as invalid:
+            faults = [_without_list(fault, kind) for fault in invalid.faults]
+            raise _refused(f"The {kind.name} is not valid", faults) from invalid
+        return await get(code, response)
+
+    return router
+
+
+def _page_of(kind: Kind) -> Any:
+    name = kind.written.__name__.removesuffix("Item")
+    return create_model(f"{name}Page", items=(list[kind.state], ...), next_cursor=(str | None, None))  # type: ignore[name-defined]
+
+
+async def _body(request: Request) -> object:
+    try:
+        return from_json(await request.body(), allow_inf_nan=False)
+    except ValueError as error:
+        raise Problem(422, "not-json", "The body is not JSON", str(error)[:300]) from error
+
+
+def _refused(title: str, faults: Sequence[Fault]) -> Problem:
+    return Problem(
+        422,
+        "invalid-bundle",
+        title,
+        "; ".join(map(str, faults[:10])),
+        faults=[{"place": fault.place, "problem": fault.problem} for fault in faults],
+    )
+
+
+def _without_list(fault: Fault, kind: Kind) -> Fault:
+    return Fault(fault.place.removeprefix(f"{kind.plural}[0]").removeprefix("."), fault.problem)
+
+
+def _json_body(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    inlined = _inlined(schema, schema.pop("$defs", {}))
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": inlined}}}}
+
+
+def _inlined(node: Any, definitions: dict[str, Any]) -> Any:
+    """Without `#/$defs/...`, which in an OpenAPI document would lead elsewhere."""
+    match node:
+        case {"$ref": str(reference)}:
+            return _inlined(definitions[reference.rpartition("/")[2]], definitions)
+        case dict():
+            return {name: _inlined(part, definitions) for name, part in node.items()}
+        case list():
+            return [_inlined(part, definitions) for part in node]
+        case _:
+            return node

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from campaigns.adapters.mongo_catalog import CatalogStores
+from campaigns.domain.campaign import IllegalMove, Move, moved
+from campaigns.domain.kinds import CAMPAIGN
+from contracts.campaigns import CampaignChanged
+from servicekit.problems import NotFound, Problem
+from servicekit.unit_of_work import Commands
+from servicekit.verdict import Verdict
+
+
+class MoveCampaign:
+    def __init__(self, stores: CatalogStores, campaigns: Commands[CampaignChanged]) -> None:
+        self._stores = stores
+        self._campaigns = campaigns
+
+    async def __call__(self, code_or_id: str, move: Move) -> CampaignChanged:
+        known = await self._stores.get(CAMPAIGN, code_or_id)
+        if known is None:
+            raise NotFound("campaign", code_or_id)
+
+        def decide(campaign: CampaignChanged | None) -> Verdict[CampaignChanged]:
+            assert campaign is not None
+            return moved(campaign, move)
+
+        try:
+            campaign, _ = await self._campaigns.change(known.campaign_id, decide)
+        except IllegalMove as illegal:
+            raise Problem(
+                409, "illegal-move", "The campaign cannot do that", f"{illegal}.", possible=illegal.possible
+            ) from illegal
+        assert campaign is not None
+        return campaign

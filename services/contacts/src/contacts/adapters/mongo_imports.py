@@ -1,0 +1,115 @@
+"""Files on their way in: their bytes in chunks, the contacts seen in them, their rejected rows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from collections.abc import Collection as Several
+from datetime import datetime
+from typing import Any
+
+from pymongo import ASCENDING, IndexModel
+
+from contacts.domain.importing import Import, Rejected
+from servicekit.mongo import Document, Mongo
+from servicekit.unit_of_work import Store
+from servicekit.verdict import Write
+
+IMPORTS, CHUNKS, SEEN, REJECTS = "imports", "import_chunks", "import_seen", "import_rejects"
+
+IMPORT_INDEXES = (
+    IndexModel([("received_at", ASCENDING)], partialFilterExpression={"swept": False}, name="unfinished"),
+)
+CHUNK_INDEXES = (IndexModel([("import_id", ASCENDING), ("number", ASCENDING)], unique=True),)
+SEEN_INDEXES = (IndexModel([("import_id", ASCENDING), ("contact_ids", ASCENDING)]),)
+
+
+def reject_indexes(days: int) -> tuple[IndexModel, ...]:
+    return (
+        IndexModel([("import_id", ASCENDING), ("line", ASCENDING)]),
+        IndexModel([("identifiers", ASCENDING)]),
+        IndexModel([("at", ASCENDING)], expireAfterSeconds=days * 86_400),
+    )
+
+
+class Imports:
+    def __init__(self, mongo: Mongo, store: Store[Import]) -> None:
+        self._mongo = mongo
+        self.store = store
+
+    async def get(self, import_id: str) -> Import | None:
+        return await self.store.get(import_id)
+
+    async def page(self, after: str | None, limit: int) -> list[Import]:
+        wanted = {"_id": {"$gt": after}} if after is not None else {}
+        rows = self.store.collection.find(wanted).sort("_id", ASCENDING).limit(limit)
+        return [self.store.from_document(row) async for row in rows]
+
+    async def next(self, buckets: Several[int]) -> Import | None:
+        """The oldest that has something left to do."""
+        row = await self.store.collection.find_one(
+            {"swept": False, "bucket": {"$in": sorted(buckets)}},
+            sort=[("received_at", ASCENDING), ("_id", ASCENDING)],
+        )
+        return None if row is None else self.store.from_document(row)
+
+    async def forget_abandoned(self, before: datetime) -> int:
+        """Remove uploads that began before that and were never accepted."""
+        rows = self._mongo[CHUNKS].find({"number": 0, "at": {"$lt": before}}, {"import_id": 1})
+        begun = {row["import_id"] async for row in rows}
+        accepted = self.store.collection.find({"_id": {"$in": sorted(begun)}}, {"_id": 1})
+        abandoned = begun - {row["_id"] async for row in accepted}
+        for import_id in abandoned:
+            await self.forget(import_id)
+        return len(abandoned)
+
+    async def forget(self, import_id: str) -> None:
+        """An upload that was refused or abandoned: as if it had never been."""
+        await self._mongo[CHUNKS].delete_many({"import_id": import_id})
+
+    async def sweep(self, import_id: str) -> None:
+        await self._mongo[CHUNKS].delete_many({"import_id": import_id})
+        await self._mongo[SEEN].delete_many({"import_id": import_id})
+
+    async def add_chunk(self, import_id: str, number: int, data: bytes, at: datetime) -> None:
+        chunk = {"import_id": import_id, "number": number, "data": data, "at": at}
+        await self._mongo[CHUNKS].insert_one(chunk)
+
+    async def chunks(self, import_id: str) -> AsyncIterator[bytes]:
+        rows = self._mongo[CHUNKS].find({"import_id": import_id}, batch_size=4)
+        async for row in rows.sort("number", ASCENDING):
+            yield row["data"]
+
+    async def seen(self, import_id: str, contact_ids: list[str]) -> set[str]:
+        """Those of the contacts that an earlier row of the file was about."""
+        rows = self._mongo[SEEN].find({"import_id": import_id, "contact_ids": {"$in": contact_ids}})
+        return {contact_id async for row in rows for contact_id in row["contact_ids"]} & set(contact_ids)
+
+    async def rejects(self, import_id: str) -> AsyncIterator[Document]:
+        async for row in self._mongo[REJECTS].find({"import_id": import_id}).sort("line", ASCENDING):
+            yield row
+
+    async def erase_rejects(self, identifiers: Several[str]) -> None:
+        await self._mongo[REJECTS].delete_many({"identifiers": {"$in": list(identifiers)}})
+
+
+def mark_seen(import_id: str, line: int, contact_ids: list[str]) -> Write:
+    """What the batch that ends at `line` was about."""
+    return Write(
+        SEEN,
+        {"_id": f"{import_id}/{line}"},
+        {"$setOnInsert": {"import_id": import_id, "contact_ids": contact_ids}},
+        upsert=True,
+    )
+
+
+def keep_reject(import_id: str, reject: Rejected, at: datetime) -> Write:
+    kept: dict[str, Any] = {
+        "import_id": import_id,
+        "line": reject.line,
+        "reason": reject.fault.reason.value,
+        "what": reject.fault.what,
+        "cells": list(reject.cells),
+        "identifiers": list(reject.identifiers),
+        "at": at,
+    }
+    return Write(REJECTS, {"_id": f"{import_id}/{reject.line}"}, {"$setOnInsert": kept}, upsert=True)

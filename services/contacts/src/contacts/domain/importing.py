@@ -1,0 +1,212 @@
+"""One import: how far it is, and what one row of it does to a contact."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from contacts.domain import consent
+from contacts.domain.contact import (
+    Contact,
+    Details,
+    Fault,
+    Reason,
+    created,
+    natural_id,
+    type_faults,
+    written,
+)
+from contacts.domain.contact_type import ContactType
+from contacts.domain.import_columns import Column, Row, read_row
+from contracts.contacts import OptOut, Phone
+from contracts.message import stable_id
+from contracts.vocabulary import Code, PreferenceKind, Time
+from servicekit.verdict import Write
+
+Result = Literal["created", "updated", "unchanged"]
+
+
+class ImportState(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class Import(BaseModel):
+    """rows = created + updated + unchanged + the sum of rejected, at every moment."""
+
+    model_config = ConfigDict(frozen=True)
+
+    import_id: str
+    version: int
+    name: str
+    contact_type: Code
+    default_region: str | None = None
+    state: ImportState = ImportState.WAITING
+    bucket: int
+    """Which lease it is under."""
+    delimiter: str = ","
+    header: tuple[str, ...] = ()
+    bytes: int = 0
+    lines: int = 0
+    """Of the file, the header included."""
+    line: int = 0
+    """Where the last row that is done began."""
+    rows: int = 0
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    rejected: dict[Reason, int] = {}
+    error: str | None = None
+    received_at: Time
+    finished_at: Time | None = None
+    swept: bool = False
+    """Whether the file itself and the keys seen in it were removed."""
+
+    @property
+    def imported(self) -> int:
+        return self.created + self.updated + self.unchanged
+
+    def advanced(self, outcomes: Sequence[Outcome], line: int) -> Import:
+        """After these rows, of which the last begins at `line`."""
+        results = Counter(outcome.result for outcome in outcomes if isinstance(outcome, Imported))
+        rejected = Counter(self.rejected)
+        rejected.update(outcome.fault.reason for outcome in outcomes if isinstance(outcome, Rejected))
+        return self.evolved(
+            state=ImportState.RUNNING,
+            line=line,
+            rows=self.rows + len(outcomes),
+            created=self.created + results["created"],
+            updated=self.updated + results["updated"],
+            unchanged=self.unchanged + results["unchanged"],
+            rejected=dict(rejected),
+        )
+
+    def evolved(self, **changes: Any) -> Import:
+        return self.model_copy(update={**changes, "version": self.version + 1})
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row that can be read: what it says, in written form."""
+
+    line: int
+    cells: tuple[str, ...]
+    row: Row
+    details: Details
+    """Of the row alone; what the contact becomes depends on what is there."""
+    own_id: str
+    """The id it gets if no contact has its external id yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    line: int
+    cells: tuple[str, ...]
+    fault: Fault
+    identifiers: tuple[str, ...] = ()
+    """Addresses and external id, so that an erasure finds the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    contact: Contact
+    result: Result
+    ledger: tuple[Write, ...] = ()
+
+
+Outcome = Imported | Rejected
+
+
+def read(
+    line: int, cells: tuple[str, ...], columns: Sequence[Column], type_: ContactType, region: str | None
+) -> Candidate | Rejected:
+    row = read_row(columns, cells, type_)
+    details, faults = written(row.raw, region)
+    if faults := [*row.faults, *faults]:
+        return Rejected(line, cells, _first(faults), identifiers(details))
+    return Candidate(line, cells, row, details, natural_id(type_.code, details))
+
+
+def _first(faults: Sequence[Fault]) -> Fault:
+    """Everything of the first reason, as one: a row is rejected for one reason."""
+    reason = faults[0].reason
+    return Fault(reason, "", "; ".join(str(fault) for fault in faults if fault.reason is reason))
+
+
+def identifiers(details: Details) -> tuple[str, ...]:
+    numbers = (phone.number for phone in details.phones)
+    return tuple(filter(None, (*numbers, *details.emails, details.external_id)))
+
+
+def rejected(candidate: Candidate, fault: Fault) -> Rejected:
+    return Rejected(candidate.line, candidate.cells, fault, identifiers(candidate.details))
+
+
+def take(
+    candidate: Candidate,
+    contact_id: str,
+    standing: Contact | None,
+    type_: ContactType,
+    import_id: str,
+    now: datetime,
+) -> Outcome:
+    """What a row does. It adds and replaces, never clears, and only ever opts out."""
+    if standing is not None and standing.erased_at is not None:
+        return rejected(candidate, Fault(Reason.ERASED, "", "this contact was erased and stays so"))
+    details = candidate.details if standing is None else _merged(standing.details(), candidate)
+    if faults := type_faults(details, type_):
+        return rejected(candidate, _first(faults))
+    preferences = {} if standing is None else standing.preferences
+    fresh = [kind for kind in candidate.row.opt_outs if kind not in preferences]
+    if standing is not None and not fresh and details == standing.details():
+        return Imported(standing, "unchanged")
+    contact = created(contact_id, type_.code, details, now)
+    if standing is not None:
+        contact = contact.model_copy(
+            update={"version": standing.version + 1, "created_at": standing.created_at}
+        )
+    requests = [_request(import_id, contact_id, kind, now) for kind in fresh]
+    opted_out = {r.preference: OptOut(at=now, source=r.source, actor=r.actor) for r in requests}
+    contact = contact.model_copy(update={"preferences": {**preferences, **opted_out}})
+    ledger = tuple(consent.row(contact, request, True, now) for request in requests)
+    return Imported(contact, "created" if standing is None else "updated", ledger)
+
+
+def _merged(standing: Details, candidate: Candidate) -> Details:
+    told = candidate.details
+    texts = ("external_id", "first_name", "last_name", "organisation", "time_zone")
+    return standing.model_copy(
+        update={
+            **{name: getattr(told, name) or getattr(standing, name) for name in texts},
+            "phones": _phones(standing.phones, told.phones),
+            "emails": (*(e for e in told.emails if e not in standing.emails), *standing.emails),
+            "fields": {**standing.fields, **told.fields},
+        }
+    )
+
+
+def _phones(standing: tuple[Phone, ...], told: tuple[Phone, ...]) -> tuple[Phone, ...]:
+    """A number that is new comes first; one that is there stays where it is and takes the type told."""
+    types = {phone.number: phone for phone in told}
+    known = {phone.number for phone in standing}
+    new = [phone for phone in told if phone.number not in known]
+    return (*new, *(types.get(phone.number, phone) for phone in standing))
+
+
+def _request(import_id: str, contact_id: str, kind: PreferenceKind, now: datetime) -> consent.Request:
+    return consent.Request(
+        entry_id=stable_id("import-opt-out", import_id, contact_id, kind),
+        preference=kind,
+        opted_out=True,
+        source="import",
+        actor=f"import {import_id}",
+        occurred_at=now,
+    )

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from contacts.adapters.mongo_contacts import ContactTypes
+from contacts.domain.contact_type import ContactType, Definition
+from contacts.http.pages import Cursor, Limit, Page, etag
+from contacts.use_cases.define_contact_type import DefineContactType
+from contracts.vocabulary import Code
+from servicekit.problems import NotFound
+
+
+class NewContactType(Definition):
+    code: Code
+
+    def definition(self) -> Definition:
+        return Definition(**{name: getattr(self, name) for name in Definition.model_fields})
+
+
+def routes(types: ContactTypes, define: DefineContactType) -> APIRouter:
+    router = APIRouter(prefix="/v1/contact-types", tags=["contact types"])
+
+    @router.post("", status_code=201, operation_id="create_contact_type")
+    async def create(body: NewContactType, response: Response) -> ContactType:
+        """The same definition again is no change; another one for the same code is refused."""
+        type_, _ = await define(body.code, body.definition(), new=True)
+        response.headers["ETag"] = etag(type_.version)
+        return type_
+
+    @router.put("/{code}", operation_id="put_contact_type")
+    async def put(code: Code, body: Definition, response: Response) -> ContactType:
+        """Create or replace. Contacts that exist are checked again when they change."""
+        type_, _ = await define(code, body)
+        response.headers["ETag"] = etag(type_.version)
+        return type_
+
+    @router.get("", operation_id="list_contact_types")
+    async def list_(limit: Limit = 100, cursor: Cursor = None) -> Page[ContactType]:
+        found = await types.page(cursor, limit + 1)
+        return Page(items=found[:limit], next_cursor=found[limit - 1].code if len(found) > limit else None)
+
+    @router.get("/{code}", operation_id="get_contact_type")
+    async def get(code: str, response: Response) -> ContactType:
+        type_ = await types.get(code)
+        if type_ is None:
+            raise NotFound("contact type", code)
+        response.headers["ETag"] = etag(type_.version)
+        return type_
+
+    return router

@@ -1,0 +1,34 @@
+"""What every list and every versioned answer has in common here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Header, Query
+from pydantic import BaseModel
+
+from servicekit.problems import Problem
+
+Item = TypeVar("Item")
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Cursor = Annotated[str | None, Query(max_length=400, description="`next_cursor` of the page before")]
+IfMatch = Annotated[str | None, Header(description="The ETag of the version that is to be changed")]
+
+
+class Page(BaseModel, Generic[Item]):
+    items: list[Item]
+    next_cursor: str | None = None
+
+
+def etag(version: int) -> str:
+    return f'"{version}"'
+
+
+def version_of(if_match: str | None) -> int | None:
+    if if_match is None or if_match == "*":
+        return None
+    told = if_match.removeprefix("W/").strip('"')
+    if not (told.isascii() and told.isdigit() and len(told) < 19):
+        raise Problem(400, "bad-if-match", "If-Match cannot be used", 'It takes an ETag such as "3".')
+    return int(told)

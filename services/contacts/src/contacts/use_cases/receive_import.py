@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import structlog
+
+from contacts.adapters.mongo_contacts import ContactTypes
+from contacts.adapters.mongo_imports import Imports
+from contacts.domain.import_columns import UnusableFile
+from contacts.domain.importing import Import
+from contacts.domain.phone import REGIONS
+from contacts.domain.upload import Upload
+from contacts.use_cases.change_contacts import type_named
+from servicekit.clock import Clock
+from servicekit.failpoints import failpoint
+from servicekit.leases import bucket_of
+from servicekit.problems import Problem
+from servicekit.unit_of_work import Changes, Committer
+
+log = structlog.get_logger()
+
+_CHUNK = 256 * 1024
+
+
+class ReceiveImport:
+    """Keeps the whole file before a row of it is looked at, so that a killed service goes on with it.
+
+    A file that is refused leaves nothing behind.
+    """
+
+    def __init__(
+        self, imports: Imports, types: ContactTypes, committer: Committer, clock: Clock, most_bytes: int
+    ) -> None:
+        self._imports = imports
+        self._types = types
+        self._committer = committer
+        self._clock = clock
+        self._most_bytes = most_bytes
+
+    async def __call__(
+        self,
+        import_id: str,
+        body: AsyncIterator[bytes],
+        *,
+        contact_type: str,
+        default_region: str | None,
+        name: str,
+    ) -> Import:
+        if default_region is not None and default_region not in REGIONS:
+            raise Problem(
+                422,
+                "unknown-region",
+                "No such region",
+                f"default_region takes an ISO 3166 country code such as US, not {default_region[:20]!r}.",
+            )
+        type_ = await type_named(self._types, contact_type)
+        upload = Upload(type_)
+        try:
+            await self._keep(import_id, body, upload)
+        except UnusableFile as unusable:
+            await self._imports.forget(import_id)
+            await _read_to_the_end(body)
+            raise Problem(422, "unusable-file", "The file cannot be imported", str(unusable)) from unusable
+        except BaseException:
+            await self._imports.forget(import_id)
+            raise
+        failpoint("contacts.import_kept")
+        accepted = Import(
+            import_id=import_id,
+            version=1,
+            name=name or import_id,
+            contact_type=contact_type,
+            default_region=default_region,
+            bucket=bucket_of(import_id.encode()),
+            delimiter=upload.delimiter or ",",
+            header=upload.header,
+            bytes=upload.bytes,
+            lines=upload.lines,
+            received_at=self._clock.now(),
+        )
+        await self._committer.commit(Changes([(self._imports.store, 0, accepted)]))
+        log.info("import accepted", import_id=import_id, bytes=upload.bytes, lines=upload.lines)
+        return accepted
+
+    async def _keep(self, import_id: str, body: AsyncIterator[bytes], upload: Upload) -> None:
+        number, held = 0, bytearray()
+        async for data in body:
+            if upload.bytes + len(data) > self._most_bytes:
+                raise UnusableFile(
+                    f"The file is larger than {self._most_bytes >> 20} MiB; import it in parts."
+                )
+            upload.feed(data)
+            held += data
+            if len(held) >= _CHUNK:
+                await self._imports.add_chunk(import_id, number, bytes(held), datetime.now(UTC))
+                number, held = number + 1, bytearray()
+                failpoint("contacts.import_chunk_kept")
+        upload.end()
+        await self._imports.add_chunk(import_id, number, bytes(held), datetime.now(UTC))
+
+
+async def _read_to_the_end(body: AsyncIterator[bytes]) -> None:
+    """So that a client that is still sending gets the answer instead of a broken connection."""
+    async for _ in body:
+        pass

@@ -1,0 +1,124 @@
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contacts.domain.commands import Known, decide
+from contacts.domain.consent import Request, with_preference
+from contacts.domain.contact import Contact, Details, created, erased
+from contacts.domain.contact_type import ContactType
+from contracts.contacts import ContactChanged, Phone, SetPreference, UpsertContact
+from contracts.vocabulary import ContactId, PreferenceKind
+from servicekit.verdict import Become, GiveUp, Unchanged
+from tests.contacts.conftest import PERSON
+
+NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
+SMS = PreferenceKind.DO_NOT_SMS
+TYPE = ContactType(version=1, **PERSON)
+KNOWN = Known(NOW, frozenset(), {"person": TYPE}, {})
+
+
+def a_contact(**details: object) -> Contact:
+    return created(
+        "c-1", "person", Details.model_validate({"phones": [Phone(number="+12025550143")], **details}), NOW
+    )
+
+
+def request(number: int, opted_out: bool, minute: int) -> Request:
+    return Request(
+        f"entry-{number}", SMS, opted_out, "sms", f"actor-{number}", NOW + timedelta(minutes=minute)
+    )
+
+
+def upsert(**fields: object) -> UpsertContact:
+    told = {"command_id": "u-1", "contact_id": "c-1", "contact_type": "person", "occurred_at": NOW}
+    return UpsertContact.model_validate(told | fields)
+
+
+def prefer(**fields: object) -> SetPreference:
+    told = {
+        "command_id": "p-1",
+        "contact_id": "c-1",
+        "preference": SMS,
+        "opted_out": True,
+        "source": "sms",
+        "actor": "contact",
+        "occurred_at": NOW,
+    }
+    return SetPreference.model_validate(told | fields)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=12))
+def test_the_first_opt_out_stands_until_an_opt_in_that_is_not_older(wishes: list[tuple[bool, int]]) -> None:
+    contact = a_contact()
+    standing: Request | None = None
+    for number, (opted_out, minute) in enumerate(wishes):
+        wish = request(number, opted_out, minute)
+        verdict = with_preference(contact, wish, NOW)
+        assert verdict.state.version == contact.version + 1
+        assert len(verdict.also) == 1
+        contact = verdict.state
+        if opted_out and standing is None:
+            standing = wish
+        elif not opted_out and standing is not None and wish.occurred_at >= standing.occurred_at:
+            standing = None
+        told = contact.preferences.get(SMS)
+        assert (told and (told.at, told.actor)) == (standing and (standing.occurred_at, standing.actor))
+
+
+def test_a_command_that_was_handled_does_nothing() -> None:
+    known = Known(NOW, frozenset({"p-1"}), {}, {})
+    assert isinstance(decide(prefer(), a_contact(), known), Unchanged)
+
+
+def test_nothing_revives_an_erased_contact() -> None:
+    gone = erased(a_contact(first_name="Ada"), NOW)
+    assert isinstance(decide(prefer(), gone, KNOWN), Unchanged)
+    assert isinstance(decide(upsert(first_name="Ada"), gone, KNOWN), Unchanged)
+
+
+def test_erasing_leaves_nothing_personal() -> None:
+    gone = erased(a_contact(first_name="Ada", emails=["ada@example.org"], fields={"plan": "gold"}), NOW)
+    left = gone.model_dump(exclude_defaults=True, exclude={"created_at", "changed_at", "erased_at"})
+    assert left == {"contact_id": "c-1", "version": 2, "contact_type": "person", "lifecycle": "draft"}
+
+
+def test_a_wish_of_somebody_unknown_is_given_up() -> None:
+    assert isinstance(decide(prefer(), None, KNOWN), GiveUp)
+
+
+def test_an_upsert_creates_and_announces_the_full_state() -> None:
+    verdict = decide(upsert(first_name="Ada", phones=[{"number": "+12025550143"}]), None, KNOWN)
+    assert isinstance(verdict, Become)
+    (announced,) = verdict.messages
+    assert isinstance(announced, ContactChanged)
+    assert ContactChanged.from_json(announced.to_json()) == announced
+    assert (announced.first_name, announced.version) == ("Ada", 1)
+
+
+def test_an_upsert_never_touches_preferences() -> None:
+    contact = with_preference(a_contact(), request(1, True, 0), NOW).state
+    verdict = decide(upsert(first_name="Ada"), contact, KNOWN)
+    assert isinstance(verdict, Become)
+    assert verdict.state.preferences == contact.preferences
+
+
+def test_an_upsert_that_says_nothing_new_is_remembered_and_changes_nothing() -> None:
+    told = upsert(phones=[{"number": "+12025550143"}])
+    verdict = decide(told, a_contact(), KNOWN)
+    assert isinstance(verdict, Unchanged)
+    assert [write.filter["_id"] for write in verdict.also] == ["u-1"]
+
+
+def test_a_wrong_upsert_is_given_up_without_repeating_values() -> None:
+    verdict = decide(upsert(contact_id=ContactId("c-1"), fields={"plan": "secret-plan"}), None, KNOWN)
+    assert isinstance(verdict, GiveUp)
+    assert verdict.reason == "invalid_contact"
+    assert "secret-plan" not in str(verdict.detail)
+
+
+def test_an_external_id_belongs_to_one_contact() -> None:
+    known = Known(NOW, frozenset(), {"person": TYPE}, {("person", "X1"): "c-2"})
+    verdict = decide(upsert(external_id="X1"), None, known)
+    assert isinstance(verdict, GiveUp)
+    assert verdict.reason == "external_id_taken"

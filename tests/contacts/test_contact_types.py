@@ -1,0 +1,58 @@
+from typing import Any
+
+import pytest
+
+from contacts.domain.contact_type import BadContactType, Definition, define
+from servicekit.verdict import Become, Unchanged
+
+
+def definition(**schema: Any) -> Definition:
+    return Definition(name="Person", fields_schema={"type": "object", **schema})
+
+
+def test_the_same_definition_again_is_no_change() -> None:
+    first = define("person", definition(properties={"plan": {"type": "string"}}), None)
+    assert isinstance(first, Become)
+    again = define("person", definition(properties={"plan": {"type": "string"}}), first.state)
+    assert isinstance(again, Unchanged)
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(levels):
+        schema = {"properties": {"a": schema}}
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        ({"type": "array"}, '"type": "object"'),
+        ({"properties": {"a": {"type": "text"}}}, "not a JSON Schema at properties/a/type"),
+        ({"properties": {"a": {"type": "string", "pattern": "("}}}, "not a JSON Schema"),
+        ({"properties": {"a": {"$ref": "http://example.org/x"}}}, "only references inside"),
+        ({"title": "\ud800"}, "whole characters"),
+        ({"minimum": float("nan")}, "finite numbers"),
+        (nested(80), "at most 64 levels"),
+        ({"$ref": "#"}, "back to itself"),
+        ({"properties": {"a": {"allOf": [{"$ref": "#/properties/a"}]}}}, "back to itself"),
+        ({"properties": {"a": {"$ref": "#/$defs/no"}}}, "leads nowhere"),
+        ({"properties": {"a": {"$ref": "#spot"}}}, "only references inside"),
+        ({"properties": {"a": {"$id": "urn:a"}}}, "at the top only"),
+        ({"properties": {"a.b": {}}}, "must begin with a letter"),
+        ({"properties": {"phone": {}}}, "choose another name"),
+        ({"$schema": "http://json-schema.org/draft-07/schema#"}, "draft/2020-12"),
+    ],
+)
+def test_a_schema_that_cannot_be_used_is_refused_with_a_sentence(schema: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadContactType, match=says):
+        define("person", definition(**schema), None)
+
+
+def test_a_schema_may_refer_to_itself_below() -> None:
+    tree = {"type": "object", "properties": {"left": {"$ref": "#/$defs/tree"}}}
+    schema = {"$id": "urn:trees", "properties": {"t": {"$ref": "#/$defs/tree"}}, "$defs": {"tree": tree}}
+    made = define("person", definition(**schema), None)
+    assert isinstance(made, Become)
+    assert list(made.state.field_faults({"t": {"left": {"left": {}}}})) == []
+    assert list(made.state.field_faults({"t": {"left": 1}})) == [("t.left", "must be of type object")]

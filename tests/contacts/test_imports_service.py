@@ -1,0 +1,169 @@
+import csv
+import io
+from collections.abc import Iterator
+from functools import partial
+
+import httpx
+import pytest
+
+from contacts.main import build
+from contacts.settings import Settings
+from contracts.contacts import ContactChanged
+from servicekit.failpoints import FAILPOINTS
+from tests.contacts.conftest import PERSON, Running
+from tests.engines import Engines
+from tests.kit import Wire, eventually, running, settled
+
+DIRTY = """\
+First Name;Mobile;E-Mail;Time Zone;Opted Out;plan;age
+Ada;(202) 555-0143;ada@example.org;America/New_York;;gold;36
+Ben;+44 7700 900123;;Europe/London;yes;basic;
+Cleo;555;;;;;
+Dan;;dan@@example;;;;
+Eve;202-555-0143;;;;;
+Finn;;;UTC;;;
+Gus;2025550145;;Mars/Base;;;
+Hal;2025550146;;;;tin;
+"Ivy
+Rose";2025550147;;;;;7
+"""
+
+
+@pytest.fixture
+def failpoints() -> Iterator[None]:
+    yield
+    FAILPOINTS.disarm()
+
+
+def numbered(rows: int, first: int = 0) -> str:
+    """Of ten rows one is opted out."""
+    lines = (
+        f"N{n},X{n},+1{200 + n // 100}55501{n % 100:02},{'yes' if n % 10 == 0 else ''}"
+        for n in range(first, first + rows)
+    )
+    return "\n".join(("first_name,id,phone,opted_out", *lines))
+
+
+async def everything(contacts: Running) -> dict[str, int]:
+    rows = contacts.service.mongo["contacts"].find({}, {"version": 1})
+    return {row["_id"]: row["version"] async for row in rows}
+
+
+async def test_a_dirty_file_is_imported_and_every_rejected_row_is_explained(contacts: Running) -> None:
+    done = await contacts.import_(DIRTY, name="spring")
+    assert (done["rows"], done["imported"], done["created"]) == (9, 3, 3)
+    assert done["rejected"] == {
+        "bad_phone": 1,
+        "bad_email": 1,
+        "duplicate_in_file": 1,
+        "missing_address": 1,
+        "bad_time_zone": 1,
+        "invalid_field": 1,
+    }
+    assert done["rows"] == done["imported"] + sum(done["rejected"].values())
+
+    rejects = await contacts.api.get(f"/v1/imports/{done['import_id']}/rejects")
+    header, *rows = csv.reader(io.StringIO(rejects.text), delimiter=";")
+    assert header[:4] == ["line", "reason", "what_would_be_right", "First Name"]
+    assert [(row[0], row[1], row[3]) for row in rows] == [
+        ("4", "bad_phone", "Cleo"),
+        ("5", "bad_email", "Dan"),
+        ("6", "duplicate_in_file", "Eve"),
+        ("7", "missing_address", "Finn"),
+        ("8", "bad_time_zone", "Gus"),
+        ("9", "invalid_field", "Hal"),
+    ]
+    mended = rejects.text.replace("tin", "gold").replace("Mars/Base", "UTC")
+    second = await contacts.import_(mended)
+    assert (second["created"], second["updated"]) == (2, 1)  # Eve has Ada's number
+
+    (ben,) = (await contacts.api.get("/v1/contacts", params={"opted_out": "do-not-sms"})).json()["items"]
+    assert (ben["first_name"], ben["preferences"]["do-not-sms"]["source"]) == ("Ben", "import")
+    (row,) = (await contacts.api.get(f"/v1/contacts/{ben['contact_id']}/consent")).json()["items"]
+    assert (row["source"], row["opted_out"], row["applied"]) == ("import", True, True)
+
+
+async def test_the_same_file_again_changes_nothing(contacts: Running) -> None:
+    first = await contacts.import_(numbered(250))
+    assert (first["created"], first["rejected"]) == (250, {})
+    before = await everything(contacts)
+    again = await contacts.import_(numbered(250))
+    assert (again["created"], again["updated"], again["unchanged"]) == (0, 0, 250)
+    assert await everything(contacts) == before
+    await settled(contacts.service)
+    announced = await contacts.wire.messages(ContactChanged)
+    assert {message.contact_id: message.version for message in announced} == before
+    assert len(announced) == 250
+    left = [
+        await contacts.service.mongo[name].count_documents({}) for name in ("import_chunks", "import_seen")
+    ]
+    assert left == [0, 0]
+
+
+async def test_a_refused_file_leaves_everything_as_it_was(contacts: Running) -> None:
+    cases: list[tuple[bytes, str]] = [
+        ("phone,first_name\n+12025550143,Zoë\n".encode("cp1252"), "line 2 has the byte 0xEB, "[:-2]),
+        (b"phone,shoe size\n+12025550143,43\n", "shoe size"),
+        (b"", "is empty"),
+        (numbered(30_000).encode() + b"\xff", "is not UTF-8"),
+    ]
+    for body, says in cases:
+        answer = await contacts.send(body)
+        assert answer.status_code == 422, answer.text
+        assert says in answer.json()["detail"]
+    for query, says in (({"default_region": "Nowhere"}, "ISO 3166"), ({"contact_type": "company"}, "person")):
+        answer = await contacts.send("phone\n", **query)
+        assert (answer.status_code, says in answer.text) == (422, True)
+    form = await contacts.api.post("/v1/imports?contact_type=person", files={"file": b"phone\n"})
+    assert form.status_code == 415
+    for name in ("contacts", "imports", "import_chunks", "import_rejects"):
+        assert await contacts.service.mongo[name].count_documents({}) == 0
+
+
+async def test_the_same_idempotency_key_imports_once(contacts: Running) -> None:
+    key = {"Idempotency-Key": "k-1", "Content-Type": "text/csv"}
+    url = "/v1/imports?contact_type=person"
+    answers = [await contacts.api.post(url, content=b"phone\n+12025550143\n", headers=key) for _ in range(2)]
+    assert answers[0].json() == answers[1].json()
+    assert len((await contacts.api.get("/v1/imports")).json()["items"]) == 1
+
+
+@pytest.mark.usefixtures("failpoints")
+async def test_a_fault_in_the_middle_neither_loses_nor_repeats_a_row(contacts: Running) -> None:
+    places = ("import_batch", "before_transaction", "before_commit", "after_transaction", "import_finished")
+    for turn, place in enumerate(places, 1):
+        FAILPOINTS.disarm()
+        FAILPOINTS.arm(f"contacts.{place}=error@{1 if place == 'import_finished' else 3}")
+        done = await contacts.import_(numbered(400, first=turn * 1_000))
+        assert (done["rows"], done["created"], done["rejected"]) == (400, 400, {})
+        assert list((await everything(contacts)).values()) == [1] * 400 * turn
+    assert await contacts.service.mongo["consent_ledger"].count_documents({}) == 40 * len(places)
+
+
+async def rows_done(api: httpx.AsyncClient, import_id: str) -> int:
+    rows: int = (await api.get(f"/v1/imports/{import_id}")).json()["rows"]
+    return rows
+
+
+async def test_a_stopped_service_goes_on_with_the_import_when_it_is_back(
+    engines: Engines, namespace: str
+) -> None:
+    wire = Wire(engines, namespace)
+    import_id = ""
+    for start in range(2):
+        async with (
+            running(build, Settings, engines, namespace, contacts_import_batch=10) as service,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=30) as api,
+        ):
+            contacts = Running(service, api, wire)
+            if start == 0:
+                await api.post("/v1/contact-types", json=PERSON)
+                import_id = (await contacts.send(numbered(200))).json()["import_id"]
+                await eventually(partial(rows_done, api, import_id), "the first rows")
+                continue
+            done = await contacts.finished(import_id)
+            assert done["rows"] == done["created"] == 200
+            assert set((await everything(contacts)).values()) == {1}
+            await settled(service)
+            assert len(await wire.messages(ContactChanged)) == 200
+    await wire.close()
