@@ -58,7 +58,7 @@ class EngineProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_follow_parent(),
+                preexec_fn=follow_parent(),
             )
         self._pid_file.write_text(str(self._process.pid))
 
@@ -132,7 +132,7 @@ class EngineProcess:
         return f"it ended, saying {lines[-1][-200:]!r}" if lines else "it ended without a word"
 
 
-def _follow_parent() -> Callable[[], None] | None:
+def follow_parent() -> Callable[[], None] | None:
     """What the child does before the program starts so that Linux terminates it with its parent."""
     # The kernel watches the thread that started the child, so this suits only the one that lives longest.
     if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():

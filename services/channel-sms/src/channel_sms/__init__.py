@@ -1,0 +1,1 @@
+"""Works SMS activities through a provider and an automated agent."""

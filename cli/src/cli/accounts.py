@@ -1,0 +1,235 @@
+"""The books of a running Parley: the same things counted in several places must be equally many.
+
+Every number is read from the one who owns it, over REST, from a topic, or from the carrier's journal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cli.api import Api
+from cli.dead_letters import DeadLetters
+from cli.found import Parley
+from cli.topic_records import for_each_record
+from contracts.channel_sms import MessageRecorded
+from contracts.vocabulary import FINAL_STATES
+
+_WITH_PEOPLE = ("available", "assigned")
+_IN_A_CHANNEL = ("dispatched", "in_progress", "awaiting_reply", "outcome_unknown")
+_SENT = ("sent", "delivered", "undelivered")
+
+
+@dataclass(frozen=True)
+class Equation:
+    """Several counts of one thing; `parts` explain the last of them."""
+
+    title: str
+    counts: dict[str, int]
+    parts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        counts = list(self.counts.values())
+        adds_up = not self.parts or sum(self.parts.values()) == counts[-1]
+        return adds_up and len(set(counts)) == 1
+
+    def document(self) -> dict[str, Any]:
+        return {"title": self.title, "counts": self.counts, "parts": self.parts, "holds": self.holds}
+
+
+@dataclass
+class Activities:
+    """Every activity, counted once in each way that matters."""
+
+    total: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
+    batches: Counter[str] = field(default_factory=Counter)
+    dispositions: Counter[str] = field(default_factory=Counter)
+    logged: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Calls and messages that people logged by completing, by channel and disposition."""
+
+    def add(self, activity: dict[str, Any]) -> None:
+        self.total += 1
+        self.states[activity["state"]] += 1
+        self.batches[activity.get("batch_id") or ""] += 1
+        self.sources["batches" if activity.get("batch_id") else activity["source"]] += 1
+        if activity["state"] == "completed":
+            self.dispositions[activity["disposition"]] += 1
+            if activity["mode"] == "manual" and activity["kind"] != "task":
+                self.logged[activity.get("channel") or activity["kind"], activity["disposition"]] += 1
+
+
+def equations(api: Api) -> Iterator[Equation]:
+    """What must hold in any Parley that is at rest."""
+    yield from map(_import, api.pages("contacts", "/v1/imports"))
+    activities = _activities(api)
+    for batch in api.pages("batch-loader", "/v1/batches"):
+        yield from _batch(batch, activities)
+    yield from _where_activities_are(api, activities)
+    yield from _attempts(api, activities)
+    yield from _decisions(api, activities)
+    yield _dead_letters(api.parley)
+
+
+def _import(told: dict[str, Any]) -> Equation:
+    parts = {
+        "imported": told["imported"],
+        **{f"rejected: {r}": n for r, n in sorted(told["rejected"].items())},
+    }
+    rows = {
+        f"rows of {told['name'] or told['import_id']}": told["lines"] - 1,
+        "rows worked off": told["rows"],
+    }
+    return Equation("import", rows, parts)
+
+
+def _activities(api: Api) -> Activities:
+    found = Activities()
+    for activity in api.pages("activities", "/v1/activities"):
+        found.add(activity)
+    return found
+
+
+def _batch(batch: dict[str, Any], activities: Activities) -> Iterator[Equation]:
+    name = batch["name"]
+    skipped = {f"skipped: {reason}": count for reason, count in sorted(batch["skipped"].items())}
+    yield Equation(
+        f"batch {name}: selected", {"selected": batch["selected"]}, {"loaded": batch["loaded"], **skipped}
+    )
+    yield Equation(
+        f"batch {name}: loaded",
+        {"loaded": batch["loaded"], "activities of the batch": activities.batches[batch["batch_id"]]},
+    )
+
+
+def _where_activities_are(api: Api, activities: Activities) -> Iterator[Equation]:
+    counted = api.get("activities", "/v1/activities/counts")
+    yield Equation(
+        "activities: where from",
+        {"activities": activities.total, "counted by the service": counted["total"]},
+        dict(sorted(activities.sources.items())),
+    )
+    final = {state.value for state in FINAL_STATES}
+    parts = {state: count for state, count in sorted(activities.states.items()) if state in final}
+    parts["scheduled"] = activities.states["scheduled"]
+    parts["with people"] = sum(activities.states[state] for state in _WITH_PEOPLE)
+    parts["in a channel"] = sum(activities.states[state] for state in _IN_A_CHANNEL)
+    yield Equation("activities: where to", {"activities": activities.total}, parts)
+    by_service = {name: count for name, count in counted["states"].items() if count}
+    yield Equation(
+        "activities: completed",
+        {
+            "completed": activities.states["completed"],
+            "counted by the service": by_service.get("completed", 0),
+        },
+        dict(activities.dispositions.most_common()),
+    )
+
+
+def _decisions(api: Api, activities: Activities) -> Iterator[Equation]:
+    told = api.get("workflow", "/v1/decisions/counts")
+    yield Equation(
+        "decisions of flows",
+        {
+            "activities completed": activities.states["completed"],
+            "completions decided on": told["decided"] + told["no_flow"],
+        },
+    )
+    yield Equation(
+        "follow-ups of flows",
+        {"decided": told["activities"], "activities with source workflow": activities.sources["workflow"]},
+    )
+
+
+def _attempts(api: Api, activities: Activities) -> Iterator[Equation]:
+    journal, recorded = _journal(api), _recorded(api.parley)
+    told = api.get("channel-sms", "/v1/messages/counts")
+    counters, logged = _counters(api), _logged_attempts(api, activities)
+    yield Equation(
+        "messages sent",
+        {
+            "carrier's journal": journal["accepted"],
+            "channel-sms": sum(told["outgoing"].get(status, 0) for status in _SENT),
+            "topic message-recorded": recorded["outgoing"],
+            f"counters without {logged['sms']:,} logged by people": counters["sms", "out"] - logged["sms"],
+        },
+    )
+    yield Equation(
+        "messages received",
+        {
+            "carrier's journal": journal["reply"],
+            "channel-sms": sum(told["incoming"].values()),
+            "topic message-recorded": recorded["incoming"],
+            "counters": counters["sms", "in"],
+        },
+    )
+    yield Equation("messages sent twice", {"nothing": 0, "carrier's journal": journal["twice"]})
+    totals = api.get("stats", "/v1/totals")["target_types"].get("contact", {})
+    yield Equation(
+        "attempts",
+        {
+            "ledger": totals.get("ledger_in", 0) + totals.get("ledger_out", 0),
+            "counters": totals.get("contact_count_in", 0) + totals.get("contact_count_out", 0),
+        },
+        {"sent": journal["accepted"], "received": journal["reply"], "logged by people": logged.total()},
+    )
+
+
+def _journal(api: Api) -> Counter[str]:
+    """From the carrier's file where it can be read, else from what the carrier says."""
+    told = api.get("carrier", "/control/stats")
+    found: Counter[str] = Counter(twice=len(told["sent_more_than_once"]))
+    path = Path(told["journal"])
+    if not path.is_file():
+        found.update(accepted=told["accepted"], reply=told["replies"])
+        return found
+    with path.open("rb") as lines:
+        found.update(json.loads(line)["kind"] for line in lines)
+    return found
+
+
+def _recorded(parley: Parley) -> Counter[str]:
+    """Different messages on the topic, by direction, without those that never left."""
+    newest: dict[str, MessageRecorded] = {}
+
+    def take(record: Any) -> None:
+        message = MessageRecorded.from_json(record.value)
+        standing = newest.get(message.message_id)
+        if standing is None or standing.version < message.version:
+            newest[message.message_id] = message
+
+    for_each_record(parley, MessageRecorded.wire.topic.name, take)
+    gone = (message for message in newest.values() if message.status in (*_SENT, "received"))
+    return Counter(message.direction.value for message in gone)
+
+
+def _counters(api: Api) -> Counter[tuple[str, str]]:
+    """(channel, in or out) -> the sum over all contacts."""
+    found: Counter[tuple[str, str]] = Counter()
+    for target in api.pages("stats", "/v1/stats", sort="contact_count", contact_count_min=1):
+        for channel, counters in target["channels"].items():
+            found[channel, "in"] += counters["contact_count_in"]
+            found[channel, "out"] += counters["contact_count_out"]
+    return found
+
+
+def _logged_attempts(api: Api, activities: Activities) -> Counter[str]:
+    """By channel: what people logged with a disposition that counts."""
+    dispositions = api.pages("campaigns", "/v1/dispositions")
+    counting = {item["code"] for item in dispositions if item["counts_as_attempt"]}
+    found: Counter[str] = Counter()
+    for (channel, disposition), count in activities.logged.items():
+        if disposition in counting:
+            found[channel] += count
+    return found
+
+
+def _dead_letters(parley: Parley) -> Equation:
+    waiting = sum(count for (_, _, replayed), count in DeadLetters(parley).count().items() if not replayed)
+    return Equation("dead letters", {"nothing": 0, "waiting": waiting})

@@ -1,0 +1,154 @@
+"""`parley activities`: the worklist from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import console
+from cli.api import Api
+from cli.commands.batch import pairs
+from cli.console import Json
+from cli.found import find
+from cli.options import Against, DataDir
+
+app = typer.Typer(no_args_is_help=True, help="Activities: list, show, claim, complete.")
+
+ActivityId = Annotated[str, typer.Argument(help="Id of the activity.")]
+_COLUMNS = ("!activity_id", "state", "kind", "source", "due_at", "owner", "disposition")
+
+
+@app.command("list")
+def list_(
+    state: Annotated[list[str] | None, typer.Option(help="Only in this state; repeatable.")] = None,
+    mode: Annotated[str | None, typer.Option(help="manual or automated.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Who it is for, or who has it.")] = None,
+    contact: Annotated[str | None, typer.Option(help="Id of the contact.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Id of the batch.")] = None,
+    campaign: Annotated[str | None, typer.Option(help="Id of the campaign.")] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 50,
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """List activities, the next due first.
+
+    Examples:
+
+      parley activities list --state available --owner ada
+
+      parley activities list --contact 6f1d... --json
+    """
+    with Api(find(data_dir, against)) as api:
+        found = list(
+            api.pages(
+                "activities",
+                "/v1/activities",
+                limit,
+                state=state,
+                mode=mode,
+                owner=owner,
+                contact_id=contact,
+                batch_id=batch,
+                campaign_id=campaign,
+            )
+        )
+    if json:
+        console.print_json(found)
+    else:
+        _show(found)
+
+
+@app.command("next")
+def next_(
+    agent: Annotated[str, typer.Option(help="Who asks.")],
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """What an agent has, and what anybody may claim: the urgent first."""
+    with Api(find(data_dir, against)) as api:
+        found = api.get("activities", "/v1/next", agent=agent, limit=limit)["items"]
+    if json:
+        console.print_json(found)
+    else:
+        _show(found)
+
+
+@app.command()
+def show(
+    activity_id: ActivityId, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
+) -> None:
+    """Show one activity and the newest verdict of the policy gate."""
+    with Api(find(data_dir, against)) as api:
+        activity = api.get("activities", f"/v1/activities/{activity_id}")
+        decision = api.get("activities", "/v1/decisions", activity_id=activity_id)
+    if json:
+        console.print_json(activity | {"decision": decision["decision"]})
+        return
+    console.fields(f"Activity {activity_id}", activity | {"gate": decision["decision"]})
+
+
+@app.command()
+def claim(
+    activity_id: ActivityId,
+    agent: Annotated[str, typer.Option(help="Who takes it.")],
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """Take an activity; of two who do, one gets it."""
+    with Api(find(data_dir, against)) as api:
+        activity = api.post("activities", f"/v1/activities/{activity_id}/claim", {"agent": agent})
+    _tell(activity, json)
+
+
+@app.command()
+def complete(
+    activity_id: ActivityId,
+    disposition: Annotated[str, typer.Option(help="Code of the outcome.")],
+    actor: Annotated[str | None, typer.Option(help="Who completes it; else whoever has it.")] = None,
+    notes: Annotated[str, typer.Option(help="What was said.")] = "",
+    field: Annotated[list[str] | None, typer.Option(help="Subject data NAME=VALUE; repeatable.")] = None,
+    follow_up_at: Annotated[
+        str | None, typer.Option(help="A time agreed with the contact, RFC 3339.")
+    ] = None,
+    preparation_notes: Annotated[str, typer.Option(help="For whoever does the follow-up.")] = "",
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """Complete an activity with an outcome.
+
+    Example:
+
+      parley activities complete 6f1d... --disposition sold --actor ada --field interested=true
+    """
+    body: dict[str, Any] = {
+        "disposition": disposition,
+        "actor": actor,
+        "notes": notes,
+        "captured": pairs(field or []),
+        "preparation_notes": preparation_notes,
+        "follow_up_at": follow_up_at,
+    }
+    with Api(find(data_dir, against)) as api:
+        activity = api.post("activities", f"/v1/activities/{activity_id}/complete", body)
+    _tell(activity, json)
+
+
+def _show(found: list[dict[str, Any]]) -> None:
+    rows = [[activity.get(name.lstrip("!")) for name in _COLUMNS] for activity in found]
+    console.table(None, _COLUMNS, rows)
+
+
+def _tell(activity: dict[str, Any], json: bool) -> None:
+    if json:
+        console.print_json(activity)
+        return
+    outcome = f" with {activity['disposition']}" if activity.get("disposition") else ""
+    who = f" ({activity['assigned_to']})" if activity.get("assigned_to") else ""
+    console.say(f"{activity['activity_id']} is {activity['state']}{outcome}{who}.")

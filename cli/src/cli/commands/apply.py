@@ -1,0 +1,134 @@
+"""`parley apply`: one file of configuration, each part to the service that owns it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import console
+from cli.api import Api, Refused
+from cli.console import Json
+from cli.exits import WrongConfiguration
+from cli.found import find
+from cli.options import Against, DataDir
+from cli.reading import Written, read_yaml
+
+Outcome = dict[str, list[str]]
+_FLOW_RESULTS = {"published": "changed", "drafted": "changed", "unchanged": "unchanged"}
+
+
+def apply(
+    file: Annotated[Path, typer.Argument(help="The bundle, YAML.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """Apply a configuration bundle; the same bundle again changes nothing.
+
+    `contact_types` goes to the contacts service, `flows` to the workflow, the rest to campaigns.
+    Everything is judged before anything is written, as far as one service can tell.
+
+    Examples:
+
+      parley apply bundle.yaml --dry-run
+
+      parley apply bundle.yaml
+    """
+    bundle = read_yaml(file)
+    with Api(find(data_dir, against)) as api:
+        outcome = apply_bundle(api, bundle, dry_run=dry_run)
+    if json:
+        console.print_json(outcome | {"dry_run": dry_run})
+        return
+    word = (
+        {"created": "create", "changed": "change"}
+        if dry_run
+        else {"created": "created", "changed": "changed"}
+    )
+    for what, verb in word.items():
+        for name in outcome[what]:
+            console.say(f"{'would ' if dry_run else ''}{verb} {name}")
+    console.say(f"{len(outcome['unchanged'])} unchanged.")
+
+
+def apply_bundle(api: Api, bundle: Written, *, dry_run: bool = False) -> Outcome:
+    """Items by what became of them. Raises a Failure that names the places that are wrong."""
+    rest = dict(bundle.content)
+    types, flows = _list(rest, "contact_types", bundle), _list(rest, "flows", bundle)
+    judged = _send(api, bundle, types, rest, flows, dry_run=True)
+    return judged if dry_run else _send(api, bundle, types, rest, flows, dry_run=False)
+
+
+def _send(
+    api: Api,
+    bundle: Written,
+    types: Sequence[dict[str, Any]],
+    rest: dict[str, Any],
+    flows: Sequence[dict[str, Any]],
+    *,
+    dry_run: bool,
+) -> Outcome:
+    outcome: Outcome = {"created": [], "changed": [], "unchanged": []}
+    try:
+        for type_ in types:
+            outcome[_contact_type(api, type_, dry_run)].append(f"contact_types/{type_['code']}")
+        told = api.put("campaigns", "/v1/bundle", rest, dry_run=dry_run)
+        for what in outcome:
+            outcome[what] += told[what]
+        applied = (
+            api.put("workflow", "/v1/flows", {"flows": flows}, dry_run=dry_run) if flows else {"items": []}
+        )
+        for flow in applied["items"]:
+            outcome[_FLOW_RESULTS[flow["result"]]].append(f"flows/{flow['subject']}")
+    except Refused as refused:
+        raise WrongConfiguration(_located(bundle, refused)) from refused
+    return outcome
+
+
+def _contact_type(api: Api, type_: dict[str, Any], dry_run: bool) -> str:
+    path = f"/v1/contact-types/{type_['code']}"
+    definition = {name: value for name, value in type_.items() if name != "code"}
+    try:
+        before = api.get("contacts", path)
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        before = None
+    if before and all(before.get(name) == value for name, value in definition.items()):
+        return "unchanged"
+    if not dry_run:
+        api.put("contacts", path, definition)
+    return "changed" if before else "created"
+
+
+def _list(bundle: dict[str, Any], name: str, written: Written) -> list[dict[str, Any]]:
+    items = bundle.pop(name, None) or []
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise WrongConfiguration(f"{written.locate(name)}: {name} must be a list of items.")
+    for position, item in enumerate(items):
+        if name == "contact_types" and not isinstance(item.get("code"), str):
+            raise WrongConfiguration(f"{written.locate(f'{name}[{position}]')}: a contact type needs a code.")
+    return items
+
+
+def _located(bundle: Written, refused: Refused) -> str:
+    """Every fault on a line of its own when the service names places, else its sentence."""
+    faults = [_fault(fault) for fault in refused.problem.get("faults") or refused.problem.get("errors") or ()]
+    if not any(place for place, _ in faults):
+        return f"{bundle.file}: {refused}"
+    return "\n".join(f"{bundle.locate(place)}: {place}: {what}" for place, what in faults)
+
+
+def _fault(fault: Any) -> tuple[str, str]:
+    match fault:
+        case {"place": place, "problem": problem}:
+            return str(place), str(problem)
+        case {"where": where, "what": what}:
+            return str(where).removeprefix("body."), str(what)
+        case _:
+            place, _, what = str(fault).partition(": ")
+            return place, what

@@ -1,0 +1,262 @@
+"""`parley batch`: one activity for each contact that some filters find."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from cli import console
+from cli.api import Api
+from cli.console import Json
+from cli.exits import Failure, WrongUsage
+from cli.found import find
+from cli.options import Against, DataDir
+from cli.reading import read_yaml
+from cli.waiting import follow
+
+app = typer.Typer(no_args_is_help=True, help="Batches: draft, preview, load, watch.")
+
+BatchId = Annotated[str, typer.Argument(help="Id of the batch.")]
+_RESTING = ("loaded", "cancelled", "failed", "paused", "draft")
+
+
+@app.command()
+def create(
+    file: Annotated[Path | None, typer.Option(help="YAML with name, filters and choices.")] = None,
+    name: Annotated[str | None, typer.Option(help="What people call it.")] = None,
+    campaign: Annotated[str | None, typer.Option(help="Code of the campaign.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Code of the subject.")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="Contact type.")] = None,
+    field: Annotated[list[str] | None, typer.Option(help="Custom field NAME=VALUE; repeatable.")] = None,
+    zone: Annotated[list[str] | None, typer.Option(help="IANA time zone; repeatable.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most this many contacts.", min=1)] = None,
+    channel: Annotated[
+        str | None, typer.Option(help="The campaign's when left out; `none` for work without one.")
+    ] = None,
+    agent_profile: Annotated[str | None, typer.Option(help="Automatic work: who does it.")] = None,
+    agents: Annotated[str | None, typer.Option(help="Manual work: people, comma separated.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Contact-local time, for example 2027-01-11T09:00; else now.")
+    ] = None,
+    spread_hours: Annotated[float, typer.Option(help="Spread over so many hours.", min=0)] = 0,
+    instructions: Annotated[str, typer.Option(help="For whoever does it.")] = "",
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """Draft a batch; nothing is loaded yet.
+
+    With --agent-profile the channel's service does the work, else people do.
+
+    Examples:
+
+      parley batch create --name Spring --campaign renewals --subject renewal --agent-profile scripted
+
+      parley batch create --name Calls --campaign care --subject care-call --agents ada,ben --limit 100
+
+      parley batch create --file batch.yaml
+    """
+    if file is not None:
+        request = read_yaml(file).content
+    elif not (name and campaign and subject):
+        raise WrongUsage("Give --name, --campaign and --subject, or a whole request with --file.")
+    else:
+        schedule: dict[str, Any] = {"spread_hours": spread_hours}
+        if at is not None:
+            day, _, time = at.partition("T")
+            schedule |= {"kind": "local_time", "date": day, "time": time[:5]}
+        choices = {
+            "campaign": campaign,
+            "subject": subject,
+            "channel": channel,
+            "source": "automatic" if agent_profile else "manual",
+            "agent_profile": agent_profile,
+            "agents": [agent.strip() for agent in agents.split(",")] if agents else None,
+            "schedule": {"kind": "now"} | schedule,
+            "instructions": instructions,
+        }
+        filters = _filters(type_, field, zone, limit)
+        request = {"name": name, "filters": filters, "choices": _given(choices)}
+    with Api(find(data_dir, against)) as api:
+        made = api.post("batch-loader", "/v1/batches", request)
+    if json:
+        console.print_json(made)
+    else:
+        console.say(f"Drafted {made['batch_id']}. Next: parley batch preview {made['batch_id']}")
+
+
+@app.command()
+def preview(
+    batch_id: BatchId,
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """Whom a batch would find now: how many, and ten of them."""
+    with Api(find(data_dir, against)) as api:
+        seen = api.post("batch-loader", f"/v1/batches/{batch_id}/preview")
+    if json:
+        console.print_json(seen)
+        return
+    console.say(f"{seen['count']:,} contacts match, {seen['selected']:,} would be selected.")
+    for reason, count in sorted(seen["skipped"].items()):
+        console.say(f"  {count:,} would be skipped: {reason}")
+    columns = ("!contact_id", "contact_type", "time_zone", "phone")
+    console.table(
+        "A sample", columns, [[row.get(name.lstrip("!")) for name in columns] for row in seen["sample"]]
+    )
+
+
+@app.command()
+def load(
+    batch_id: BatchId,
+    watch_it: Annotated[bool, typer.Option("--watch/--no-watch", help="Wait until it is loaded.")] = True,
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """Start loading, and watch. Ctrl-C stops watching, not loading."""
+    with Api(find(data_dir, against)) as api:
+        batch = api.post("batch-loader", f"/v1/batches/{batch_id}/load")
+        if watch_it:
+            with console.progress() as bars:
+                batch = watch_batch(api, batch_id, bars)
+    _tell(batch, json)
+
+
+@app.command()
+def watch(
+    batch_id: BatchId, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
+) -> None:
+    """Watch a batch until it rests. With --json, one line a look."""
+    with Api(find(data_dir, against)) as api:
+        if json:
+            for batch in _following(api, batch_id):
+                console.print_json_line(batch)
+            return
+        with console.progress() as bars:
+            batch = watch_batch(api, batch_id, bars)
+    _tell(batch, json)
+
+
+@app.command()
+def pause(
+    batch_id: BatchId, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
+) -> None:
+    """Stop making activities; those made so far are worked."""
+    _steer("pause", batch_id, data_dir, against, json)
+
+
+@app.command()
+def resume(
+    batch_id: BatchId, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
+) -> None:
+    """Go on where it was paused."""
+    _steer("resume", batch_id, data_dir, against, json)
+
+
+@app.command()
+def cancel(
+    batch_id: BatchId, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
+) -> None:
+    """Stop for good; activities that were made stay."""
+    _steer("cancel", batch_id, data_dir, against, json)
+
+
+@app.command("list")
+def list_(
+    state: Annotated[str | None, typer.Option(help="Only in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 50,
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """List batches, the newest first."""
+    with Api(find(data_dir, against)) as api:
+        batches = list(api.pages("batch-loader", "/v1/batches", limit, state=state))
+    if json:
+        console.print_json(batches)
+        return
+    columns = ("!batch_id", "name", "state", "#selected", "#loaded", "skipped")
+    console.table(None, columns, [[batch[name.lstrip("#!")] for name in columns] for batch in batches])
+
+
+def watch_batch(api: Api, batch_id: str, bars: Progress, title: str | None = None) -> dict[str, Any]:
+    bar = None
+    batch: dict[str, Any] = {}
+    for batch in _following(api, batch_id):
+        if bar is None:
+            bar = bars.add_task(title or f"Loading {batch['name']}", total=None, note="")
+        note = f"{batch['loaded']:,} loaded, {sum(batch['skipped'].values()):,} skipped"
+        bars.update(bar, total=batch["expected"] or None, completed=batch["selected"], note=note)
+    if bar is not None:
+        bars.update(bar, total=batch["selected"])
+    return batch
+
+
+def _following(api: Api, batch_id: str) -> Any:
+    return follow(
+        lambda: api.get("batch-loader", f"/v1/batches/{batch_id}"), lambda batch: batch["state"] in _RESTING
+    )
+
+
+def _steer(move: str, batch_id: str, data_dir: Path, against: str | None, json: bool) -> None:
+    with Api(find(data_dir, against)) as api:
+        batch = api.post("batch-loader", f"/v1/batches/{batch_id}/{move}")
+    _tell(batch, json)
+
+
+def _tell(batch: dict[str, Any], json: bool) -> None:
+    if json:
+        console.print_json(batch)
+    else:
+        console.say(
+            f"{batch['name']} is {batch['state']}: "
+            f"{batch['selected']:,} selected = {batch['loaded']:,} loaded"
+            + "".join(
+                f" + {count:,} skipped ({reason})" for reason, count in sorted(batch["skipped"].items())
+            )
+        )
+    if batch["state"] == "failed":
+        raise Failure(f"The load failed: {batch['error']}.")
+
+
+def _filters(
+    type_: str | None, fields: list[str] | None, zones: list[str] | None, limit: int | None
+) -> dict[str, Any]:
+    filters = {
+        "contact_type": type_,
+        "fields": pairs(fields or []) or None,
+        "time_zones": zones or None,
+        "limit": limit,
+    }
+    return _given(filters)
+
+
+def pairs(texts: list[str]) -> dict[str, Any]:
+    """`NAME=VALUE`; a value that reads as a number or a truth value is one."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise WrongUsage(f"{text!r} is not NAME=VALUE.")
+        found[name] = _value(value)
+    return found
+
+
+def _value(text: str) -> object:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,71 @@
+"""`parley campaign`: start, pause, resume, stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import console
+from cli.api import Api
+from cli.console import Json
+from cli.found import find
+from cli.options import Against, DataDir
+
+app = typer.Typer(no_args_is_help=True, help="Campaigns: list, start, pause, resume, stop.")
+
+Code = Annotated[str, typer.Argument(help="Code of the campaign.")]
+
+
+@app.command("list")
+def list_(data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False) -> None:
+    """List campaigns."""
+    with Api(find(data_dir, against)) as api:
+        campaigns = list(api.pages("campaigns", "/v1/campaigns"))
+    if json:
+        console.print_json(campaigns)
+        return
+    columns = ("code", "name", "state", "channel", "group")
+    console.table(None, columns, [[campaign.get(name) for name in columns] for campaign in campaigns])
+
+
+@app.command()
+def start(
+    code: Code, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
+) -> None:
+    """Let a draft campaign run."""
+    _move("start", code, data_dir, against, json)
+
+
+@app.command()
+def pause(
+    code: Code, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
+) -> None:
+    """Dispatch nothing more until it is resumed."""
+    _move("pause", code, data_dir, against, json)
+
+
+@app.command()
+def resume(
+    code: Code, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
+) -> None:
+    """Go on with a paused campaign."""
+    _move("resume", code, data_dir, against, json)
+
+
+@app.command()
+def stop(
+    code: Code, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
+) -> None:
+    """Stop a campaign for good."""
+    _move("stop", code, data_dir, against, json)
+
+
+def _move(move: str, code: str, data_dir: Path, against: str | None, json: bool) -> None:
+    with Api(find(data_dir, against)) as api:
+        campaign = api.post("campaigns", f"/v1/campaigns/{code}/{move}")
+    if json:
+        console.print_json(campaign)
+    else:
+        console.say(f"{campaign['name']} is {campaign['state']}.")

@@ -1,0 +1,139 @@
+"""`parley contacts`: lists of people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+from rich.progress import Progress
+
+from cli import console
+from cli.api import Api
+from cli.console import Json
+from cli.exits import Failure, WrongUsage
+from cli.found import find
+from cli.options import Against, DataDir
+from cli.waiting import follow
+
+app = typer.Typer(no_args_is_help=True, help="Contacts: import a list, show one.")
+
+_CHUNK = 256 * 1024
+_ENDED = ("finished", "failed")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV in UTF-8; its first line names the columns.")],
+    type_: Annotated[str, typer.Option("--type", help="Code of the contact type.")],
+    region: Annotated[
+        str | None, typer.Option(help="Country of numbers without a country code, such as US.")
+    ] = None,
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """Import a CSV file of contacts.
+
+    Rows that cannot be taken are written next to the file with what would be right; mended, that
+    file can be imported as it is. Importing the same file again changes nothing.
+
+    Example:
+
+      parley contacts import people.csv --type customer --region US
+    """
+    if not file.is_file():
+        raise WrongUsage(f"There is no file {file}.")
+    with Api(find(data_dir, against)) as api, console.progress() as bars:
+        import_id = send_list(api, file, type_, region, key=str(uuid4()))
+        done = watch_import(api, import_id, bars, f"Importing {file.name}")
+        rejects = write_rejects(api, done, file)
+    if json:
+        console.print_json(done | {"rejects_file": str(rejects) if rejects else None})
+    else:
+        _show(done, rejects)
+    if done["state"] == "failed":
+        raise Failure(f"The import failed: {done['error']}.")
+
+
+def send_list(api: Api, file: Path, type_: str, region: str | None, key: str) -> str:
+    """Upload the file; the same key again gives the same import."""
+
+    def chunks() -> Any:
+        with file.open("rb") as content:
+            while chunk := content.read(_CHUNK):
+                yield chunk
+
+    answer = api.send(
+        "contacts",
+        "/v1/imports",
+        chunks(),
+        "text/csv",
+        key=key,
+        contact_type=type_,
+        default_region=region,
+        name=file.name,
+    )
+    return str(answer["import_id"])
+
+
+def watch_import(api: Api, import_id: str, bars: Progress, title: str) -> dict[str, Any]:
+    bar = bars.add_task(title, total=None, note="")
+    seen: dict[str, Any] = {}
+    for seen in follow(
+        lambda: api.get("contacts", f"/v1/imports/{import_id}"), lambda told: told["state"] in _ENDED
+    ):
+        note = f"{seen['imported']:,} imported, {sum(seen['rejected'].values()):,} rejected"
+        bars.update(bar, total=max(seen["lines"] - 1, seen["rows"]), completed=seen["rows"], note=note)
+    bars.update(bar, total=seen["rows"])
+    return seen
+
+
+def write_rejects(api: Api, done: dict[str, Any], file: Path) -> Path | None:
+    """The rejected rows beside the list they come from; nothing when there are none."""
+    path = file.with_name(f"{file.stem}.rejects.csv")
+    if not done["rejected"]:
+        return None
+    path.write_text(api.text("contacts", f"/v1/imports/{done['import_id']}/rejects"), encoding="utf-8")
+    return path
+
+
+def _show(done: dict[str, Any], rejects: Path | None) -> None:
+    rows: list[tuple[object, object]] = [(name, done[name]) for name in ("created", "updated", "unchanged")]
+    rows += [(f"rejected: {reason}", count) for reason, count in sorted(done["rejected"].items())]
+    console.table(f"{done['rows']:,} rows", ("what became of them", "#rows"), rows)
+    if rejects:
+        console.say(f"Rejected rows and what would be right: {rejects}")
+
+
+@app.command("show")
+def show(
+    contact_id: Annotated[
+        str, typer.Argument(help="Its id, external id, or number with + and country code.")
+    ],
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """Show one contact.
+
+    Examples:
+
+      parley contacts show C-000042
+
+      parley contacts show +12025550142
+    """
+    with Api(find(data_dir, against)) as api:
+        contact = find_contact(api, contact_id)
+    if json:
+        console.print_json(contact)
+    else:
+        console.fields(f"Contact {contact['contact_id']}", contact)
+
+
+def find_contact(api: Api, wanted: str) -> dict[str, Any]:
+    """By id, external id or number."""
+    by = "phone" if wanted.startswith("+") else "external_id"
+    found: list[dict[str, Any]] = api.get("contacts", "/v1/contacts", **{by: wanted}, limit=1)["items"]
+    return found[0] if found else dict(api.get("contacts", f"/v1/contacts/{wanted}"))

@@ -1,0 +1,174 @@
+"""`parley demo`: the whole line at work, reconciled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import console
+from cli.api import Api
+from cli.commands.reconcile import show
+from cli.console import Json
+from cli.demo.marker import LIST, prepare
+from cli.demo.memory import PeakMemory
+from cli.demo.numbers import MOST
+from cli.demo.own_line import OwnLine
+from cli.demo.play import Play
+from cli.demo.story import Story, worth_telling
+from cli.exits import Failure
+from cli.found import Parley, find
+from cli.line.state import CLOCK
+from cli.signals import signals_as_interrupts, signals_call
+from servicekit.clock import DrivenClock
+
+
+def demo(
+    contacts: Annotated[int, typer.Option(help="Rows of the contact list.", min=100, max=MOST)] = 10_000,
+    data_dir: Annotated[
+        Path,
+        typer.Option(
+            help="The demo's own; one that ended is made anew, others are refused.", file_okay=False
+        ),
+    ] = Path(".parley/demo"),
+    seed: Annotated[int, typer.Option(help="The same seed makes the same list.")] = 1,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PARLEY_CLI_AGAINST",
+            help="A running, empty Parley instead of an embedded one: `compose`, a host, or NAME=URL pairs. "
+            "Without --clock-file time passes as it does there: what is due later stays scheduled.",
+        ),
+    ] = None,
+    clock_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PARLEY_CLI_CLOCK_FILE",
+            help="With --against: the file that the services there have their time from.",
+            dir_okay=False,
+        ),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything running at the end, until Ctrl-C.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Take a made-up contact list through the whole line, and reconcile it to the last contact.
+
+    Imports the list, applies a sample bundle, loads an automatic and a manual batch, lets a simulated
+    carrier and a scripted agent work it through a week that passes in minutes, lets people complete
+    some calls, and then counts everything from every side. Any difference ends with exit code 1.
+
+    Interrupted with Ctrl-C, the next run goes on where this one was.
+
+    Examples:
+
+      parley demo
+
+      parley demo --contacts 1000 --keep
+    """
+    data_dir = data_dir.expanduser().resolve()
+    began = time.monotonic()
+    with signals_as_interrupts():
+        try:
+            agree = _demo(data_dir, contacts, seed, against, clock_file, keep, json, began)
+        except KeyboardInterrupt:
+            console.err.print("Interrupted, and stopped in order. The same command goes on from here.")
+            raise typer.Exit(130) from None
+    if not agree:
+        raise Failure("The books do not agree; see the lines marked above.")
+
+
+def _demo(
+    data_dir: Path,
+    contacts: int,
+    seed: int,
+    against: str | None,
+    clock_file: Path | None,
+    keep: bool,
+    json: bool,
+    began: float,
+) -> bool:
+    marker, continues = prepare(data_dir, contacts, seed)
+    console.err.print(
+        f"[bold]Parley demo[/] on {data_dir}" + (", going on where it was interrupted" if continues else "")
+    )
+    with PeakMemory() as memory, _line(data_dir, against) as (parley, check), Api(parley, patience=30) as api:
+        with console.progress() as bars:
+            clock = DrivenClock(data_dir / CLOCK if against is None else clock_file or data_dir / CLOCK)
+            drives_time = against is None or clock_file is not None
+            play = Play(api, data_dir, marker, bars, check, clock, drives_time=drives_time)
+            try:
+                play.perform()
+            finally:
+                play.pause()
+        books = play.books()
+        agree = all(equation.holds for equation in books)
+        seconds = time.monotonic() - began
+        if json:
+            console.print_json(
+                {
+                    "agree": agree,
+                    "seconds": round(seconds, 1),
+                    "peak_memory_bytes": memory.bytes,
+                    "equations": [equation.document() for equation in books],
+                }
+            )
+        else:
+            show(books, f"{contacts:,} rows reconciled" if agree else f"{contacts:,} rows, NOT reconciled")
+            _tell_a_story(api, data_dir / LIST)
+            _say_where_to_look(data_dir, seconds, memory.bytes, keep)
+        marker.finished = agree
+        marker.write(data_dir)
+        if keep:
+            _keep_running(check)
+    return agree
+
+
+@contextmanager
+def _line(data_dir: Path, against: str | None) -> Iterator[tuple[Parley, Callable[[], None]]]:
+    """Where Parley is, and what to call now and then: it raises a Failure when Parley ended."""
+    if against is not None:
+        yield find(data_dir, against), lambda: None
+        return
+    with console.err.status("Starting the engines and the services ..."):
+        line = OwnLine.started(data_dir)
+    try:
+        yield line.parley, line.check
+    finally:
+        with console.err.status("Stopping the services, then the engines ..."), signals_call(line.hurry):
+            line.stop()
+
+
+def _keep_running(check: Callable[[], None]) -> None:
+    console.say("Everything keeps running; Ctrl-C stops it.")
+    try:
+        while True:
+            check()
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        return
+
+
+def _tell_a_story(api: Api, file: Path) -> None:
+    contact_id = worth_telling(api)
+    if contact_id is None:
+        return
+    story = Story(api, contact_id, file)
+    console.table(story.title, ("when", "who", "what"), [(e.at, e.who, e.what) for e in story.events()])
+
+
+def _say_where_to_look(data_dir: Path, seconds: float, peak: int, keep: bool) -> None:
+    console.say(f"{seconds:.0f} seconds, at most {peak / 2**20:,.0f} MiB of memory.")
+    console.say(f"The list: {data_dir / LIST}. The carrier's journal: {data_dir / 'carrier.jsonl'}.")
+    console.say(f"Logs: {data_dir / 'logs'}. The bundle it ran on: cli/src/cli/sample/bundle.yaml.")
+    where = f"--data-dir {data_dir}"
+    if not keep:
+        console.say(f"Look around: parley up {where}, and then in another terminal:")
+    console.say(f"  parley activities list --state available {where}")
+    console.say(f"  parley stats show C-000042 {where}")
+    console.say(f"  parley reconcile {where}")

@@ -1,0 +1,154 @@
+"""`parley dlq`: messages that some service gave up on."""
+
+from __future__ import annotations
+
+import json as json_
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import console
+from cli.console import Json
+from cli.dead_letters import DeadLetters, Letter, rows
+from cli.exits import WrongUsage
+from cli.found import find
+from cli.options import Against, DataDir
+
+app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay.")
+
+Topic = Annotated[str | None, typer.Option(help="One topic, for example activity-created.")]
+
+
+@app.command("list")
+def list_(
+    topic: Topic = None,
+    letters: Annotated[bool, typer.Option("--letters", help="Name each one that waits.")] = False,
+    limit: Annotated[int, typer.Option(help="With --letters: at most so many.", min=1)] = 100,
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """Count the dead letters by topic and reason.
+
+    Examples:
+
+      parley dlq list
+
+      parley dlq list --topic activity-created --letters
+    """
+    dead = DeadLetters(find(data_dir, against))
+    if letters:
+        found = dead.listed(topic, limit)
+        if json:
+            console.print_json([_document(letter) for letter in found])
+        else:
+            columns = ("letter", "reason", "subscriber", "key")
+            shown = [
+                (each.name, each.reason, each.headers.get("dlq_subscriber"), _text(each.key))
+                for each in found
+            ]
+            console.table(None, columns, shown)
+        return
+    counted = list(rows(dead.count(topic)))
+    if json:
+        console.print_json(counted)
+    elif counted:
+        console.table(
+            None, ("topic", "reason", "#waiting", "#replayed"), [tuple(row.values()) for row in counted]
+        )
+    else:
+        console.say("No dead letters.")
+
+
+@app.command()
+def show(
+    letter: Annotated[str, typer.Argument(help="TOPIC:PARTITION:OFFSET.")],
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """Show one dead letter with its headers and its body."""
+    document = _document(DeadLetters(find(data_dir, against)).show(letter))
+    if json:
+        console.print_json(document)
+        return
+    console.fields(f"Dead letter {letter}", {"key": document["key"]} | document["headers"])
+    body = document["body"]
+    console.out.print("")
+    console.out.print(
+        body if isinstance(body, str) else json_.dumps(body, indent=2, ensure_ascii=False), markup=False
+    )
+
+
+@app.command()
+def replay(
+    letter: Annotated[str | None, typer.Argument(help="TOPIC:PARTITION:OFFSET; or see --topic.")] = None,
+    topic: Topic = None,
+    everything: Annotated[bool, typer.Option("--all", help="All topics.")] = False,
+    edit: Annotated[Path | None, typer.Option(help="With one letter: a file with the mended body.")] = None,
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """Publish dead letters again where they came from.
+
+    Each goes out with its own key, headers and body; readers take a repeat as a repeat. What was
+    replayed is not offered again.
+
+    Examples:
+
+      parley dlq replay --topic activity-created
+
+      parley dlq show activity-created.dlq:3:0 --json
+
+      parley dlq replay activity-created.dlq:3:0 --edit mended.json
+    """
+    if (letter is not None) + (topic is not None) + everything != 1:
+        raise WrongUsage("Name one letter, or give --topic or --all.")
+    if edit is not None and letter is None:
+        raise WrongUsage("--edit needs the one letter that it mends.")
+    dead = DeadLetters(find(data_dir, against))
+    if letter is not None:
+        dead.replay_one(dead.show(letter), _mended(edit))
+        count = 1
+    else:
+        count = _all(dead, topic)
+    if json:
+        console.print_json({"replayed": count})
+    else:
+        console.say(f"Replayed {count:,} dead {'letter' if count == 1 else 'letters'}.")
+
+
+def _all(dead: DeadLetters, topic: str | None) -> int:
+    with console.progress() as bars:
+        waiting = sum(row["waiting"] for row in rows(dead.count(topic)))
+        bar = bars.add_task("Replaying", total=waiting, note="")
+        return dead.replay(topic, lambda _: bars.advance(bar))
+
+
+def _mended(edit: Path | None) -> bytes | None:
+    if edit is None:
+        return None
+    try:
+        return edit.read_bytes()
+    except OSError:
+        raise WrongUsage(f"There is no file {edit}.") from None
+
+
+def _document(letter: Letter) -> dict[str, Any]:
+    body: Any = letter.value.decode("utf-8", "replace")
+    with suppress(ValueError):
+        body = json_.loads(body)
+    return {
+        "letter": letter.name,
+        "key": _text(letter.key),
+        "replayed": letter.replayed,
+        "headers": letter.headers,
+        "body": body,
+    }
+
+
+def _text(key: bytes | None) -> str | None:
+    return key.decode("utf-8", "replace") if key is not None else None

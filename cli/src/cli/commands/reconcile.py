@@ -1,0 +1,45 @@
+"""`parley reconcile`: count everything again, from every side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cli import console
+from cli.accounts import Equation, equations
+from cli.api import Api
+from cli.console import Json
+from cli.exits import Failure
+from cli.found import find
+from cli.options import Against, DataDir
+
+_MARKS = {True: "[green]yes[/]", False: "[bold red]NO[/]"}
+
+
+def reconcile(data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False) -> None:
+    """Count everything again and compare: services, topics, the carrier's journal.
+
+    Meant for a moment of rest: while messages are on their way, differences are normal.
+
+    Exit code 1 if anything differs.
+    """
+    with Api(find(data_dir, against)) as api:
+        found = list(equations(api))
+    if json:
+        console.print_json([equation.document() for equation in found])
+    else:
+        show(found)
+    if not all(equation.holds for equation in found):
+        raise Failure("The books do not agree; see the lines marked above.")
+
+
+def show(found: Sequence[Equation], title: str = "Reconciled") -> None:
+    rows = [(equation.title, _sides(equation), _MARKS[equation.holds]) for equation in found]
+    console.table(title, ("what", "counted", "equal"), rows)
+
+
+def _sides(equation: Equation) -> str:
+    text = " = ".join(f"{count:,} {name}" for name, count in equation.counts.items())
+    if equation.parts:
+        text += "\n= " + " + ".join(f"{count:,} {name}" for name, count in equation.parts.items() if count)
+    return text

@@ -1,0 +1,1 @@
+"""`parley demo`: ten thousand contacts through the whole line, reconciled to the last one."""

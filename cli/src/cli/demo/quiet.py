@@ -1,0 +1,81 @@
+"""Whether the line has anything left to do at the time that its clock shows."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from cli.api import Api
+from cli.exits import Failure, Unavailable
+
+SERVICES = ("contacts", "campaigns", "batch-loader", "activities", "workflow", "channel-sms", "stats")
+_WAITING = ("parley_lag_messages", "parley_batches_in_hand", "parley_outbox_rows")
+_DONE = ("parley_messages_consumed_total", "parley_messages_published_total")
+_SAMPLE = re.compile(r"^(\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+_LOOKS = 3
+_BETWEEN = 0.2
+_PATIENCE = 600.0
+
+
+class Quiet:
+    """Looks at what every service says about itself, until nothing moves any more."""
+
+    def __init__(self, api: Api, now: Callable[[], datetime], check: Callable[[], None]) -> None:
+        self._api = api
+        self._now = now
+        self._check = check
+
+    def wait(self, between: Callable[[], None] = lambda: None) -> None:
+        """Returns when nothing moved for some looks in a row. `between`: called after each look."""
+        quiet, before = 0, -1.0
+        deadline = time.monotonic() + _PATIENCE
+        while quiet < _LOOKS:
+            self._check()
+            waiting, done = self._flow()
+            still = waiting == 0 and done == before
+            quiet = quiet + 1 if still else 0
+            before = done
+            if quiet == _LOOKS and self._owed():
+                quiet = 0
+            if time.monotonic() > deadline:
+                raise Failure("The services did not come to rest within ten minutes; see their logs.")
+            between()
+            time.sleep(_BETWEEN)
+
+    def _flow(self) -> tuple[float, float]:
+        """Messages that wait, and messages that were handled or published so far."""
+        waiting = done = 0.0
+        for service in SERVICES:
+            for name, value in _SAMPLE.findall(self._metrics(service)):
+                if name in _WAITING:
+                    waiting += float(value)
+                elif name in _DONE:
+                    done += float(value)
+        return waiting, done
+
+    def _metrics(self, service: str) -> str:
+        try:
+            return self._api.text(service, "/metrics")
+        except Unavailable:
+            self._check()
+            return "parley_outbox_rows 1"
+
+    def _owed(self) -> bool:
+        """Work that no message announces: what is due, what is on its way to people and back."""
+        carrier = self._api.get("carrier", "/control/stats")
+        if carrier["scheduled"] or carrier["webhooks_waiting"]:
+            return True
+        messages = self._api.get("channel-sms", "/v1/messages/counts")
+        on_their_way = messages["outgoing"].get("pending", 0) + messages["outgoing"].get("sending", 0)
+        if on_their_way or messages["incoming"].get("new", 0):
+            return True
+        due = self._api.get(
+            "activities", "/v1/activities", state="scheduled", due_before=_text(self._now()), limit=1
+        )
+        return bool(due["items"])
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")

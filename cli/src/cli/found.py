@@ -1,0 +1,63 @@
+"""The running Parley that a command talks to."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cli.exits import Unavailable, WrongUsage
+from cli.line.members import MEMBERS
+from cli.line.state import LineState
+
+_USUAL_KAFKA = "127.0.0.1:9092"
+
+
+@dataclass(frozen=True)
+class Parley:
+    """Where everything is."""
+
+    urls: dict[str, str] = field(default_factory=dict)
+    kafka_bootstrap_servers: str = _USUAL_KAFKA
+    namespace: str = ""
+
+    def url(self, service: str) -> str:
+        try:
+            return self.urls[service]
+        except KeyError:
+            raise Unavailable(f"The {service} service is not part of the running Parley.") from None
+
+
+def find(data_dir: Path, against: str | None) -> Parley:
+    """Raises a Failure when nothing can be found."""
+    kafka = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
+    namespace = os.environ.get("PARLEY_NAMESPACE", "")
+    if against:
+        return Parley(_urls(against), kafka or _USUAL_KAFKA, namespace)
+    state = LineState.read(data_dir.expanduser())
+    if state is None or not state.running():
+        raise Unavailable(f"No Parley is running on {data_dir}; is `parley up` running there?")
+    return Parley(
+        {name: service.url for name, service in state.services.items()},
+        state.kafka_bootstrap_servers,
+        state.namespace,
+    )
+
+
+def _urls(against: str) -> dict[str, str]:
+    """`compose`, a host, or NAME=URL pairs, which go over the usual ports."""
+    host = "127.0.0.1"
+    named: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in against.split(","))):
+        name, equals, url = part.partition("=")
+        if not equals:
+            host = host if name == "compose" else name
+        elif not url.startswith(("http://", "https://")):
+            raise WrongUsage(f"--against {part!r}: after the = comes a URL that begins with http.")
+        elif name not in {member.name for member in MEMBERS}:
+            raise WrongUsage(f"--against {part!r}: there is no service {name!r}.")
+        else:
+            named[name] = url.rstrip("/")
+    scheme, _, bare = host.rpartition("://")
+    usual = {m.name: f"{scheme or 'http'}://{bare.rstrip('/')}:{m.port}" for m in MEMBERS}
+    return usual | named

@@ -1,0 +1,159 @@
+"""The broker and the database of a run: embedded, unless the environment names others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from aiokafka.errors import KafkaError
+from pymongo import MongoClient
+from pymongo.errors import ConfigurationError, PyMongoError
+
+from cli.engines import (
+    DataDirectoryInUse,
+    EmbeddedEngines,
+    Endpoints,
+    EngineError,
+    EngineNotInstalled,
+    PortTaken,
+    ports,
+)
+from cli.engines.broker import EmbeddedBroker
+from cli.engines.database import EmbeddedDatabase
+from cli.engines.lock import DataDirectoryLock
+from cli.exits import Failure, Unavailable, WrongConfiguration
+from contracts.catalogue import topics
+from servicekit.logs import mask
+from servicekit.topics import Topics, WrongTopics
+
+_MENDED_BY_A_PERSON = (DataDirectoryInUse, PortTaken, EngineNotInstalled)
+
+
+class ChosenEngines:
+    """`KAFKA_BOOTSTRAP_SERVERS` and `MONGO_URL` win, each for its engine; the rest is embedded."""
+
+    def __init__(self, data_dir: Path, kafka_port: int | None, mongo_port: int | None) -> None:
+        self._data_dir = data_dir
+        self._kafka = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
+        self._mongo = os.environ.get("MONGO_URL", "")
+        self._kafka_port, self._mongo_port = kafka_port, mongo_port
+        self._stack = ExitStack()
+        self._broker: EmbeddedBroker | None = None
+        self._database: EmbeddedDatabase | None = None
+
+    @property
+    def kafka_port(self) -> int | None:
+        return self._broker.port if self._broker else None
+
+    @property
+    def mongo_port(self) -> int | None:
+        return self._database.port if self._database else None
+
+    def pids(self) -> dict[str, int]:
+        processes = {"broker": self._broker, "database": self._database}
+        return {
+            name: engine.process.pid for name, engine in processes.items() if engine and engine.process.pid
+        }
+
+    def start(self) -> Endpoints:
+        """Claim the data directory, start what is embedded, and ask what is not."""
+        with _one_sentence():
+            try:
+                if not self._kafka and not self._mongo:
+                    return self._start_both()
+                return self._start_rest()
+            except BaseException:
+                self.stop()
+                raise
+
+    def check(self) -> None:
+        """Raise a Failure if an embedded engine ended by itself."""
+        with _one_sentence():
+            for engine in (self._broker, self._database):
+                if engine is not None:
+                    engine.process.check()
+
+    def stop(self) -> None:
+        self._stack.close()
+
+    def _start_both(self) -> Endpoints:
+        engines = EmbeddedEngines(self._data_dir, kafka_port=self._kafka_port, mongo_port=self._mongo_port)
+        endpoints = engines.start()
+        self._stack.callback(engines.stop)
+        self._broker, self._database = engines.broker, engines.database
+        return endpoints
+
+    def _start_rest(self) -> Endpoints:
+        lock = DataDirectoryLock(self._data_dir)
+        lock.acquire()
+        self._stack.callback(lock.release)
+        if not self._kafka:
+            broker = EmbeddedBroker(self._data_dir / "broker", ports.choose("broker", self._kafka_port))
+            self._stack.callback(broker.stop)
+            broker.start()
+            self._broker, self._kafka = broker, broker.bootstrap_servers
+        if not self._mongo:
+            database = EmbeddedDatabase(
+                self._data_dir / "database", ports.choose("database", self._mongo_port)
+            )
+            self._stack.callback(database.stop)
+            database.start()
+            self._database, self._mongo = database, database.url
+        else:
+            ask_database(self._mongo)
+        return Endpoints(self._kafka, self._mongo)
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except _MENDED_BY_A_PERSON as error:
+        raise WrongConfiguration(str(error)) from error
+    except EngineError as error:
+        raise Unavailable(str(error)) from error
+
+
+def ask_database(url: str) -> None:
+    """Raise a Failure unless a replica set answers there."""
+    try:
+        with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=5000) as client:
+            hello = client.admin.command("hello")
+    except ConfigurationError as error:
+        raise WrongConfiguration(f"MONGO_URL cannot be used: {error}.") from error
+    except PyMongoError as error:
+        raise Unavailable(
+            f"No MongoDB answers at {mask(url)}: is it running, and is MONGO_URL right?"
+        ) from error
+    if not hello.get("setName"):
+        raise WrongConfiguration(
+            f"The MongoDB at {mask(url)} is not a replica set; Parley needs transactions."
+        )
+
+
+def make_topics(bootstrap_servers: str, namespace: str, replication: int = 1) -> list[str]:
+    """Create the topics that are missing and check the others; returns the names created."""
+
+    async def make() -> list[str]:
+        ours = Topics(bootstrap_servers, namespace)
+        created = await ours.create(topics(), replication)
+        await ours.verify(topics())
+        return created
+
+    try:
+        return asyncio.run(make())
+    except WrongTopics as wrong:
+        raise WrongConfiguration(f"The topics are not as the contracts say: {wrong}.") from wrong
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise no_broker(bootstrap_servers) from error
+
+
+def no_broker(bootstrap_servers: str) -> Failure:
+    return Unavailable(
+        f"No Kafka broker answers at {bootstrap_servers}: "
+        "is it running, and is KAFKA_BOOTSTRAP_SERVERS right?"
+    )

@@ -1,0 +1,162 @@
+"""Everything that `parley up` runs, as one thing that starts, is watched, and stops."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from cli.engines import ports
+from cli.exits import Unavailable, WrongConfiguration
+from cli.line import environment
+from cli.line.chosen_engines import ChosenEngines, make_topics
+from cli.line.members import CARRIER, Member
+from cli.line.state import CLOCK, LineState, MemberState
+from cli.line.supervisor import Say, Supervisor, stop_leftovers
+
+_READY_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the person asked for."""
+
+    members: Sequence[Member]
+    kafka_port: int | None = None
+    mongo_port: int | None = None
+    ports_from: int | None = None
+    namespace: str = ""
+
+
+class Line:
+    """The engines and the services on one data directory.
+
+    Call everything from the main thread: the processes end with it, however it ends.
+    """
+
+    def __init__(self, data_dir: Path, wanted: Wanted, say: Say) -> None:
+        self.data_dir = data_dir.expanduser().resolve()
+        self._wanted = wanted
+        self._say = say
+        self._before = LineState.read(self.data_dir)
+        self._engines = ChosenEngines(
+            self.data_dir,
+            wanted.kafka_port or self._free_again("kafka_port"),
+            wanted.mongo_port or self._free_again("mongo_port"),
+        )
+        self._supervisor = Supervisor(say)
+        self.state = LineState(clock_file=self.data_dir / CLOCK, namespace=wanted.namespace)
+
+    def start(self) -> None:
+        """Returns when every service consumes; nothing is left behind when it raises a Failure."""
+        try:
+            self._start_engines()
+            self._start_services()
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def watch(self) -> None:
+        """Look once at everything; raises a Failure when it cannot go on."""
+        self._engines.check()
+        if self._supervisor.watch():
+            self._remember()
+
+    def stop(self) -> None:
+        """Services first, with time to drain; then the carrier; then the engines, which save."""
+        self._supervisor.stop()
+        if self.state.pid is not None:
+            self.state.pid, self.state.ready = None, False
+            for service in self.state.services.values():
+                service.pid = None
+            self.state.write(self.data_dir)
+        self._engines.stop()
+
+    def hurry(self) -> None:
+        """Do not wait for services to drain."""
+        self._supervisor.hurry()
+
+    def _start_engines(self) -> None:
+        endpoints = self._engines.start()
+        # Only the holder of the data directory may touch what an earlier run left there.
+        if self._before is not None:
+            stop_leftovers({name: s.pid for name, s in self._before.services.items() if s.pid is not None})
+        self.state.pid = os.getpid()
+        self.state.kafka_bootstrap_servers = endpoints.bootstrap_servers
+        self.state.mongo_url = endpoints.mongo_url
+        self.state.kafka_port, self.state.mongo_port = self._engines.kafka_port, self._engines.mongo_port
+        make_topics(endpoints.bootstrap_servers, self._wanted.namespace)
+
+    def _start_services(self) -> None:
+        taken: set[int] = set()
+        for member in self._wanted.members:
+            port = self._port_of(member, taken)
+            taken.add(port)
+            self.state.services[member.name] = MemberState(
+                url=f"http://{ports.LOOPBACK}:{port}",
+                port=port,
+                log=self.data_dir / "logs" / f"{member.name}.log",
+            )
+        for member in self._wanted.members:
+            where = self.state.services[member.name]
+            env = environment.of(member, where.port, self.state, self.data_dir)
+            self._supervisor.add(member, env, where.log)
+        self._supervisor.start()
+        self._remember()
+
+    def _wait_until_ready(self) -> None:
+        waiting = [member.name for member in self._wanted.members]
+        deadline = time.monotonic() + _READY_SECONDS
+        with httpx.Client(timeout=2) as client:
+            while waiting:
+                self.watch()
+                waiting = [
+                    name for name in waiting if not _ready(client, name, self.state.services[name].url)
+                ]
+                if time.monotonic() > deadline:
+                    log = self.state.services[waiting[0]].log
+                    raise Unavailable(
+                        f"{waiting[0]} was not ready within {_READY_SECONDS:.0f} seconds (its log: {log})."
+                    )
+                time.sleep(0.1)
+        self.state.ready = True
+        self._remember()
+
+    def _remember(self) -> None:
+        pids = self._supervisor.pids()
+        for name, service in self.state.services.items():
+            service.pid = pids.get(name)
+        self.state.write(self.data_dir)
+
+    def _port_of(self, member: Member, taken: set[int]) -> int:
+        if self._wanted.ports_from is not None:
+            port = self._wanted.ports_from + member.port % 100
+            if not ports.is_free(port):
+                raise WrongConfiguration(
+                    f"Port {port} for {member.name} is taken by another program: choose another --ports-from."
+                )
+            return port
+        before = self._before.services.get(member.name) if self._before else None
+        for port in filter(None, (before.port if before else None, member.port)):
+            if port not in taken and ports.is_free(port):
+                return port
+        while (port := ports.choose(member.name)) in taken:
+            pass
+        return port
+
+    def _free_again(self, name: str) -> int | None:
+        port: int | None = getattr(self._before, name, None)
+        return port if port is not None and ports.is_free(port) else None
+
+
+def _ready(client: httpx.Client, name: str, url: str) -> bool:
+    try:
+        answer = client.get(f"{url}/control/stats" if name == CARRIER else f"{url}/readyz")
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == 200 and answer.json().get("consuming", True) is True

@@ -1,0 +1,27 @@
+"""Options that many commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataDir = Annotated[
+    Path,
+    typer.Option(
+        "--data-dir",
+        envvar="PARLEY_CLI_DATA_DIR",
+        help="Where `parley up` keeps everything.",
+        file_okay=False,
+    ),
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        envvar="PARLEY_CLI_AGAINST",
+        help="Which running Parley: `compose` (the usual ports on this machine), a host, "
+        "or NAME=URL pairs, comma separated. Without it: the one on the data directory.",
+    ),
+]

@@ -1,0 +1,1 @@
+"""What the demo applies; a starting point for a bundle of your own."""

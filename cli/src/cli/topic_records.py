@@ -1,0 +1,63 @@
+"""Reading a whole topic once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from cli.found import Parley
+from cli.line.chosen_engines import no_broker
+
+
+def for_each_record(parley: Parley, topic: str, take: Callable[[Any], None]) -> None:
+    """Everything in the topic now; records of one key in their order."""
+    name = f"{parley.namespace}.{topic}" if parley.namespace else topic
+
+    async def read() -> None:
+        async with _consumer(parley.kafka_bootstrap_servers) as consumer:
+            places = await partitions_of(parley.kafka_bootstrap_servers, [name])
+            if not places:
+                return
+            consumer.assign(places)
+            ends = await consumer.end_offsets(places)
+            await consumer.seek_to_beginning(*places)
+            while any([await consumer.position(place) < ends[place] for place in places]):
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    for record in records:
+                        take(record)
+
+    try:
+        asyncio.run(read())
+    except (KafkaError, OSError) as error:
+        raise no_broker(parley.kafka_bootstrap_servers) from error
+
+
+async def partitions_of(servers: str, topics: Sequence[str]) -> list[TopicPartition]:
+    """Of those topics that exist. (Kafka tells a consumer without subscriptions of no partitions.)"""
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    try:
+        described = await admin.describe_topics(list(topics))
+    finally:
+        await admin.close()
+    return [
+        TopicPartition(topic["topic"], number)
+        for topic in described
+        for number in sorted(partition["partition"] for partition in topic["partitions"])
+    ]
+
+
+@asynccontextmanager
+async def _consumer(servers: str) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()

@@ -1,0 +1,148 @@
+"""What webhooks brought: stored before they are answered, worked afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection as Members
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo import ASCENDING, IndexModel
+from pymongo.errors import BulkWriteError
+
+from channel_sms.domain.inbound import Arrived
+from servicekit.failpoints import failpoint
+from servicekit.mongo import DUPLICATE_KEY, Collection, Document, Mongo
+from servicekit.verdict import Write
+
+INBOUND = "inbound"
+RECEIPTS = "receipts"
+INBOUND_INDEXES = (
+    IndexModel([("stored_real_at", ASCENDING)], partialFilterExpression={"state": "new"}, name="new"),
+    IndexModel([("sender", ASCENDING)], partialFilterExpression={"state": "new"}, name="new_of"),
+    IndexModel([("activity_id", ASCENDING)]),
+    IndexModel([("state", ASCENDING), ("_id", ASCENDING)]),
+)
+RECEIPT_INDEXES = (IndexModel([("stored_real_at", ASCENDING)]),)
+
+
+class Intake:
+    """Inserts what arrives: everything that waits goes in one write, and each caller learns when it is safe.
+
+    A document with an id that is already there was delivered before; that is as good as stored.
+    """
+
+    def __init__(self, mongo: Mongo, collection: str) -> None:
+        self._mongo = mongo
+        self._name = collection
+        self._waiting: list[tuple[Document, asyncio.Future[None]]] = []
+        self._task: asyncio.Task[None] | None = None
+        self.stored = asyncio.Event()
+
+    async def store(self, document: Document) -> None:
+        """Returns when the document is in the database, by this call or an earlier one."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((document, waiter))
+        if self._task is None:
+            self._task = asyncio.create_task(self._insert(), name=f"store {self._name}")
+        await waiter
+
+    async def _insert(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:500], self._waiting[500:]
+                failure: Exception | None = None
+                try:
+                    failpoint(f"channel-sms.before_store_{self._name}")
+                    await self._insert_many([document for document, _ in batch])
+                    failpoint(f"channel-sms.after_store_{self._name}")
+                except Exception as error:
+                    failure = error
+                for _, waiter in batch:
+                    if waiter.done():
+                        continue
+                    if failure is None:
+                        waiter.set_result(None)
+                    else:
+                        waiter.set_exception(failure)
+                self.stored.set()
+        finally:
+            self._task = None
+
+    async def _insert_many(self, documents: Sequence[Document]) -> None:
+        try:
+            await self._mongo[self._name].insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            if any(fault["code"] != DUPLICATE_KEY for fault in error.details["writeErrors"]):
+                raise
+
+
+class Inbound:
+    """Stored messages of people."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+
+    @property
+    def collection(self) -> Collection:
+        return self._mongo[INBOUND]
+
+    async def new(self, buckets: Members[int], limit: int) -> list[Arrived]:
+        rows = await (
+            self.collection.find({"state": "new", "b": {"$in": list(buckets)}})
+            .sort("stored_real_at", ASCENDING)
+            .limit(limit)
+            .to_list(limit)
+        )
+        return [
+            Arrived(row["_id"], row["sender"], row["to"], row["text"], row["received_at"], row.get("trace"))
+            for row in rows
+        ]
+
+    async def unworked_from(self, senders: Iterable[str]) -> set[str]:
+        """Those of the numbers that wrote something nobody has worked yet."""
+        rows = self.collection.find({"state": "new", "sender": {"$in": list(senders)}}, {"sender": 1})
+        return {row["sender"] async for row in rows}
+
+    async def of_activity(self, activity_id: str) -> list[Document]:
+        return [row async for row in self.collection.find({"activity_id": activity_id})]
+
+    async def counts(self) -> dict[str, int]:
+        rows = await self._mongo.aggregate(INBOUND, [{"$group": {"_id": "$state", "n": {"$sum": 1}}}])
+        return {row["_id"]: row["n"] for row in rows}
+
+
+def worked(arrived: Arrived, now: datetime, state: str, **known: Any) -> Write:
+    return Write(
+        INBOUND,
+        {"_id": arrived.inbound_id, "state": "new"},
+        {"$set": {"state": state, "worked_at": now, **known}},
+    )
+
+
+class Receipts:
+    """Stored delivery receipts; gone once they are worked."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+
+    @property
+    def collection(self) -> Collection:
+        return self._mongo[RECEIPTS]
+
+    async def waiting(self, buckets: Members[int], limit: int) -> list[Document]:
+        rows: list[Document] = await (
+            self.collection.find({"b": {"$in": list(buckets)}})
+            .sort("stored_real_at", ASCENDING)
+            .limit(limit)
+            .to_list(limit)
+        )
+        return rows
+
+    async def forget(self, ids: Iterable[str]) -> None:
+        await self.collection.delete_many({"_id": {"$in": list(ids)}})
+
+
+def real_now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,192 @@
+"""Intents: the write-ahead log of everything that may be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Members
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from pymongo import ASCENDING, IndexModel
+
+from channel_sms.domain.intent import Intent, IntentState, Purpose
+from servicekit.leases import bucket_of
+from servicekit.mongo import Collection, Document, Mongo
+from servicekit.verdict import Write
+
+COLLECTION = "intents"
+INDEXES = (
+    IndexModel([("send_at", ASCENDING)], partialFilterExpression={"state": IntentState.PENDING}, name="due"),
+    IndexModel(
+        [("claimed_real_at", ASCENDING)],
+        partialFilterExpression={"state": IntentState.SENDING},
+        name="claimed",
+    ),
+    IndexModel(
+        [("look_real_at", ASCENDING)], partialFilterExpression={"state": IntentState.UNKNOWN}, name="unknown"
+    ),
+    IndexModel([("to", ASCENDING), ("state", ASCENDING)]),
+    IndexModel([("activity_id", ASCENDING)]),
+    IndexModel(
+        [("provider_message_id", ASCENDING)],
+        unique=True,
+        partialFilterExpression={"provider_message_id": {"$type": "string"}},
+    ),
+)
+_FIELDS = tuple(field.name for field in fields(Intent) if field.name != "intent_id")
+_IN_DOUBT = [IntentState.SENDING.value, IntentState.UNKNOWN.value]
+
+
+def to_document(intent: Intent) -> Document:
+    document: Document = {name: getattr(intent, name) for name in _FIELDS}
+    document["_id"] = intent.intent_id
+    document["b"] = bucket_of(intent.contact_id.encode())
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def from_document(document: Document) -> Intent:
+    document["intent_id"] = document.pop("_id")
+    document.pop("b", None)
+    document["state"] = IntentState(document["state"])
+    document["purpose"] = Purpose(document["purpose"])
+    return Intent(**document)
+
+
+def new(intent: Intent, trace: str | None) -> Write:
+    """Once, however often it is written."""
+    document = to_document(intent)
+    if trace is not None:
+        document["trace"] = trace
+    id_ = document.pop("_id")
+    return Write(COLLECTION, {"_id": id_}, {"$setOnInsert": document}, upsert=True)
+
+
+def change(intent: Intent, **changes: Any) -> Write:
+    """On the condition that it is still as it was read."""
+    return Write(
+        COLLECTION,
+        {"_id": intent.intent_id, "version": intent.version},
+        {"$set": {**changes, "version": intent.version + 1}},
+    )
+
+
+class Intents:
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+
+    @property
+    def collection(self) -> Collection:
+        return self._mongo[COLLECTION]
+
+    async def load(self, ids: Iterable[str]) -> dict[str, Intent]:
+        rows = self.collection.find({"_id": {"$in": list(ids)}})
+        return {row["_id"]: from_document(row) async for row in rows}
+
+    async def due(
+        self,
+        now: datetime,
+        real_now: datetime,
+        buckets: Members[int],
+        endpoints_at_rest: Members[str],
+        limit: int,
+    ) -> list[Intent]:
+        query: dict[str, Any] = {
+            "state": IntentState.PENDING,
+            "send_at": {"$lte": now},
+            "b": {"$in": list(buckets)},
+            "$or": [{"retry_real_at": None}, {"retry_real_at": {"$lte": real_now}}],
+        }
+        if endpoints_at_rest:
+            query["endpoint_id"] = {"$nin": list(endpoints_at_rest)}
+        rows = await self.collection.find(query).sort("send_at", ASCENDING).limit(limit).to_list(limit)
+        return [from_document(row) for row in rows]
+
+    async def claim(self, due: Sequence[Intent], now: datetime, real_now: datetime) -> list[Intent]:
+        """Mark as being sent; returns only what nobody else took, as it now stands."""
+        token = uuid4().hex
+        marked = {
+            "state": IntentState.SENDING,
+            "claim": token,
+            "claimed_at": now,
+            "claimed_real_at": real_now,
+        }
+        ids = [intent.intent_id for intent in due]
+        result = await self.collection.update_many(
+            {"_id": {"$in": ids}, "state": IntentState.PENDING},
+            {
+                "$set": marked,
+                "$inc": {"attempts": 1, "version": 1},
+                "$unset": {"retry_real_at": "", "absent_real_at": "", "unknown_real_at": ""},
+            },
+        )
+        if not result.modified_count:
+            return []
+        rows = await self.collection.find({"_id": {"$in": ids}, "claim": token}).to_list(len(ids))
+        return [from_document(row) for row in rows]
+
+    async def being_sent_to(self, addresses: Members[str], since: datetime) -> int:
+        """How many claimed messages may at this moment be written to a socket."""
+        count: int = await self.collection.count_documents(
+            {"to": {"$in": list(addresses)}, "state": IntentState.SENDING, "claimed_real_at": {"$gt": since}}
+        )
+        return count
+
+    async def orphans(self, before: datetime, buckets: Members[int], limit: int) -> list[Intent]:
+        rows = self.collection.find(
+            {"state": IntentState.SENDING, "claimed_real_at": {"$lt": before}, "b": {"$in": list(buckets)}},
+            limit=limit,
+        )
+        return [from_document(row) async for row in rows]
+
+    async def to_look_up(self, real_now: datetime, buckets: Members[int], limit: int) -> list[Intent]:
+        rows = self.collection.find(
+            {
+                "state": IntentState.UNKNOWN,
+                "look_real_at": {"$lte": real_now},
+                "b": {"$in": list(buckets)},
+            },
+            sort=[("look_real_at", ASCENDING)],
+            limit=limit,
+        )
+        return [from_document(row) async for row in rows]
+
+    async def count_unknown(self) -> int:
+        count: int = await self.collection.count_documents({"state": IntentState.UNKNOWN})
+        return count
+
+    async def known_provider_ids(self, candidates: Iterable[str]) -> set[str]:
+        rows = self.collection.find(
+            {"provider_message_id": {"$in": list(candidates)}}, {"provider_message_id": 1}
+        )
+        return {row["provider_message_id"] async for row in rows}
+
+    async def others_in_doubt(self, intent: Intent) -> int:
+        """Messages of the same words between the same numbers whose fate is open too."""
+        count: int = await self.collection.count_documents(
+            {
+                "to": intent.to,
+                "state": {"$in": _IN_DOUBT},
+                "sender": intent.sender,
+                "text": intent.text,
+                "_id": {"$ne": intent.intent_id},
+            }
+        )
+        return count
+
+    async def of_activity(self, activity_id: str) -> list[Intent]:
+        rows = self.collection.find({"activity_id": activity_id})
+        return [from_document(row) async for row in rows]
+
+    async def counts(self) -> Mapping[str, int]:
+        """Outgoing messages by what became of them: the delivery status if sent, else the intent's state."""
+        rows = await self._mongo.aggregate(
+            COLLECTION,
+            [{"$group": {"_id": {"$ifNull": ["$status", "$state"]}, "n": {"$sum": 1}}}],
+        )
+        return {row["_id"]: row["n"] for row in rows}
+
+
+def expiry(real_now: datetime, validity_seconds: float) -> datetime:
+    return real_now + timedelta(seconds=validity_seconds)

@@ -1,0 +1,235 @@
+"""Conversations, intents and counts over REST."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from channel_sms.adapters.mongo_conversations import Conversations
+from channel_sms.adapters.mongo_inbound import Inbound
+from channel_sms.adapters.mongo_intents import Intents, from_document
+from channel_sms.adapters.mongo_suppressions import Suppressions
+from channel_sms.domain.conversation import Conversation, ConversationState
+from channel_sms.domain.intent import Intent, IntentState
+from channel_sms.use_cases.resolve_by_person import ResolveByPerson
+from servicekit.mongo import Collection, Document
+from servicekit.problems import NotFound
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+class Page(BaseModel):
+    next_cursor: str | None = None
+
+
+class ConversationPage(Page):
+    items: list[Conversation]
+
+
+class Line(BaseModel):
+    """One message of a transcript."""
+
+    message_id: str
+    direction: Literal["incoming", "outgoing"]
+    text: str
+    at: datetime
+    status: str
+    purpose: str | None = None
+
+
+class Transcript(Conversation):
+    lines: list[Line]
+
+
+class IntentView(BaseModel):
+    intent_id: str
+    state: IntentState
+    status: str | None
+    purpose: str
+    contact_id: str
+    activity_id: str | None
+    endpoint_id: str
+    sender: str
+    to: str
+    text: str
+    segments: int
+    attempts: int
+    send_at: datetime
+    claimed_at: datetime | None
+    provider_message_id: str | None
+    error: str | None
+    reported_unknown: bool
+    resolved_by: str | None
+    version: int
+
+
+class IntentPage(Page):
+    items: list[IntentView]
+
+
+class Resolution(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    sent: bool
+    actor: str = Field(min_length=1, max_length=200)
+
+
+class Counts(BaseModel):
+    outgoing: dict[str, int]
+    """By delivery status; messages that were not sent by the state of their intent."""
+    incoming: dict[str, int]
+    """`worked`, `unmatched`, or `new` while nobody has looked."""
+
+
+class UnmatchedView(BaseModel):
+    message_id: str
+    sender: str
+    to: str
+    text: str
+    received_at: datetime
+    contact_id: str | None = None
+
+
+class UnmatchedPage(Page):
+    items: list[UnmatchedView]
+
+
+class SuppressionView(BaseModel):
+    address: str
+    state: str
+    since: datetime | None = None
+    contact_ids: list[str] = []
+
+
+class SuppressionPage(Page):
+    items: list[SuppressionView]
+
+
+def routes(
+    conversations: Conversations,
+    intents: Intents,
+    inbound: Inbound,
+    suppressions: Suppressions,
+    resolve: ResolveByPerson,
+) -> APIRouter:
+    router = APIRouter(prefix="/v1")
+
+    @router.get("/conversations", operation_id="listConversations", tags=["conversations"])
+    async def list_conversations(
+        activity_id: str | None = None,
+        contact_id: str | None = None,
+        state: ConversationState | None = None,
+        limit: Limit = 100,
+        cursor: str | None = None,
+    ) -> ConversationPage:
+        query = _given(_id=activity_id, contact_id=contact_id, state=state)
+        rows, following = await _page(conversations.collection, query, limit, cursor)
+        items = [conversations.from_document(row) for row in rows]
+        return ConversationPage(items=items, next_cursor=following)
+
+    @router.get("/conversations/{activity_id}", operation_id="readConversation", tags=["conversations"])
+    async def read_conversation(activity_id: str) -> Transcript:
+        """The conversation with everything that was said, oldest first."""
+        conversation = await conversations.get(activity_id)
+        if conversation is None:
+            raise NotFound("conversation", activity_id)
+        lines = [_said(intent) for intent in await intents.of_activity(activity_id)]
+        lines += [_heard(row) for row in await inbound.of_activity(activity_id)]
+        lines.sort(key=lambda line: (line.at, line.direction == "outgoing"))
+        return Transcript(**conversation.model_dump(), lines=lines)
+
+    @router.get("/intents", operation_id="listIntents", tags=["intents"])
+    async def list_intents(
+        state: IntentState | None = None,
+        activity_id: str | None = None,
+        limit: Limit = 100,
+        cursor: str | None = None,
+    ) -> IntentPage:
+        """Messages we mean to send; `?state=unknown` is what people may have to decide."""
+        query = _given(state=state, activity_id=activity_id)
+        rows, following = await _page(intents.collection, query, limit, cursor)
+        return IntentPage(items=[_intent_row(row) for row in rows], next_cursor=following)
+
+    @router.get("/intents/{intent_id}", operation_id="readIntent", tags=["intents"])
+    async def read_intent(intent_id: str) -> IntentView:
+        found = (await intents.load([intent_id])).get(intent_id)
+        if found is None:
+            raise NotFound("intent", intent_id)
+        return _intent(found)
+
+    @router.post("/intents/{intent_id}/resolve", operation_id="resolveIntent", tags=["intents"])
+    async def resolve_intent(intent_id: str, resolution: Resolution) -> IntentView:
+        """Say whether an unknown message was sent. One that was not is sent now, as the same intent."""
+        return _intent(await resolve(intent_id, sent=resolution.sent, actor=resolution.actor))
+
+    @router.get("/messages/counts", operation_id="countMessages", tags=["messages"])
+    async def count_messages() -> Counts:
+        return Counts(outgoing=dict(await intents.counts()), incoming=await inbound.counts())
+
+    @router.get("/unmatched", operation_id="listUnmatched", tags=["messages"])
+    async def list_unmatched(limit: Limit = 100, cursor: str | None = None) -> UnmatchedPage:
+        """Messages of people that belong to no conversation and led to no activity."""
+        rows, following = await _page(inbound.collection, {"state": "unmatched"}, limit, cursor)
+        items = [UnmatchedView(message_id=row["_id"], **_fields(UnmatchedView, row)) for row in rows]
+        return UnmatchedPage(items=items, next_cursor=following)
+
+    @router.get("/suppressions", operation_id="listSuppressions", tags=["suppressions"])
+    async def list_suppressions(
+        address: str | None = None, limit: Limit = 100, cursor: str | None = None
+    ) -> SuppressionPage:
+        """Addresses that opted out, and those that came back."""
+        rows, following = await _page(suppressions.collection, _given(_id=address), limit, cursor)
+        items = [SuppressionView(address=row["_id"], **_fields(SuppressionView, row)) for row in rows]
+        return SuppressionPage(items=items, next_cursor=following)
+
+    return router
+
+
+async def _page(
+    collection: Collection, query: dict[str, Any], limit: int, cursor: str | None
+) -> tuple[list[Document], str | None]:
+    if cursor is not None:
+        query = {"$and": [query, {"_id": {"$gt": cursor}}]} if query else {"_id": {"$gt": cursor}}
+    rows = await collection.find(query).sort("_id", 1).limit(limit + 1).to_list(limit + 1)
+    following = rows[limit - 1]["_id"] if len(rows) > limit else None
+    return rows[:limit], following
+
+
+def _given(**filters: Any) -> dict[str, Any]:
+    return {name: value for name, value in filters.items() if value is not None}
+
+
+def _fields(view: type[BaseModel], row: Document) -> dict[str, Any]:
+    return {name: row[name] for name in view.model_fields if name in row}
+
+
+def _intent(intent: Intent) -> IntentView:
+    return IntentView(**{name: getattr(intent, name) for name in IntentView.model_fields})
+
+
+def _intent_row(row: Document) -> IntentView:
+    return _intent(from_document(row))
+
+
+def _said(intent: Intent) -> Line:
+    return Line(
+        message_id=intent.intent_id,
+        direction="outgoing",
+        text=intent.text,
+        at=intent.occurred_at,
+        status=intent.status or intent.state.value,
+        purpose=intent.purpose.value,
+    )
+
+
+def _heard(row: Document) -> Line:
+    return Line(
+        message_id=row["_id"],
+        direction="incoming",
+        text=row["text"],
+        at=row["received_at"],
+        status="received",
+    )

@@ -1,0 +1,152 @@
+"""The composition root of channel-sms."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from channel_sms import http
+from channel_sms.adapters import mongo_conversations, mongo_inbound, mongo_intents, mongo_suppressions
+from channel_sms.adapters.mongo_conversations import Conversations
+from channel_sms.adapters.mongo_inbound import Inbound, Intake, Receipts
+from channel_sms.adapters.mongo_intents import Intents
+from channel_sms.adapters.mongo_knowledge import Knowledge
+from channel_sms.adapters.mongo_suppressions import Suppressions
+from channel_sms.agents.scripted import ScriptedAgent
+from channel_sms.loops import repeat
+from channel_sms.providers.twilio import Twilio
+from channel_sms.settings import Settings
+from channel_sms.use_cases.count_unknown import CountUnknown
+from channel_sms.use_cases.end_silent import EndSilent
+from channel_sms.use_cases.resolve_by_person import ResolveByPerson
+from channel_sms.use_cases.resolve_unknown import ResolveUnknown
+from channel_sms.use_cases.send_due import SendDue
+from channel_sms.use_cases.settle_sends import SettleSends
+from channel_sms.use_cases.start_conversations import StartConversations
+from channel_sms.use_cases.work_inbound import WorkInbound
+from channel_sms.use_cases.work_receipts import WorkReceipts
+from channel_sms.webhooks import STATUS_PATH, Webhooks
+from contracts.activities import ActivityDispatched
+from contracts.asyncapi import asyncapi_document
+from contracts.campaigns import (
+    AgentProfileChanged,
+    CampaignChanged,
+    DispositionChanged,
+    EndpointChanged,
+    SubjectChanged,
+)
+from contracts.catalogue import topics_of
+from contracts.contacts import ContactChanged
+from servicekit.leases import Leases
+from servicekit.pipeline import by_type
+from servicekit.service import Service, run_service
+
+_CATALOG = (SubjectChanged, DispositionChanged, CampaignChanged, EndpointChanged, AgentProfileChanged)
+
+
+def build(settings: Settings) -> Service:
+    service = Service("channel-sms", settings)
+    mongo, clock, stopping, committer = service.mongo, service.clock, service.stopping, service.committer
+
+    def public_url() -> str:
+        return settings.sms_public_url or f"http://{settings.host}:{service.port}"
+
+    held = {
+        job: Leases(mongo, job, settings.instance, settings.lease_seconds)
+        for job in ("send", "inbound", "receipts", "resolve", "silence")
+    }
+
+    # State
+    conversations, intents = Conversations(mongo), Intents(mongo)
+    inbound, receipts, suppressions = Inbound(mongo), Receipts(mongo), Suppressions(mongo)
+    service.indexes(mongo_conversations.COLLECTION, mongo_conversations.INDEXES)
+    service.indexes(mongo_intents.COLLECTION, mongo_intents.INDEXES)
+    service.indexes(mongo_inbound.INBOUND, mongo_inbound.INBOUND_INDEXES)
+    service.indexes(mongo_inbound.RECEIPTS, mongo_inbound.RECEIPT_INDEXES)
+    service.indexes(mongo_suppressions.COLLECTION, ())
+    knowledge = Knowledge(service)
+
+    # The outside
+    provider = Twilio(
+        settings.sms_provider,
+        settings.sms_provider_url,
+        settings.sms_account_sid,
+        settings.sms_auth_token,
+        lambda intent_id: f"{public_url()}{STATUS_PATH}{intent_id}",
+        settings.sms_send_timeout_seconds,
+        settings.sms_concurrency + 20,
+        settings.absence_proves_after,
+    )
+    service.on_close(provider.close)
+    arriving, receipting = Intake(mongo, mongo_inbound.INBOUND), Intake(mongo, mongo_inbound.RECEIPTS)
+    tokens = tuple(filter(None, (settings.sms_auth_token, settings.sms_auth_token_other)))
+    rejected = service.metrics.counter("parley_webhooks_rejected_total", "Webhooks refused", "reason")
+    webhooks = Webhooks(arriving, receipting, public_url, tokens, clock, rejected)
+
+    # What it does
+    start = StartConversations(
+        knowledge, suppressions, clock, settings.sms_provider, settings.sms_validity_seconds
+    )
+    settle = SettleSends(committer, intents, conversations, knowledge, clock)
+    send = SendDue(
+        provider, intents, suppressions, knowledge, settle, held["send"], clock, settings, stopping
+    )
+    work_inbound = WorkInbound(
+        inbound,
+        intents,
+        conversations,
+        suppressions,
+        knowledge,
+        ScriptedAgent(),
+        committer,
+        held["inbound"],
+        clock,
+        settings,
+    )
+    work_receipts = WorkReceipts(
+        receipts, intents, conversations, knowledge, settle, committer, held["receipts"], clock
+    )
+    resolve = ResolveUnknown(
+        provider, intents, conversations, settle, committer, held["resolve"], clock, settings
+    )
+    unknown = service.metrics.gauge("parley_unknown_intents", "Sends whose result nobody knows yet")
+    count_unknown = CountUnknown(intents, unknown, stopping)
+    end_silent = EndSilent(conversations, inbound, knowledge, committer, held["silence"], clock)
+
+    async def watch(
+        job: str, step: Callable[[], Awaitable[int]], idle: float, wake: asyncio.Event | None = None
+    ) -> None:
+        await repeat(stopping, step, idle, held[job], wake)
+
+    service.subscribe("know-contacts", ContactChanged, knowledge.contacts)
+    service.subscribe("know-catalog", _CATALOG, by_type(knowledge.handlers()))
+    service.subscribe(
+        "start-conversations",
+        ActivityDispatched,
+        service.unit_of_work(
+            "start-conversations",
+            conversations,
+            aggregate_id=lambda message: message.activity_id,
+            decide=start.decide,
+            facts=start.facts,
+        ),
+        topic=ActivityDispatched.wire.topic.named(channel="sms"),
+        batch_size=min(settings.batch_size, 300),
+    )
+    service.background("send", send.run)
+    service.background("inbound", lambda: watch("inbound", work_inbound.step, 0.05, arriving.stored))
+    service.background("receipts", lambda: watch("receipts", work_receipts.step, 0.05, receipting.stored))
+    service.background("resolve", lambda: watch("resolve", resolve.step, 0.5))
+    service.background("unknown", count_unknown.run)
+    service.background("silence", lambda: watch("silence", end_silent.step, 0.2))
+    service.routes(
+        webhooks.router(),
+        http.routes(conversations, intents, inbound, suppressions, ResolveByPerson(intents, settle)),
+    )
+    service.asyncapi = asyncapi_document("channel-sms")
+    service.requires_topics(topics_of("channel-sms"))
+    return service
+
+
+def run() -> None:
+    run_service("channel-sms", Settings, build)

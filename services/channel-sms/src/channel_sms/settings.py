@@ -1,0 +1,46 @@
+"""The only reader of the environment."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from servicekit.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    port: int = Field(default=8106, ge=0, le=65535)
+    sms_provider: Literal["simulated", "twilio"] = "simulated"
+    """Endpoints of another provider are refused: a simulation never writes to people, nor the reverse."""
+    sms_provider_url: str = Field(default="http://127.0.0.1:8110", pattern=r"^https?://")
+    sms_account_sid: str = Field(default="AC" + "0" * 32, pattern=r"^AC[0-9a-f]{32}$")
+    sms_auth_token: str = Field(default="simulated", min_length=1)
+    """Authenticates us at the provider, and verifies its webhooks."""
+    sms_auth_token_other: str | None = None
+    """A second token that webhooks may be signed with, while tokens are rotated."""
+    sms_public_url: str | None = Field(default=None, pattern=r"^https?://[^/]+(/.*[^/])?$")
+    """Where the provider reaches this service, as it signs it; null means this process's own address."""
+    sms_send_timeout_seconds: float = Field(default=10, gt=0, le=120)
+    sms_concurrency: int = Field(default=200, ge=1, le=2000)
+    sms_validity_seconds: int = Field(default=14_400, ge=60, le=36_000)
+    """How long a text may be tried for, from when it was due."""
+    sms_absence_proves_seconds: float | None = Field(default=None, gt=0)
+    """When a look-up that finds nothing proves that nothing was sent. Null: 15 for `simulated`, and never for
+    `twilio`, which does not promise that its list is complete."""
+    sms_unknown_after_seconds: float = Field(default=300, gt=0)
+    """When an unresolved send is reported as outcome unknown."""
+    sms_help_text: str = "Automated messages. Reply STOP to opt out, or HUMAN to talk to a person."
+    sms_opt_out_text: str = "You are opted out and will get no more messages. Reply START to opt back in."
+    sms_opt_in_text: str = "You are opted back in. Reply STOP to opt out."
+
+    @property
+    def absence_proves_after(self) -> float | None:
+        if self.sms_absence_proves_seconds is None:
+            return 15.0 if self.sms_provider == "simulated" else None
+        return self.sms_absence_proves_seconds
+
+    @property
+    def orphaned_after(self) -> float:
+        """Seconds after which a claim without a result has lost its owner for sure."""
+        return self.sms_send_timeout_seconds * 2 + self.lease_seconds

@@ -1,0 +1,77 @@
+"""No reply in time is an outcome of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+
+from channel_sms.adapters.mongo_conversations import Conversations
+from channel_sms.adapters.mongo_inbound import Inbound
+from channel_sms.adapters.mongo_knowledge import Knowledge
+from channel_sms.domain.conversation import Conversation, Ending, ended
+from contracts.campaigns import SubjectChanged
+from servicekit.clock import Clock
+from servicekit.failpoints import failpoint
+from servicekit.leases import Leases
+from servicekit.mongo import Conflict
+from servicekit.unit_of_work import Changes, Committer
+
+log = structlog.get_logger()
+
+_BATCH = 200
+
+
+class EndSilent:
+    def __init__(
+        self,
+        conversations: Conversations,
+        inbound: Inbound,
+        knowledge: Knowledge,
+        committer: Committer,
+        leases: Leases,
+        clock: Clock,
+    ) -> None:
+        self._conversations = conversations
+        self._inbound = inbound
+        self._knowledge = knowledge
+        self._committer = committer
+        self._leases = leases
+        self._clock = clock
+
+    async def step(self) -> int:
+        buckets = await self._leases.held()
+        if not buckets:
+            return 0
+        overdue = await self._conversations.overdue(self._clock.now(), buckets, _BATCH)
+        # An answer that is stored but not worked yet was in time.
+        answered = await self._inbound.unworked_from({c.their_address for c in overdue}) if overdue else set()
+        silent = [c for c in overdue if c.their_address not in answered]
+        if not silent:
+            return 0
+        subjects = await self._knowledge.subjects.get({c.subject_id for c in silent})
+        try:
+            return await self._end(silent, subjects)
+        except Conflict:
+            return sum([await self._end_alone(c, subjects) for c in silent])
+
+    async def _end_alone(self, conversation: Conversation, subjects: Mapping[str, SubjectChanged]) -> int:
+        try:
+            return await self._end([conversation], subjects)
+        except Conflict:
+            return 0
+
+    async def _end(self, silent: list[Conversation], subjects: Mapping[str, SubjectChanged]) -> int:
+        now = self._clock.now()
+        changes = Changes()
+        for conversation in silent:
+            subject = subjects.get(conversation.subject_id)
+            disposition = subject.no_response_disposition if subject else None
+            ending = Ending(disposition, "no_response", notes="No reply in time.")
+            concluded, outcome = ended(conversation, ending, now)
+            changes.replaced.append((self._conversations, conversation.version, concluded))
+            changes.rows.extend(self._committer.outbox.rows([outcome]))
+        failpoint("channel-sms.before_no_response")
+        await self._committer.commit(changes)
+        log.info("conversations ended without a reply", conversations=len(silent))
+        return len(silent)

@@ -1,0 +1,144 @@
+"""Finds out what became of sends whose result nobody knows; repeats nothing on a mere guess."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from channel_sms.adapters import mongo_intents
+from channel_sms.adapters.mongo_conversations import Conversations
+from channel_sms.adapters.mongo_inbound import real_now
+from channel_sms.adapters.mongo_intents import Intents
+from channel_sms.domain.conversation import unknown_outcome
+from channel_sms.domain.intent import Intent, recorded
+from channel_sms.domain.settling import InDoubt, Sent, Unsent, is_proven_absent, next_look
+from channel_sms.provider import LookUpFailed, Promise, Provider, Text
+from channel_sms.settings import Settings
+from channel_sms.use_cases.settle_sends import SettleSends, Settling
+from servicekit.clock import Clock
+from servicekit.failpoints import failpoint
+from servicekit.leases import Leases
+from servicekit.mongo import Conflict
+from servicekit.unit_of_work import Changes, Committer
+
+log = structlog.get_logger()
+
+_BATCH = 100
+_AT_ONCE = 20
+_CLOCKS_DIFFER = timedelta(seconds=2)
+
+
+class ResolveUnknown:
+    def __init__(
+        self,
+        provider: Provider,
+        intents: Intents,
+        conversations: Conversations,
+        settle: SettleSends,
+        committer: Committer,
+        leases: Leases,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._provider = provider
+        self._intents = intents
+        self._conversations = conversations
+        self._settle = settle
+        self._committer = committer
+        self._leases = leases
+        self._clock = clock
+        self._orphaned_after = timedelta(seconds=settings.orphaned_after)
+        self._write_window = timedelta(seconds=settings.sms_send_timeout_seconds * 2)
+        self._report_after = timedelta(seconds=settings.sms_unknown_after_seconds)
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def step(self) -> int:
+        buckets = await self._leases.held()
+        if not buckets:
+            return 0
+        now = real_now()
+        orphans = await self._intents.orphans(now - self._orphaned_after, buckets, _BATCH)
+        if orphans:
+            log.warning("claimed sends have lost their owner", intents=len(orphans))
+            await self._settle([Settling(intent, InDoubt("its sender ended")) for intent in orphans])
+        unknown = await self._intents.to_look_up(now, buckets, _BATCH)
+        if unknown:
+            await asyncio.gather(*(self._look(intent) for intent in unknown))
+        return len(orphans) + len(unknown)
+
+    async def _look(self, intent: Intent) -> None:
+        async with self._slots:
+            found = await self._find(intent)
+        failpoint("channel-sms.after_look_up")
+        now = real_now()
+        if found:
+            await self._settle([Settling(intent, Sent(found))])
+        elif found is not None and is_proven_absent(intent, self._provider.absence_proves_after, now):
+            log.info("a look-up proved that nothing was sent", intent_id=intent.intent_id)
+            await self._settle([Settling(intent, Unsent("proven by look-up"))])
+        else:
+            await self._postpone(intent, absent=found is not None, now=now)
+
+    async def _find(self, intent: Intent) -> str | None:
+        """The provider's id; empty if there surely is none to be seen; None if nothing can be said."""
+        if self._provider.promise is not Promise.LOOK_UP or intent.claimed_real_at is None:
+            return None
+        text = Text(intent.intent_id, intent.to, intent.sender, intent.text, 0)
+        try:
+            candidates = await self._provider.look_up(
+                text,
+                intent.claimed_real_at - _CLOCKS_DIFFER,
+                intent.claimed_real_at + self._write_window + _CLOCKS_DIFFER,
+            )
+        except LookUpFailed as error:
+            log.info("a look-up was not answered", intent_id=intent.intent_id, error=str(error))
+            return None
+        return await self._attribute(intent, candidates)
+
+    async def _attribute(self, intent: Intent, candidates: Sequence[str]) -> str | None:
+        free = [c for c in candidates if c not in await self._intents.known_provider_ids(candidates)]
+        if not free:
+            return ""
+        alike = await self._intents.others_in_doubt(intent)
+        # With fewer messages than intents of the same words, nobody can tell whose they are.
+        return free[0] if len(free) > alike else None
+
+    async def _postpone(self, intent: Intent, *, absent: bool, now: datetime) -> None:
+        changes: dict[str, object] = {"looks": intent.looks + 1, "look_real_at": next_look(intent.looks, now)}
+        late = self._provider.absence_proves_after
+        if (
+            absent
+            and intent.absent_real_at is None
+            and late is not None
+            and intent.claimed_real_at is not None
+        ):
+            if now >= intent.claimed_real_at + timedelta(seconds=late):
+                changes["absent_real_at"] = now
+                changes["look_real_at"] = now + timedelta(seconds=2.1)
+            else:
+                changes["look_real_at"] = min(
+                    next_look(intent.looks, now), intent.claimed_real_at + timedelta(seconds=late)
+                )
+        work = Changes()
+        since = intent.claimed_real_at or now
+        if not intent.reported_unknown and now - since >= self._report_after:
+            changes |= {"reported_unknown": True, "message_version": intent.message_version + 1}
+            await self._report(intent, work)
+        work.also.append(mongo_intents.change(intent, **changes))
+        try:
+            await self._committer.commit(work)
+        except Conflict:
+            log.info("an unknown send was settled meanwhile", intent_id=intent.intent_id)
+
+    async def _report(self, intent: Intent, work: Changes) -> None:
+        """Tell that nobody knows; looking goes on, and a person may decide."""
+        now = self._clock.now()
+        messages = [recorded(intent, "unknown", intent.message_version + 1)]
+        work.rows.extend(self._committer.outbox.rows(messages, intent.trace))
+        conversation = await self._conversations.get(intent.activity_id) if intent.activity_id else None
+        if conversation and conversation.is_open and conversation.intent_id == intent.intent_id:
+            outcome = unknown_outcome(conversation, intent.intent_id, now)
+            work.rows.extend(self._committer.outbox.rows([outcome], intent.trace))

@@ -1,0 +1,201 @@
+"""Sends what is due: claim first, look at opt-outs, then the socket; the results follow in groups."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+
+import structlog
+from pymongo.errors import PyMongoError
+
+from channel_sms.adapters.mongo_inbound import real_now
+from channel_sms.adapters.mongo_intents import Intents
+from channel_sms.adapters.mongo_knowledge import Knowledge
+from channel_sms.adapters.mongo_suppressions import Suppressions
+from channel_sms.domain.intent import SENT_IN_SPITE_OF_OPT_OUT, Intent
+from channel_sms.domain.settling import InDoubt, RefusedForGood, Sent, Settlement, Suppressed, Unsent
+from channel_sms.loops import pause
+from channel_sms.pace import Pace
+from channel_sms.provider import Accepted, Ambiguous, NotSent, Provider, Refused, Result, Text
+from channel_sms.settings import Settings
+from channel_sms.use_cases.settle_sends import SettleSends, Settling
+from servicekit.clock import Clock
+from servicekit.failpoints import InjectedFault, failpoint
+from servicekit.leases import BUCKETS, Leases
+from servicekit.mongo import Conflict
+from servicekit.pipeline import backoff
+
+log = structlog.get_logger()
+
+_BATCH = 100
+_IDLE_SECONDS = 0.05
+_LONGEST_REST = 5.0
+
+
+class SendDue:
+    def __init__(
+        self,
+        provider: Provider,
+        intents: Intents,
+        suppressions: Suppressions,
+        knowledge: Knowledge,
+        settle: SettleSends,
+        leases: Leases,
+        clock: Clock,
+        settings: Settings,
+        stopping: asyncio.Event,
+    ) -> None:
+        self._provider = provider
+        self._intents = intents
+        self._suppressions = suppressions
+        self._knowledge = knowledge
+        self._settle = settle
+        self._leases = leases
+        self._clock = clock
+        self._timeout = settings.sms_send_timeout_seconds
+        self._concurrency = settings.sms_concurrency
+        self._drain_seconds = settings.drain_seconds
+        self._stopping = stopping
+        self._pace = Pace()
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._settled: list[Settling] = []
+        self._to_settle = asyncio.Event()
+        self._rest_until = 0.0
+        self._failures = 0
+
+    async def run(self) -> None:
+        recording = asyncio.create_task(self._record(), name="record results")
+        try:
+            while not self._stopping.is_set():
+                if not await self._start_some():
+                    await pause(self._stopping, _IDLE_SECONDS)
+        finally:
+            await self._finish(recording)
+        await self._leases.release()
+
+    async def _finish(self, recording: asyncio.Task[None]) -> None:
+        """What is on its way is waited for; what is not recorded then is found in doubt later."""
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=self._timeout + 1)
+        try:
+            async with asyncio.timeout(self._drain_seconds / 2):
+                while self._settled:
+                    self._to_settle.set()
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            log.warning("results of sends were not recorded in time", results=len(self._settled))
+        recording.cancel()
+        await asyncio.gather(recording, return_exceptions=True)
+
+    async def _start_some(self) -> int:
+        """Claim and start what is due and what capacity allows; returns how many."""
+        free = min(self._concurrency - len(self._in_flight), _BATCH)
+        if free <= 0 or time.monotonic() < self._rest_until:
+            return 0
+        buckets = await self._leases.held()
+        if not buckets:
+            return 0
+        due = await self._intents.due(self._clock.now(), real_now(), buckets, self._pace.exhausted(), free)
+        allowed = await self._within_pace(due, len(buckets) / BUCKETS) if due else []
+        if not allowed or self._leases.remaining() <= 0:
+            return 0
+        failpoint("channel-sms.before_claim")
+        before = time.monotonic() + self._timeout
+        claimed = await self._intents.claim(allowed, self._clock.now(), real_now())
+        failpoint("channel-sms.after_claim")
+        for intent in await self._not_opted_out(claimed):
+            task = asyncio.create_task(self._send(intent, before))
+            self._in_flight.add(task)
+            task.add_done_callback(self._in_flight.discard)
+        return len(claimed)
+
+    async def _within_pace(self, due: Sequence[Intent], share: float) -> list[Intent]:
+        endpoints = await self._knowledge.endpoints.get({intent.endpoint_id for intent in due})
+        allowed = []
+        for intent in due:
+            endpoint = endpoints.get(intent.endpoint_id)
+            rate = (endpoint.segments_per_second if endpoint else 1.0) * share
+            if self._pace.take(intent.endpoint_id, intent.segments, rate):
+                allowed.append(intent)
+        return allowed
+
+    async def _not_opted_out(self, claimed: Sequence[Intent]) -> list[Intent]:
+        """Looked at after the claim: an opt-out that is recorded later waits for what is claimed before."""
+        addresses = {intent.to for intent in claimed if intent.purpose not in SENT_IN_SPITE_OF_OPT_OUT}
+        contacts = {intent.contact_id for intent in claimed if intent.to in addresses}
+        suppressed, opted_out = await asyncio.gather(
+            self._suppressions.among(addresses), self._knowledge.opted_out_among(contacts)
+        )
+        failpoint("channel-sms.before_send")
+        free = []
+        for intent in claimed:
+            exempt = intent.purpose in SENT_IN_SPITE_OF_OPT_OUT
+            if not exempt and (intent.to in suppressed or intent.contact_id in opted_out):
+                self._note(intent, Suppressed())
+            else:
+                free.append(intent)
+        return free
+
+    async def _send(self, intent: Intent, before: float) -> None:
+        left = max(1, min(36_000, int((intent.expires_real_at - real_now()).total_seconds())))
+        text = Text(intent.intent_id, intent.to, intent.sender, intent.text, left)
+        try:
+            result = await self._provider.send(text, before)
+            failpoint("channel-sms.after_send")
+        except InjectedFault:
+            log.warning("a result was lost on purpose", intent_id=intent.intent_id)
+            return
+        except Exception:
+            log.exception("a provider failed", intent_id=intent.intent_id)
+            result = Ambiguous("a bug of the provider adapter")
+        self._weigh(result)
+        self._note(intent, _settlement(result, intent))
+
+    def _weigh(self, result: Result) -> None:
+        """Rest when the provider is away for everybody, longer each time."""
+        if not isinstance(result, NotSent):
+            self._failures = 0
+        elif result.everybody and time.monotonic() >= self._rest_until:
+            self._failures += 1
+            rest = max(result.retry_after, backoff(self._failures, 0.1, _LONGEST_REST))
+            self._rest_until = time.monotonic() + rest
+            log.info("sending rests", reason=result.reason, seconds=round(rest, 2))
+
+    def _note(self, intent: Intent, settlement: Settlement) -> None:
+        self._settled.append(Settling(intent, settlement))
+        self._to_settle.set()
+
+    async def _record(self) -> None:
+        failures = 0
+        while True:
+            await self._to_settle.wait()
+            self._to_settle.clear()
+            while self._settled:
+                batch = self._settled[:_BATCH]
+                try:
+                    await self._settle(batch)
+                except (PyMongoError, Conflict, InjectedFault) as error:
+                    failures += 1
+                    log.warning("results wait to be recorded", error=repr(error)[:200], results=len(batch))
+                    await asyncio.sleep(backoff(failures))
+                    continue
+                except Exception:
+                    log.exception("results could not be recorded", results=len(batch))
+                failures = 0
+                del self._settled[: len(batch)]
+
+
+def _settlement(result: Result, intent: Intent) -> Settlement:
+    match result:
+        case Accepted(provider_message_id):
+            return Sent(provider_message_id)
+        case NotSent(reason, retry_after, everybody):
+            # Where all messages fail alike the sender itself rests, and none of them has to on its own.
+            patience = 0.0 if everybody else min(60.0, 0.25 * 2 ** min(intent.attempts, 10))
+            return Unsent(reason, max(retry_after, patience * random.uniform(0.5, 1.0)))
+        case Refused(code, reason):
+            return RefusedForGood(code, reason)
+        case Ambiguous(reason):
+            return InDoubt(reason)

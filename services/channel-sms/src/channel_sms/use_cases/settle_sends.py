@@ -1,0 +1,146 @@
+"""Writes what became of sends, with everything that follows, in one transaction for many."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from channel_sms.adapters import mongo_conversations, mongo_intents
+from channel_sms.adapters.mongo_conversations import Conversations
+from channel_sms.adapters.mongo_inbound import real_now
+from channel_sms.adapters.mongo_intents import Intents
+from channel_sms.adapters.mongo_knowledge import Knowledge
+from channel_sms.domain.conversation import Conversation
+from channel_sms.domain.intent import Intent, IntentState
+from channel_sms.domain.settling import (
+    Context,
+    Sent,
+    Settlement,
+    conversation_awaits,
+    ends_conversation,
+    is_open_to,
+    settle,
+)
+from contracts.campaigns import SubjectChanged
+from servicekit.clock import Clock
+from servicekit.failpoints import failpoint
+from servicekit.mongo import Conflict
+from servicekit.unit_of_work import Changes, Committer
+from servicekit.verdict import Write
+
+log = structlog.get_logger()
+
+_TRIES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    intent: Intent
+    settlement: Settlement
+
+
+class SettleSends:
+    def __init__(
+        self,
+        committer: Committer,
+        intents: Intents,
+        conversations: Conversations,
+        knowledge: Knowledge,
+        clock: Clock,
+    ) -> None:
+        self._committer = committer
+        self._intents = intents
+        self._conversations = conversations
+        self._knowledge = knowledge
+        self._clock = clock
+
+    async def __call__(self, settlings: Sequence[Settling]) -> int:
+        """Returns how many were settled by this call; the others were settled before, by somebody else."""
+        left = [s for s in settlings if is_open_to(s.intent, s.settlement)]
+        for attempt in range(_TRIES):
+            if not left:
+                return 0
+            try:
+                await self._commit(left)
+            except Conflict:
+                if attempt and len(left) > 1:
+                    return sum([await self([settling]) for settling in left])
+                await asyncio.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
+                left = await self._still_open(left)
+                continue
+            return len(left)
+        raise Conflict("intents changed faster than they could be settled")
+
+    async def _still_open(self, settlings: Sequence[Settling]) -> list[Settling]:
+        fresh = await self._intents.load(settling.intent.intent_id for settling in settlings)
+        left = []
+        for settling in settlings:
+            intent = fresh.get(settling.intent.intent_id)
+            if intent is None:
+                continue
+            if intent.claim == settling.intent.claim and is_open_to(intent, settling.settlement):
+                left.append(Settling(intent, settling.settlement))
+            elif isinstance(settling.settlement, Sent) and not _is_same_send(intent, settling.settlement):
+                log.error(
+                    "a message was sent although its intent says otherwise",
+                    intent_id=intent.intent_id,
+                    state=intent.state.value,
+                )
+        return left
+
+    async def _commit(self, settlings: Sequence[Settling]) -> None:
+        now, real = self._clock.now(), real_now()
+        conversations, subjects = await self._contexts(settlings)
+        changes = Changes()
+        ended: dict[str, Conversation] = {}
+        for settling in settlings:
+            intent = settling.intent
+            activity_id = intent.activity_id or ""
+            context = Context(
+                now,
+                real,
+                ended.get(activity_id) or conversations.get(activity_id),
+                subjects.get(intent.subject_id or ""),
+            )
+            plan = settle(intent, settling.settlement, context)
+            changes.also.append(mongo_intents.change(intent, **plan.intent))
+            changes.rows.extend(self._committer.outbox.rows(plan.messages, intent.trace))
+            if plan.conversation is not None:
+                ended[activity_id] = plan.conversation
+                before = conversations[activity_id].version
+                changes.replaced.append((self._conversations, before, plan.conversation))
+            elif plan.awaits_reply_until is not None and intent.activity_id is not None:
+                changes.also.append(
+                    Write(
+                        mongo_conversations.COLLECTION,
+                        {"_id": intent.activity_id, "intent_id": intent.intent_id},
+                        {
+                            "$set": conversation_awaits(plan.awaits_reply_until, now),
+                            "$inc": {"version": 1},
+                        },
+                        must_match=False,
+                    )
+                )
+        failpoint("channel-sms.before_results")
+        await self._committer.commit(changes)
+        failpoint("channel-sms.after_results")
+
+    async def _contexts(
+        self, settlings: Sequence[Settling]
+    ) -> tuple[dict[str, Conversation], dict[str, SubjectChanged]]:
+        """Conversations that may end by this, and their subjects; most sends end nothing."""
+        ending = [s.intent for s in settlings if ends_conversation(s.intent, s.settlement, real_now())]
+        if not ending:
+            return {}, {}
+        conversations = await self._conversations.load(
+            list({intent.activity_id for intent in ending if intent.activity_id is not None})
+        )
+        return conversations, dict(await self._knowledge.subjects.get(i.subject_id for i in ending))
+
+
+def _is_same_send(intent: Intent, sent: Sent) -> bool:
+    return intent.state is IntentState.SENT and intent.provider_message_id in (None, sent.provider_message_id)

@@ -1,0 +1,102 @@
+"""A dispatched activity becomes a conversation with a first message to send, in one write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from channel_sms.adapters import mongo_intents
+from channel_sms.adapters.mongo_inbound import real_now
+from channel_sms.adapters.mongo_knowledge import Knowledge
+from channel_sms.adapters.mongo_suppressions import Suppressions
+from channel_sms.domain.conversation import Conversation, Known, open_conversation
+from contracts.activities import ActivityDispatched
+from contracts.campaigns import EndpointChanged, SubjectChanged
+from contracts.vocabulary import PreferenceKind
+from servicekit.clock import Clock
+from servicekit.tracing import current_traceparent
+from servicekit.verdict import Become, GiveUp, TryAgain, Unchanged, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    subjects: Mapping[str, SubjectChanged]
+    endpoints: Mapping[str, EndpointChanged]
+    contacts: Mapping[str, Mapping[str, Any]]
+    suppressed: set[str]
+    now: datetime
+    expires_real_at: datetime
+
+
+class StartConversations:
+    """The facts of a batch, and the verdict on each of its messages."""
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        suppressions: Suppressions,
+        clock: Clock,
+        provider: str,
+        validity_seconds: float,
+    ) -> None:
+        self._knowledge = knowledge
+        self._suppressions = suppressions
+        self._clock = clock
+        self._provider = provider
+        self._validity = validity_seconds
+
+    async def facts(self, messages: Sequence[ActivityDispatched]) -> Facts:
+        return Facts(
+            await self._knowledge.subjects.get({message.subject_id for message in messages}),
+            await self._knowledge.endpoints.get({message.endpoint_id for message in messages}),
+            await self._knowledge.contacts_by_id({message.contact_id for message in messages}),
+            await self._suppressions.among({message.destination for message in messages}),
+            self._clock.now(),
+            mongo_intents.expiry(real_now(), self._validity),
+        )
+
+    def decide(
+        self, message: ActivityDispatched, standing: Conversation | None, facts: Facts
+    ) -> Verdict[Conversation]:
+        if standing is not None and (standing.is_open or message.dispatch_number <= standing.dispatch_number):
+            return Unchanged("already being worked")
+        subject = facts.subjects.get(message.subject_id)
+        endpoint = facts.endpoints.get(message.endpoint_id)
+        contact = facts.contacts.get(message.contact_id)
+        if subject is None:
+            return TryAgain("the subject is not known here yet", after=0.5)
+        if endpoint is None:
+            return TryAgain("the endpoint is not known here yet", after=0.5)
+        if contact is None:
+            return TryAgain("the contact is not known here yet", after=0.5)
+        if not message.destination.startswith("+"):
+            return GiveUp("the destination is not a phone number in E.164")
+        opening = open_conversation(
+            message,
+            standing,
+            Known(
+                subject,
+                endpoint,
+                contact,
+                message.destination in facts.suppressed
+                or PreferenceKind.DO_NOT_SMS.value in contact.get("preferences", {}),
+                self._refusal(endpoint, contact),
+                facts.now,
+                facts.expires_real_at,
+            ),
+        )
+        if opening.intent is None:
+            return Become(opening.conversation, opening.messages)
+        intended = mongo_intents.new(opening.intent, current_traceparent.get())
+        return Become(opening.conversation, opening.messages, (intended,))
+
+    def _refusal(self, endpoint: EndpointChanged, contact: Mapping[str, Any]) -> str | None:
+        if contact.get("erased"):
+            return "contact_erased"
+        if not endpoint.enabled:
+            return "endpoint_disabled"
+        if endpoint.provider != self._provider:
+            return f"provider_not_configured: {endpoint.provider}"
+        return None

@@ -1,0 +1,145 @@
+"""Delivery receipts: a message's status moves forward, and a send in doubt is in doubt no more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from channel_sms.adapters import mongo_intents
+from channel_sms.adapters.mongo_conversations import Conversations
+from channel_sms.adapters.mongo_inbound import Receipts
+from channel_sms.adapters.mongo_intents import Intents
+from channel_sms.adapters.mongo_knowledge import Knowledge
+from channel_sms.domain.conversation import Ending, ended
+from channel_sms.domain.intent import (
+    DeliveryStatus,
+    Intent,
+    IntentState,
+    is_forward,
+    recorded,
+    status_of_receipt,
+)
+from channel_sms.domain.settling import Sent
+from channel_sms.use_cases.settle_sends import SettleSends, Settling
+from servicekit.clock import Clock
+from servicekit.failpoints import failpoint
+from servicekit.leases import Leases
+from servicekit.mongo import Conflict, Document
+from servicekit.unit_of_work import Changes, Committer
+
+log = structlog.get_logger()
+
+_BATCH = 300
+_IN_DOUBT = (IntentState.SENDING, IntentState.UNKNOWN)
+_DEAD_NUMBERS = frozenset({"30003", "30005", "30006"})
+"""Unreachable, unknown, landline: no reply will ever come."""
+
+
+class WorkReceipts:
+    def __init__(
+        self,
+        receipts: Receipts,
+        intents: Intents,
+        conversations: Conversations,
+        knowledge: Knowledge,
+        settle: SettleSends,
+        committer: Committer,
+        leases: Leases,
+        clock: Clock,
+    ) -> None:
+        self._receipts = receipts
+        self._intents = intents
+        self._conversations = conversations
+        self._knowledge = knowledge
+        self._settle = settle
+        self._committer = committer
+        self._leases = leases
+        self._clock = clock
+
+    async def step(self) -> int:
+        buckets = await self._leases.held()
+        if not buckets:
+            return 0
+        rows = await self._receipts.waiting(buckets, _BATCH)
+        if not rows:
+            return 0
+        try:
+            await self._work(rows)
+        except Conflict:
+            for row in rows:
+                await self._alone(row)
+        failpoint("channel-sms.after_receipts")
+        await self._receipts.forget(row["_id"] for row in rows)
+        return len(rows)
+
+    async def _alone(self, row: Document) -> None:
+        for _ in range(10):
+            try:
+                return await self._work([row])
+            except Conflict:
+                continue
+        raise Conflict("a message changed faster than its receipt could be worked")
+
+    async def _work(self, rows: list[Document]) -> None:
+        intents = await self._intents.load({row["intent_id"] for row in rows})
+        resolved = _resolved(rows, intents)
+        if resolved:
+            await self._settle(resolved)
+            intents |= await self._intents.load([settling.intent.intent_id for settling in resolved])
+        changes = Changes()
+        dead: list[Intent] = []
+        newest: dict[str, tuple[DeliveryStatus, Document]] = {}
+        for row in rows:
+            status = status_of_receipt(row["status"])
+            intent = intents.get(row["intent_id"])
+            if status is None or intent is None or not _concerns(intent, row):
+                continue
+            standing = newest[intent.intent_id][0] if intent.intent_id in newest else intent.status
+            if is_forward(standing, status):
+                newest[intent.intent_id] = (status, row)
+        for id_, (status, row) in newest.items():
+            intent = intents[id_]
+            version = intent.message_version + 1
+            known: dict[str, Any] = {"status": status, "message_version": version}
+            if row.get("error_code"):
+                known["error"] = row["error_code"]
+            changes.also.append(mongo_intents.change(intent, **known))
+            told = recorded(intent, status, version)
+            changes.rows.append(self._committer.outbox.row(told, intent.trace))
+            if status in ("undelivered", "failed") and row.get("error_code") in _DEAD_NUMBERS:
+                dead.append(intent)
+        await self._end_with(dead, changes)
+        failpoint("channel-sms.before_receipts")
+        await self._committer.commit(changes)
+
+    async def _end_with(self, dead: list[Intent], changes: Changes) -> None:
+        """End the conversations whose messages can reach nobody, where the subject says with what."""
+        if not dead:
+            return
+        conversations = await self._conversations.load([i.activity_id for i in dead if i.activity_id])
+        subjects = await self._knowledge.subjects.get(c.subject_id for c in conversations.values())
+        for conversation in conversations.values():
+            subject = subjects.get(conversation.subject_id)
+            if not conversation.is_open or subject is None or subject.undeliverable_disposition is None:
+                continue
+            ending = Ending(
+                subject.undeliverable_disposition, "undelivered", notes="The number is unreachable."
+            )
+            concluded, outcome = ended(conversation, ending, self._clock.now())
+            changes.replaced.append((self._conversations, conversation.version, concluded))
+            changes.rows.extend(self._committer.outbox.rows([outcome]))
+
+
+def _resolved(rows: list[Document], intents: dict[str, Intent]) -> list[Settling]:
+    """A receipt with an intent's id in its signed address proves that this intent was sent."""
+    found: dict[str, Settling] = {}
+    for row in rows:
+        intent = intents.get(row["intent_id"])
+        if intent is not None and intent.state in _IN_DOUBT and status_of_receipt(row["status"]):
+            found.setdefault(intent.intent_id, Settling(intent, Sent(row["sid"])))
+    return list(found.values())
+
+
+def _concerns(intent: Intent, row: Document) -> bool:
+    return intent.state is IntentState.SENT and intent.provider_message_id in (None, row["sid"])

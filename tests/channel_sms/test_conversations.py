@@ -1,0 +1,43 @@
+"""Whole conversations, through topics, webhooks and the carrier."""
+
+from __future__ import annotations
+
+from contracts.activities import ActivityOutcome, ActivityProgressed
+from contracts.channel_sms import InteractionRecorded, MessageRecorded
+from contracts.vocabulary import Direction
+from tests.channel_sms.world import Stage, everybody
+
+
+async def test_a_person_who_agrees_is_asked_everything_and_ends_as_sold(stage: Stage) -> None:
+    async with stage.scene(**everybody("yes")) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        (outcome,) = await talk.expect(ActivityOutcome, 1)
+        assert (outcome.result, outcome.disposition, outcome.actor) == (
+            "completed",
+            "sold",
+            "automated-agent",
+        )
+        assert outcome.captured["plan"] in ("basic", "plus")
+        assert outcome.captured["seats"] >= 1
+        bodies = [entry["body"] for entry in talk.journal()]
+        assert bodies == [
+            "Hi Ann, would you like to renew? Reply YES or NO.",
+            "Which plan (basic, plus)?",
+            "How many seats?",
+        ]
+        (progressed,) = await talk.messages(ActivityProgressed)
+        assert progressed.state == "awaiting_reply"
+        await talk.until("intents", {"status": "delivered"}, 3)
+        messages = await talk.expect(MessageRecorded, 9)
+        assert sorted(m.status for m in messages) == ["delivered"] * 3 + ["received"] * 3 + ["sent"] * 3
+        interactions = await talk.expect(InteractionRecorded, 6)
+        assert len(interactions) == 6
+        assert sum(i.direction is Direction.INCOMING for i in interactions) == 3
+        assert talk.opening_id(1) in {i.interaction_id for i in interactions}
+        told = await talk.get("/v1/conversations/" + talk.activity_id(1))
+        assert [line["direction"] for line in told["lines"]] == ["outgoing", "incoming"] * 3
+        counts = await talk.get("/v1/messages/counts")
+        assert counts["outgoing"]["delivered"] >= 3
+        assert counts["incoming"]["worked"] >= 3
+        assert talk.journal()[0]["to"] == talk.theirs(1)

@@ -1,0 +1,262 @@
+"""Nothing is sent twice, nothing is lost: the carrier's journal is the judge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from channel_sms.main import build
+from channel_sms.settings import Settings
+from contracts.activities import ActivityOutcome
+from contracts.channel_sms import InteractionRecorded, MessageRecorded
+from contracts.contacts import ContactChanged, SetPreference
+from servicekit.failpoints import FAILPOINTS
+from tests.channel_sms.world import Scene, Stage, everybody, standing
+from tests.engines import Engines
+from tests.kit import eventually
+
+
+def references(talk: Scene) -> Counter[str]:
+    return Counter(entry["reference"] for entry in talk.journal())
+
+
+@pytest.mark.parametrize("failure", ["error_after", "reset_after", "timeout_after"])
+async def test_an_ambiguous_send_is_resolved_by_look_up_and_never_repeated(
+    stage: Stage, failure: str
+) -> None:
+    async with stage.scene(**{failure: 1.0, "timeout_seconds": 3, "receipts": 0}) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.until("intents", {"state": "sent"})
+        assert references(talk) == {talk.opening_id(1): 1}
+        (row,) = await talk.find("intents", {})
+        assert row["provider_message_id"] == talk.journal()[0]["sid"]
+        assert len(await talk.expect(InteractionRecorded, 1)) == 1
+
+
+@pytest.mark.parametrize("failure", ["error_before", "reset_before"])
+async def test_a_send_that_a_look_up_proves_absent_is_sent_once_as_the_same_intent(
+    stage: Stage, failure: str
+) -> None:
+    async with stage.scene(**{failure: 1.0}) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.until("intents", {"state": "unknown"})
+        assert talk.journal() == []
+        talk.behave()
+        await talk.accepted(1)
+        await talk.until("intents", {"state": "sent"})
+        assert references(talk) == {talk.opening_id(1): 1}
+
+
+async def test_a_receipt_resolves_what_nobody_may_look_up(stage: Stage) -> None:
+    async with stage.scene(error_after=1.0) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.until("intents", {"status": "delivered"})
+        assert references(talk) == {talk.opening_id(1): 1}
+        statuses = {m.status for m in await talk.expect(MessageRecorded, 1)}
+        assert "unknown" not in statuses
+
+
+async def test_429_is_tried_again_until_it_is_sent(stage: Stage) -> None:
+    async with stage.scene(rate_limited=0.5, retry_after_seconds=0.05) as talk:
+        await talk.know(range(20))
+        await talk.dispatch(*range(20))
+        await talk.until("intents", {"state": "sent"}, 20)
+        assert set(references(talk).values()) == {1}
+        assert talk.carrier.api.answers["429"] > 0
+
+
+async def test_a_bad_number_is_refused_for_good(stage: Stage) -> None:
+    async with stage.scene(bad_numbers=1.0) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        (outcome,) = await talk.expect(ActivityOutcome, 1)
+        assert (outcome.disposition, outcome.reason) == ("bad-number", "refused: 21211")
+        assert talk.journal() == []
+
+
+async def test_a_carrier_that_is_away_is_waited_for(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1])
+        talk.carrier._go_dark(1.0)
+        await asyncio.sleep(0)
+        await talk.dispatch(1)
+        await talk.until("intents", {"state": "sent"})
+        assert references(talk) == {talk.opening_id(1): 1}
+
+
+async def test_a_crash_between_marking_and_sending_repeats_nothing(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1, 2])
+        FAILPOINTS.arm("channel-sms.before_send=error@1")
+        await talk.dispatch(1)
+        await talk.until("intents", {"state": "unknown"})
+        await talk.dispatch(2)
+        await talk.until("intents", {"state": "sent"}, 2)
+        assert references(talk) == {talk.opening_id(1): 1, talk.opening_id(2): 1}
+
+
+@pytest.mark.parametrize(
+    "place", ["after_claim", "after_send", "before_results", "after_results", "before_claim"]
+)
+async def test_a_fault_at_any_place_of_a_send_repeats_nothing(stage: Stage, place: str) -> None:
+    async with stage.scene() as talk:
+        await talk.know(range(5))
+        FAILPOINTS.arm(f"channel-sms.{place}=error@1")
+        await talk.dispatch(*range(5))
+        await talk.until("intents", {"state": "sent"}, 5)
+        assert references(talk) == {talk.opening_id(number): 1 for number in range(5)}
+        interactions = await talk.expect(InteractionRecorded, 5)
+        assert len({i.interaction_id for i in interactions}) == 5
+
+
+async def test_two_senders_send_each_intent_once(stage: Stage) -> None:
+    numbers = range(120)
+    async with stage.scene(latency_ms=5) as talk:
+        await talk.know(numbers)
+        shared = talk.service.settings.model_dump() | {"sms_public_url": talk.stage.url}
+        rivals = [build(Settings(**{**shared, "instance": f"rival-{n}"})) for n in range(2)]
+        senders = [next(run for name, run in rival._backgrounds if name == "send") for rival in rivals]
+        tasks = [asyncio.ensure_future(run()) for run in senders]
+        await talk.dispatch(*numbers)
+        await talk.until("intents", {"state": "sent"}, len(numbers))
+        for rival in rivals:
+            rival.stopping.set()
+        await asyncio.gather(*tasks)
+        assert references(talk) == {talk.opening_id(number): 1 for number in numbers}
+        for rival in rivals:
+            await rival.mongo.close()
+
+
+async def test_an_unresolved_send_is_reported_unknown_and_decided_by_a_person(
+    engines: Engines, namespace: str, tmp_path: Path
+) -> None:
+    patience = {"sms_unknown_after_seconds": 1, "sms_absence_proves_seconds": 600}
+    async with (
+        standing(engines, namespace, tmp_path, **patience) as stage,
+        stage.scene(error_before=1.0) as talk,
+    ):
+        await talk.know([1, 2])
+        await talk.dispatch(1, 2)
+        outcomes = await talk.expect(ActivityOutcome, 2)
+        assert {outcome.result for outcome in outcomes} == {"unknown"}
+        page = await talk.get("/v1/intents?state=unknown")
+        assert {item["intent_id"] for item in page["items"]} == {talk.opening_id(1), talk.opening_id(2)}
+        talk.behave()
+        first, second = (f"/v1/intents/{talk.opening_id(person)}/resolve" for person in (1, 2))
+        status, decided = await talk.post(first, {"sent": True, "actor": "olga"})
+        assert (status, decided["state"], decided["resolved_by"]) == (200, "sent", "olga")
+        status, _ = await talk.post(first, {"sent": False, "actor": "olga"})
+        assert status == 409
+        await talk.post(second, {"sent": False, "actor": "olga"})
+        await talk.accepted(1)
+        assert references(talk) == {talk.opening_id(2): 1}
+        status, _ = await talk.post("/v1/intents/none/resolve", {"sent": False, "actor": "olga"})
+        assert status == 404
+
+
+async def test_nothing_goes_to_an_address_after_its_stop(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.accepted(1)
+        await talk.write(1, "Stop texting me")
+        (outcome,) = await talk.expect(ActivityOutcome, 1)
+        assert (outcome.result, outcome.disposition) == ("completed", "opted-out")
+        (command,) = await talk.expect(SetPreference, 1)
+        assert (command.contact_id, command.opted_out) == (talk.contact_id(1), True)
+        await talk.accepted(2)
+        late = [2, 3]
+        await talk.wire.publish(*(talk.dispatched(number, destination=talk.theirs(1)) for number in late))
+        await talk.wire.publish(*(talk.contact(number) for number in late))
+        outcomes = await talk.expect(ActivityOutcome, 3)
+        assert {outcome.disposition for outcome in outcomes} == {"opted-out"}
+        await talk.write(1, "STOP")
+        await talk.write(1, "are you still there?")
+        await talk.until("inbound", {"state": {"$ne": "new"}}, 3)
+        assert [entry["body"][:13] for entry in talk.journal()] == ["Hi Ann, would", "You are opted"]
+
+
+async def test_a_stop_ends_every_open_conversation_of_the_contact(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1])
+        await talk.wire.publish(
+            talk.dispatched(1),
+            talk.dispatched(1, activity_id=talk.activity_id(2)),
+            talk.dispatched(1, activity_id=talk.activity_id(3)),
+        )
+        await talk.accepted(3)
+        await talk.until("conversations", {"state": "awaiting_reply"}, 3)
+        await talk.write(1, "STOP")
+        outcomes = await talk.expect(ActivityOutcome, 3)
+        assert {o.activity_id for o in outcomes} == {talk.activity_id(n) for n in (1, 2, 3)}
+        assert len(await talk.messages(SetPreference)) == 1
+
+
+async def test_start_opts_in_again_and_help_is_answered(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.accepted(1)
+        await talk.write(1, "HELP")
+        await talk.accepted(2)
+        await talk.write(1, "STOP")
+        await talk.accepted(3)
+        await talk.write(1, "START")
+        await talk.accepted(4)
+        words = [entry["body"].split(".")[0] for entry in talk.journal()[1:]]
+        assert words == [
+            "Automated messages",
+            "You are opted out and will get no more messages",
+            "You are opted back in",
+        ]
+        commands = await talk.expect(SetPreference, 2)
+        assert [command.opted_out for command in commands] == [True, False]
+
+
+async def test_a_contact_who_opted_out_elsewhere_is_not_texted(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1])
+        optout = {"do-not-sms": {"at": "2026-01-01T00:00:00Z", "source": "api", "actor": "x"}}
+        told = talk.contact(1).model_dump() | {"version": 2, "preferences": optout}
+        changed = ContactChanged.model_validate(told)
+        await talk.wire.publish(changed)
+        await talk.until("contacts", {"version": 2})
+        await talk.dispatch(1)
+        (outcome,) = await talk.expect(ActivityOutcome, 1)
+        assert outcome.disposition == "opted-out"
+        assert talk.journal() == []
+
+
+async def test_pacing_holds_an_endpoint_to_its_rate(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know(range(30))
+        await talk.wire.publish(talk.endpoint(version=2, segments_per_second=20.0))
+        await talk.until("endpoints", {"_id": talk.endpoint_id, "version": 2})
+        began = asyncio.get_running_loop().time()
+        await talk.dispatch(*range(30))
+        await talk.accepted(30)
+        # 30 segments at 20 a second with a burst of a quarter second
+        assert asyncio.get_running_loop().time() - began > 1.0
+
+
+async def test_a_dispatch_that_comes_again_changes_nothing(stage: Stage) -> None:
+    async with stage.scene(**everybody("no")) as talk:
+        await talk.know([1])
+        for _ in range(3):
+            await talk.dispatch(1)
+        await talk.expect(ActivityOutcome, 1)
+        await talk.dispatch(1)
+
+        async def unchanged() -> bool:
+            suppressed = talk.service.metrics.suppressed.labels("channel-sms.start-conversations")
+            return float(suppressed._value.get()) >= 3
+
+        await eventually(unchanged, "the repeats to be seen")
+        assert references(talk) == {talk.opening_id(1): 1}
+        assert len(await talk.messages(ActivityOutcome)) == 1

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channel_sms.domain.wording import Intention, Leaning, intention, leaning
+
+KEYWORDS = (
+    "stop",
+    "stopall",
+    "unsubscribe",
+    "cancel",
+    "end",
+    "quit",
+    "revoke",
+    "optout",
+    "opt out",
+    "opt-out",
+)
+EDGES = st.text(alphabet=" .,!?\n\t\"'…-*", max_size=6)
+
+
+@st.composite
+def any_case(draw: st.DrawFn, words: tuple[str, ...]) -> str:
+    word = draw(st.sampled_from(words))
+    return "".join(c.upper() if draw(st.booleans()) else c for c in word)
+
+
+@given(EDGES, any_case(KEYWORDS), EDGES)
+def test_a_keyword_opts_out_in_any_case_and_punctuation(before: str, word: str, after: str) -> None:
+    assert intention(before + word + after) is Intention.OPT_OUT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Please stop",
+        "STOP please!!",
+        "stop stop stop",
+        "Stop texting me",
+        "please stop sending me these",
+        "don't text me again",
+        "Don\u2019t contact me any more",
+        "do not message me",
+        "take me off your list",
+        "remove my number",
+        "Remove me from this list please",
+        "unsubscribe me",
+        "I want to opt out",
+        "Opt me out now",
+        "no more texts please",
+        "leave me alone",
+        "I don't want any more messages",
+        "i dont want to receive these messages",
+        "Stop all messages",
+    ],
+)
+def test_plain_language_opts_out(text: str) -> None:
+    assert intention(text) is Intention.OPT_OUT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "We have to stop this bill",
+        "Can you stop by tomorrow?",
+        "I will cancel my other plan",
+        "I don't want to opt out",
+        "do not unsubscribe me",
+        "please don't stop",
+        "at the end of the month",
+        "I quit my job last week",
+        "the bus stop",
+        "yes",
+        "no",
+        "Please help me choose a plan",
+        "Start on Monday",
+        "",
+        "👍",
+    ],
+)
+def test_ordinary_words_are_no_opt_out(text: str) -> None:
+    assert intention(text) is Intention.ORDINARY
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=200))
+def test_nothing_a_stranger_writes_breaks_it(text: str) -> None:
+    assert intention(text) in Intention
+    assert leaning(text) in Leaning
+
+
+@given(
+    st.lists(st.sampled_from(["we", "bill", "tomorrow", "plan", "two", "seats", "the", "blue"]), max_size=8)
+)
+def test_words_that_ask_for_nothing_never_opt_out(words: list[str]) -> None:
+    assert intention(" ".join(words)) is Intention.ORDINARY
+
+
+@given(any_case(("start", "unstop")), EDGES)
+def test_start_and_unstop_opt_in(word: str, after: str) -> None:
+    assert intention(word + after) is Intention.OPT_IN
+
+
+@given(any_case(("help", "info")), EDGES)
+def test_help_and_info_ask_for_help(word: str, after: str) -> None:
+    assert intention(word + after) is Intention.HELP
+
+
+def test_a_subject_adds_words_and_takes_none_away() -> None:
+    assert intention("basta") is Intention.ORDINARY
+    assert intention("Basta!", ["basta"]) is Intention.OPT_OUT
+    assert intention("I say no gracias to you", ["no gracias"]) is Intention.OPT_OUT
+    assert intention("that is enough basta pasta", ["basta"]) is Intention.ORDINARY
+    assert intention("STOP", ["basta"]) is Intention.OPT_OUT
+
+
+@pytest.mark.parametrize(
+    ("text", "heard"),
+    [
+        ("Yes", Leaning.YES),
+        ("yes please!", Leaning.YES),
+        ("Yes, sure", Leaning.YES),
+        ("yes but not now", Leaning.UNCLEAR),
+        ("yes?", Leaning.YES),
+        ("No thanks", Leaning.NO),
+        ("no, I moved away", Leaning.NO),
+        ("Who is this?", Leaning.UNCLEAR),
+        ("Yes or what?", Leaning.UNCLEAR),
+        ("I want to talk to a person, call me", Leaning.PERSON),
+        ("HUMAN", Leaning.PERSON),
+        ("maybe", Leaning.UNCLEAR),
+    ],
+)
+def test_what_is_heard(text: str, heard: Leaning) -> None:
+    assert leaning(text) is heard
