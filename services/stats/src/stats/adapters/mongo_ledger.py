@@ -1,0 +1,252 @@
+"""The ledger, the counters it moves and the report cells, written together.
+
+Whatever gives a target a row also writes that target's counters, and whatever touches an interaction
+writes its head: so two transactions that could contradict each other collide, and one is decided again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from zlib import crc32
+
+import orjson
+from pymongo import ASCENDING, DESCENDING, DeleteOne, IndexModel, ReplaceOne, UpdateOne
+from pymongo.errors import PyMongoError
+
+from contracts.stats import AttemptCounters
+from servicekit.failpoints import failpoint
+from servicekit.leases import bucket_of
+from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, is_conflict
+from stats.domain.counters import COUNT, LAST, Lane, Tally
+from stats.domain.ledger import ERASED, Erased, Row, TargetKey, target_of
+from stats.domain.reports import Cells
+
+LEDGER = "ledger"
+TARGETS = "targets"
+CELLS = "report_cells"
+
+LEDGER_INDEXES = (
+    IndexModel(
+        [("target", ASCENDING), ("channel", ASCENDING), ("direction", ASCENDING), ("at", DESCENDING)],
+        name="attempts_of_a_target",
+    ),
+    IndexModel([("waits", ASCENDING), ("_id", ASCENDING)], name="waiting", sparse=True),
+)
+TARGET_INDEXES = (
+    IndexModel("dirty", name="to_announce", sparse=True),
+    *(
+        IndexModel(
+            [("listed.target_type", ASCENDING), (f"listed.{column}", ASCENDING), ("_id", ASCENDING)],
+            name=f"by_{column}",
+        )
+        for column in AttemptCounters.model_fields
+    ),
+    IndexModel([("parent", ASCENDING), ("_id", ASCENDING)], name="children", sparse=True),
+)
+CELL_INDEXES = (
+    IndexModel([("day", ASCENDING)], name="by_day"),
+    IndexModel([("campaign_id", ASCENDING), ("day", ASCENDING)], name="by_campaign"),
+    IndexModel([("agent", ASCENDING), ("day", ASCENDING)], name="by_agent"),
+)
+
+Changed = tuple[Sequence[Row], Sequence[Row]]
+"""The rows of one interaction before and after."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What one transaction writes."""
+
+    changed: list[Changed] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    leaving: TargetKey | None = None
+    """A target that is gone and may only lose rows."""
+
+    def change(self, before: Sequence[Row], after: Sequence[Row]) -> None:
+        self.changed.append((before, after))
+        self.tally.change(before, after)
+
+    def __bool__(self) -> bool:
+        return bool(self.changed)
+
+
+class MongoLedger:
+    """Read inside `transaction`; what is read there cannot change before the commit unnoticed."""
+
+    def __init__(self, mongo: Mongo, service: str, instance: str) -> None:
+        self._mongo = mongo
+        self._service = service
+        # Replicas write cells of their own; a report adds them up. Shared ones would collide all the time.
+        self._shard = f"attempts-{crc32(instance.encode()) % 64}"
+
+    @property
+    def rows(self) -> Collection:
+        return self._mongo[LEDGER]
+
+    @property
+    def targets(self) -> Collection:
+        return self._mongo[TARGETS]
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        """Commits at the end. Raises Conflict, with nothing written, if something moved meanwhile."""
+        failpoint(f"{self._service}.before_transaction")
+        try:
+            async with self._mongo.transaction() as session:
+                yield session
+                failpoint(f"{self._service}.before_commit")
+        except PyMongoError as error:
+            if is_conflict(error):
+                raise Conflict(str(error)[:200]) from error
+            raise
+        failpoint(f"{self._service}.after_transaction")
+
+    async def interactions(self, heads: Iterable[str], session: Session) -> dict[str, list[Row]]:
+        """All rows of each interaction that is known, head first."""
+        found: dict[str, list[Row]] = {}
+        others: list[str] = []
+        async for head in self.rows.find({"_id": {"$in": list(heads)}}, session=session):
+            found[head["_id"]] = [head]
+            others += [f"+{len(target)}/{target}/{head['_id']}" for target in head.get("more", ())]
+        if others:
+            links = {
+                row["_id"]: row async for row in self.rows.find({"_id": {"$in": others}}, session=session)
+            }
+            for id_, rows in found.items():
+                rows += [links[f"+{len(target)}/{target}/{id_}"] for target in rows[0].get("more", ())]
+        return found
+
+    async def gone(
+        self, targets: Iterable[TargetKey], session: Session | None = None
+    ) -> Mapping[TargetKey, TargetKey | Erased]:
+        """Which of these were merged away or erased, and the same of their survivors."""
+        gone: dict[TargetKey, TargetKey | Erased] = {}
+        asked = set(targets)
+        while asked:
+            found = self.targets.find(
+                {"_id": {"$in": list(asked)}, "gone": {"$exists": True}}, {"gone": 1}, session=session
+            )
+            fresh = {row["_id"]: row["gone"] async for row in found}
+            gone |= fresh
+            asked = {target for target in fresh.values() if target != ERASED and target not in gone}
+        return gone
+
+    async def write(self, work: Work, session: Session) -> None:
+        """Rows first, so that what remains of a lane can be looked up with them in place."""
+        await self._write_rows(work.changed, session)
+        failpoint(f"{self._service}.between_ledger_and_counters")
+        updates = await self._counter_updates(work.tally, work.leaving, session)
+        if updates:
+            await self.targets.bulk_write(updates, ordered=False, session=session)
+        if cells := cell_updates(work.tally.cells, self._shard):
+            await self._mongo[CELLS].bulk_write(cells, ordered=False, session=session)
+
+    async def _write_rows(self, changed: Sequence[Changed], session: Session) -> None:
+        fresh: list[Row] = []
+        operations: list[Any] = []
+        for before, after in changed:
+            if not before:
+                fresh.extend(after)
+                continue
+            standing = {row["_id"]: row for row in before}
+            for row in after:
+                there = standing.pop(row["_id"], None)
+                if there is None:
+                    fresh.append(row)
+                elif there != row:
+                    operations.append(ReplaceOne({"_id": row["_id"]}, row))
+            operations += [DeleteOne({"_id": id_}) for id_ in standing]
+        if fresh:
+            await self.rows.insert_many(fresh, ordered=False, session=session)
+        if operations:
+            await self.rows.bulk_write(operations, ordered=False, session=session)
+
+    async def _counter_updates(
+        self, tally: Tally, leaving: TargetKey | None, session: Session
+    ) -> list[UpdateOne]:
+        increments: dict[TargetKey, dict[str, int]] = {}
+        newest: dict[TargetKey, dict[str, datetime]] = {}
+        settings: dict[TargetKey, dict[str, datetime | None]] = {}
+        for (target, channel, direction), count in tally.counts.items():
+            if count:
+                increments.setdefault(target, {})[f"channels.{channel}.{COUNT[direction]}"] = count
+        for lane, at in tally.latest.items():
+            if lane not in tally.fallen:
+                target, channel, direction = lane
+                newest.setdefault(target, {})[f"channels.{channel}.{LAST[direction]}"] = at
+        for lane in tally.fallen:
+            target, channel, direction = lane
+            remaining = await self.last_of(lane, session)
+            settings.setdefault(target, {})[f"channels.{channel}.{LAST[direction]}"] = remaining
+        moved = increments.keys() | newest.keys() | settings.keys()
+        updates = [
+            UpdateOne(
+                {"_id": target} if target == leaving else {"_id": target, "gone": {"$exists": False}},
+                _update(target, increments.get(target, {}), newest.get(target), settings.get(target)),
+                upsert=True,
+            )
+            for target in moved
+        ]
+        # Nothing to count, but a merge or an erasure of the target must still collide with the new row.
+        updates += [
+            UpdateOne({"_id": target, "gone": {"$exists": False}}, {"$inc": {"met": 1}}, upsert=True)
+            for target in tally.met - moved
+        ]
+        return updates
+
+    async def last_of(self, lane: Lane, session: Session | None = None) -> datetime | None:
+        target, channel, direction = lane
+        row = await self.rows.find_one(
+            {
+                "target": target,
+                "channel": channel,
+                "direction": direction,
+                "deleted": {"$exists": False},
+                "waits": {"$exists": False},
+            },
+            {"at": 1},
+            sort=[("at", DESCENDING)],
+            session=session,
+        )
+        return row["at"] if row else None
+
+
+def _update(
+    target: TargetKey,
+    increments: Mapping[str, int],
+    newest: Mapping[str, datetime] | None,
+    settings: Mapping[str, datetime | None] | None,
+) -> Document:
+    update: Document = {
+        "$inc": {"version": 1, **increments},
+        "$set": {"dirty": bucket_of(target_of(target)[1].encode())},
+    }
+    if newest:
+        update["$max"] = newest
+    if settings:
+        update["$set"] |= settings
+    return update
+
+
+def cell_updates(cells: Cells, shard: str) -> list[UpdateOne]:
+    updates = []
+    for cell, numbers in cells.items():
+        increments: dict[str, int] = {}
+        for (quarter, measure), by in numbers.items():
+            if by:
+                total = f"day_total.{measure}"
+                increments[total] = increments.get(total, 0) + by
+                increments[f"quarters.{quarter}.{measure}"] = by
+        if increments:
+            updates.append(
+                UpdateOne(
+                    {"_id": orjson.dumps([shard, *cell]).decode()},
+                    {"$inc": increments, "$setOnInsert": {**cell._asdict(), "shard": shard}},
+                    upsert=True,
+                )
+            )
+    return updates

@@ -1,0 +1,429 @@
+"""The attempt ledger: from what is told about an interaction to the rows that stand for it.
+
+An interaction has one row for each target it is linked to. The first one, its head, always exists and
+has the interaction's own key, so that one unique insert settles whether anything is known of it; it also
+remembers what the directions were decided from.
+
+A row (absent where it does not apply):
+    _id            head: `<type>/<interaction id>`; others: see `_link_id`
+    type, id       of the interaction; with `target` the natural key
+    version        of the interaction's source; 0 if only a command has named it
+    target         `<target type>/<target id>`; absent: linked to nothing
+    direction      incoming, outgoing, unknown: as decided for this target, or as the source states it
+    channel, at    where and when
+    activity_id, campaign_id, subject_id, endpoint_id, disposition, agent    for reports
+    deleted        the source took it back
+    erased         its target was erased; it stays an attempt of the reports and nobody's
+    waits          `contact`: the direction cannot be decided before the contact is known
+                   `enabling`: its type is not counted for this type of target
+                   `time`: it counts, but lies in the future, so it is not a last contact yet
+    more           head: the targets of the interaction's other rows
+    said           head: the targets as the source named them; absent: the one of the head
+    told, letters  head: the direction the source stated; a fingerprint of the addresses it gave
+    overlay        head: links and cuts by command
+    pending        head: the message, while a direction waits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, Literal
+
+from contracts.channel_sms import Addresses, InteractionRecorded
+from contracts.stats import SetTargetLink
+from contracts.vocabulary import Direction, to_millisecond
+from stats.direction_provider import DirectionProvider, TargetView
+
+Row = dict[str, Any]
+TargetKey = str
+Erased = Literal["erased"]
+ERASED: Erased = "erased"
+
+_MEMORY = ("said", "told", "letters", "overlay", "pending")
+_OF_THE_LINK = frozenset(("_id", "target", "direction", "erased", "waits", "more", *_MEMORY))
+
+
+def target_key(type_: str, id_: str) -> TargetKey:
+    return f"{type_}/{id_}"
+
+
+def target_of(key: TargetKey) -> tuple[str, str]:
+    type_, _, id_ = key.partition("/")
+    return type_, id_
+
+
+def head_id(type_: str, id_: str) -> str:
+    return f"{type_}/{id_}"
+
+
+def head_id_of(row: Row) -> str:
+    return head_id(row["type"], row["id"])
+
+
+def is_head(row: Row) -> bool:
+    return not str(row["_id"]).startswith("+")
+
+
+def _link_id(target: TargetKey, head: str) -> str:
+    """Unambiguous whatever the ids contain; no head begins with a plus sign."""
+    return f"+{len(target)}/{target}/{head}"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a decision about interactions looks at beside the interaction.
+
+    gone: what became of targets that were merged away (the survivor) or erased. addresses: of the contacts
+    that are known. counts(target type, interaction type): whether such links count.
+    """
+
+    now: datetime
+    providers: Mapping[str, DirectionProvider]
+    counts: Callable[[str, str], bool]
+    excluded: frozenset[str] = frozenset()
+    """Types of target that get no link; `contact` cannot be one."""
+    gone: Mapping[TargetKey, TargetKey | Erased] = field(default_factory=dict)
+    addresses: Mapping[TargetKey, frozenset[str]] = field(default_factory=dict)
+
+    def resolve(self, target: TargetKey) -> TargetKey | Erased:
+        while target in self.gone:
+            target = self.gone[target]
+        return target
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link of an interaction, before it is a row. `target` ERASED: of somebody who was erased."""
+
+    target: TargetKey | Erased
+    direction: Direction | str
+    decided: bool = True
+    counted: bool = False
+    """It counted before; then it goes on doing so, even if its type is not counted any more."""
+
+
+def record(
+    message: InteractionRecorded,
+    told_at: datetime,
+    known: Sequence[Row],
+    world: World,
+    again: bool = False,
+) -> list[Row] | None:
+    """The rows after a message, head first; None if it is a repeat or older than what is known.
+
+    again: decide about the newest message once more, because something it waited for has come.
+    """
+    head = known[0] if known else None
+    if head is not None and message.version <= head["version"] and not again:
+        return None
+    facts = _facts(message, told_at, head, world)
+    letters = fingerprint(message.addresses)
+    stated: Direction | str | None = message.direction
+    reopened = False
+    memory: Row = {}
+    if head is not None:
+        reopened = (stated is not None and stated != head.get("told")) or (
+            letters is not None and letters != head.get("letters")
+        )
+        if stated is None and not reopened:
+            stated = head.get("told")
+        letters = letters or head.get("letters")
+    if stated is not None:
+        memory["told"] = str(stated)
+    if letters is not None:
+        memory["letters"] = letters
+    if head is None and stated is not None and message.targets is None and not world.gone:
+        # By far the most frequent case; what follows would find the same.
+        return rows_of(facts, memory, [Link(f"contact/{message.contact_id}", stated)], stated, world)
+    said = _said(message, world)
+    overlay = _overlay(head.get("overlay", ()), world) if head is not None else []
+    standing = _Standing(known, world)
+    links = []
+    for target in wanted(said, overlay, world):
+        before = standing.link(target)
+        if before is not None and before.decided and not reopened:
+            links.append(before)
+        elif stated is not None:
+            links.append(Link(target, stated, True, before is not None and before.counted))
+        else:
+            links.append(_decide(message, target, before is not None and before.counted, world))
+    if not all(link.decided for link in links):
+        memory["pending"] = message.to_json().decode()
+    _remember(facts, memory, said, overlay, links)
+    fallback = stated or (head["direction"] if head is not None else Direction.UNKNOWN)
+    return rows_of(facts, memory, links, fallback, world)
+
+
+def relink(command: SetTargetLink, known: Sequence[Row], world: World) -> list[Row] | None:
+    """The rows after a link was made or cut by command; None if a newer command said otherwise."""
+    at = to_millisecond(command.occurred_at.astimezone(UTC))
+    target = target_key(command.target_type, command.target_id)
+    overlay = list(known[0].get("overlay", ())) if known else []
+    for said in overlay:
+        if said["target"] == target and said["at"] >= at:
+            return None
+    overlay = [said for said in overlay if said["target"] != target]
+    overlay.append({"target": target, "linked": command.linked, "at": at})
+    if known:
+        return _again(known, world, overlay=overlay)
+    facts: Row = {"type": command.interaction_type, "id": command.interaction_id, "version": 0}
+    return rows_of(facts, {"said": [], "overlay": overlay}, [], Direction.UNKNOWN, world)
+
+
+def moved(known: Sequence[Row], world: World) -> list[Row]:
+    """The rows after a target turned out to be another: linked to both means linked once."""
+    return _again(known, world)
+
+
+def forgotten(known: Sequence[Row], world: World) -> list[Row]:
+    """The rows after a target was erased: nothing leads to it, and the reports still add up."""
+    return _again(known, world)
+
+
+def settled(known: Sequence[Row], world: World) -> list[Row]:
+    """The rows once more, now that what they waited for may have come."""
+    head = known[0]
+    if "pending" in head:
+        rows = record(InteractionRecorded.from_json(head["pending"].encode()), head["at"], known, world, True)
+        if rows is not None:
+            return rows
+    return _again(known, world)
+
+
+def _again(known: Sequence[Row], world: World, overlay: list[Row] | None = None) -> list[Row]:
+    """The rows once more, from what the head remembers and what has become of the targets."""
+    head = known[0]
+    facts = {name: value for name, value in head.items() if name not in _OF_THE_LINK}
+    memory = {name: head[name] for name in _MEMORY if name in head}
+    said = [
+        ERASED if world.resolve(target) == ERASED else target
+        for target in head.get("said", [row["target"] for row in known if "target" in row])
+    ]
+    overlay = _overlay(head.get("overlay", ()) if overlay is None else overlay, world)
+    links = []
+    if head["version"] > 0:
+        standing = _Standing(known, world)
+        for target in wanted(said, overlay, world):
+            before = standing.link(target)
+            links.append(before or Link(target, head["direction"], head.get("waits") != "contact"))
+    if all(link.decided for link in links):
+        memory.pop("pending", None)
+    _remember(facts, memory, said, overlay, links)
+    return rows_of(facts, memory, links, head["direction"], world)
+
+
+def _remember(
+    facts: Row,
+    memory: Row,
+    said: Sequence[TargetKey | Erased],
+    overlay: Sequence[Row],
+    links: Sequence[Link],
+) -> None:
+    """What the head needs to decide again; what the rows say themselves is not said twice."""
+    memory.pop("said", None)
+    memory.pop("overlay", None)
+    if overlay:
+        memory["overlay"] = overlay
+    if overlay or ERASED in said or [link.target for link in links] != said:
+        memory["said"] = said
+    if ERASED in said:
+        # Nothing may lead to somebody who was erased.
+        facts.pop("activity_id", None)
+        memory.pop("letters", None)
+        memory.pop("pending", None)
+
+
+def _overlay(overlay: Sequence[Row], world: World) -> list[Row]:
+    """Without the names of those who were erased."""
+    if not world.gone:
+        return list(overlay)
+    kept: dict[str, Row] = {}
+    for each in overlay:
+        if world.resolve(each["target"]) != ERASED:
+            kept[each["target"]] = each
+        elif each["linked"]:
+            kept[ERASED] = {**each, "target": ERASED}
+    return list(kept.values())
+
+
+class _Standing:
+    """The links an interaction had, by what their targets are now."""
+
+    def __init__(self, known: Sequence[Row], world: World) -> None:
+        self._links: dict[TargetKey | Erased, Link] = {}
+        for link in links_of(known) if known else ():
+            now = world.resolve(link.target)
+            if now == link.target or now not in self._links:
+                self._links[now] = link if now == link.target else replace(link, target=now, decided=True)
+
+    def link(self, target: TargetKey | Erased) -> Link | None:
+        return self._links.get(target)
+
+
+def is_attempt(row: Row) -> bool:
+    """Whether a row counts for its target."""
+    return "target" in row and _counts(row)
+
+
+def is_dated(row: Row) -> bool:
+    """Whether it can be a last contact: it counts, and its time has passed."""
+    return row.get("waits") != "time"
+
+
+def attempt_of(rows: Sequence[Row]) -> Row | None:
+    """The row that stands for an interaction in the reports: an attempt is one, whoever it is linked to."""
+    for row in rows:
+        if ("target" in row or "erased" in row) and _counts(row):
+            return row
+    return None
+
+
+def _counts(row: Row) -> bool:
+    return (
+        row["direction"] != "unknown"
+        and "deleted" not in row
+        and row.get("waits") not in ("contact", "enabling")
+    )
+
+
+def links_of(rows: Sequence[Row]) -> list[Link]:
+    links = []
+    for row in rows:
+        if "erased" in row:
+            links.append(Link(ERASED, row["direction"], True, True))
+        elif "target" in row:
+            waits = row.get("waits")
+            links.append(
+                Link(
+                    row["target"],
+                    row["direction"],
+                    waits != "contact",
+                    waits not in ("contact", "enabling") and row["direction"] != "unknown",
+                )
+            )
+    return links
+
+
+def rows_of(
+    facts: Row, memory: Row, links: Sequence[Link], fallback: Direction | str, world: World
+) -> list[Row]:
+    """Rows from their parts. `fallback` is the head's direction while it is linked to nothing."""
+    known = [link for link in links if link.target != ERASED]
+    erased = len(known) < len(links)
+    head = head_id(facts["type"], facts["id"])
+    rows: list[Row] = []
+    for position, link in enumerate(known):
+        id_ = _link_id(link.target, head) if position else head
+        row = {"_id": id_, **facts, "target": link.target, "direction": str(link.direction)}
+        waits = _waits(row, link, world)
+        if waits is not None:
+            row["waits"] = waits
+        rows.append(row)
+    if not rows:
+        row = {"_id": head, **facts, "direction": str(links[0].direction if links else fallback)}
+        if erased:
+            row["erased"] = True
+        rows.append(row)
+    if len(rows) > 1:
+        rows[0]["more"] = [row["target"] for row in rows[1:]]
+    rows[0].update(memory)
+    return rows
+
+
+def _waits(row: Row, link: Link, world: World) -> str | None:
+    if "deleted" in row or "at" not in row:
+        return None
+    if not link.decided:
+        return "contact"
+    if link.direction == "unknown":
+        return None
+    if not link.counted and not world.counts(target_of(link.target)[0], row["type"]):
+        return "enabling"
+    return "time" if row["at"] > world.now else None
+
+
+def _facts(message: InteractionRecorded, told_at: datetime, head: Row | None, world: World) -> Row:
+    provider = world.providers.get(message.interaction_type)
+    at = provider.occurred_at(message) if provider is not None else message.occurred_at
+    if at is None:
+        at = head["at"] if head is not None and "at" in head else told_at
+    facts: Row = {
+        "type": message.interaction_type,
+        "id": message.interaction_id,
+        "version": message.version,
+        "channel": message.channel or message.interaction_type,
+        "at": to_millisecond(at.astimezone(UTC)),
+    }
+    if message.activity_id is not None:
+        facts["activity_id"] = message.activity_id
+    if message.campaign_id is not None:
+        facts["campaign_id"] = message.campaign_id
+    if message.subject_id is not None:
+        facts["subject_id"] = message.subject_id
+    if message.endpoint_id is not None:
+        facts["endpoint_id"] = message.endpoint_id
+    if message.disposition is not None:
+        facts["disposition"] = message.disposition
+    if message.agent is not None:
+        facts["agent"] = message.agent
+    if message.deleted:
+        facts["deleted"] = True
+    return facts
+
+
+def _said(message: InteractionRecorded, world: World) -> list[TargetKey | Erased]:
+    if message.targets is None:
+        said: list[TargetKey | Erased] = [f"contact/{message.contact_id}"]
+    else:
+        said = list(dict.fromkeys([f"{target.type}/{target.id}" for target in message.targets]))
+    if world.gone:
+        said = [ERASED if world.resolve(target) == ERASED else target for target in said]
+    return said
+
+
+def wanted(
+    said: Sequence[TargetKey | Erased], overlay: Iterable[Row], world: World
+) -> Sequence[TargetKey | Erased]:
+    """Whom an interaction is linked to, each once: what its source says, then what commands said.
+
+    A cut takes away the target it names, and whatever was merged into that. Those who are not merged away
+    come first, so that a merge never changes which row is whose.
+    """
+    targets = list(said)
+    for each in overlay:
+        if each["linked"] and each["target"] not in targets:
+            targets.append(each["target"])
+    cuts = {each["target"] for each in overlay if not each["linked"]}
+    if cuts:
+        targets = [t for t in targets if t not in cuts and world.resolve(t) not in cuts]
+    if world.excluded:
+        targets = [t for t in targets if t == ERASED or t.partition("/")[0] not in world.excluded]
+    if not world.gone:
+        return targets
+    resolved = [(world.resolve(target), target) for target in targets]
+    literal = [now for now, then in resolved if now == then]
+    return list(dict.fromkeys([*literal, *(now for now, _ in resolved)]))
+
+
+def _decide(message: InteractionRecorded, target: TargetKey | Erased, counted: bool, world: World) -> Link:
+    provider = world.providers.get(message.interaction_type)
+    if provider is None or target == ERASED:
+        return Link(target, Direction.UNKNOWN, True, counted)
+    type_, id_ = target_of(target)
+    addresses: frozenset[str] | None = frozenset()
+    if provider.reads_addresses and message.addresses is not None:
+        owner = target if type_ == "contact" else world.resolve(f"contact/{message.contact_id}")
+        addresses = frozenset() if owner == ERASED else world.addresses.get(owner)
+    if addresses is None:
+        return Link(target, Direction.UNKNOWN, False, False)
+    return Link(target, provider.direction(message, TargetView(type_, id_, addresses)), True, counted)
+
+
+def fingerprint(addresses: Addresses | None) -> str | None:
+    """Tells whether addresses changed, without keeping them."""
+    if addresses is None:
+        return None
+    return blake2b(addresses.model_dump_json().encode(), digest_size=8).hexdigest()

@@ -1,0 +1,162 @@
+"""Report counters: for each UTC day and each combination of what a report can ask for.
+
+A cell keeps its numbers for the whole day and for each quarter of an hour, because a local day of any
+zone is made of whole quarters of UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+Row = dict[str, Any]
+
+
+class Cell(NamedTuple):
+    """What a report can filter and group by."""
+
+    day: int
+    """Days since 1970-01-01, UTC."""
+    campaign_id: str | None = None
+    subject_id: str | None = None
+    channel: str | None = None
+    endpoint_id: str | None = None
+    disposition: str | None = None
+    agent: str | None = None
+    source: str | None = None
+
+
+Numbers = dict[tuple[int, str], int]
+"""(quarter of the UTC day, measure) -> how many."""
+Cells = dict[Cell, Numbers]
+
+QUARTER = 900
+QUARTERS = 96
+
+
+def quarter_of(at: datetime) -> tuple[int, int]:
+    """UTC day and quarter of the day."""
+    return divmod(int(at.timestamp()) // QUARTER, QUARTERS)
+
+
+def add(cells: Cells, cell: Cell, quarter: int, measure: str, by: int) -> None:
+    numbers = cells.setdefault(cell, {})
+    key = (quarter, measure)
+    numbers[key] = numbers.get(key, 0) + by
+
+
+def count_attempt(cells: Cells, row: Row, sign: int) -> None:
+    day, quarter = quarter_of(row["at"])
+    get = row.get
+    cell = Cell(
+        day,
+        get("campaign_id"),
+        get("subject_id"),
+        row["channel"],
+        get("endpoint_id"),
+        get("disposition"),
+        get("agent"),
+    )
+    add(cells, cell, quarter, "attempts_in" if row["direction"] == "incoming" else "attempts_out", sign)
+
+
+def count_activity(cells: Cells, activity: Row, sign: int) -> None:
+    """What one activity, as it stands, adds to the reports."""
+    if activity["version"]:
+        _count_life(cells, activity, sign)
+    if "picked" in activity:
+        _count_hour(cells, activity["picked"], sign)
+
+
+def _count_life(cells: Cells, activity: Row, sign: int) -> None:
+    get = activity.get
+    dimensions = (get("campaign_id"), get("subject_id"), get("channel"), get("endpoint_id"))
+    source = get("source")
+    day, quarter = quarter_of(activity["created_at"])
+    add(cells, Cell(day, *dimensions, source=source), quarter, "created", sign)
+    end = end_of(activity)
+    if end is None:
+        return
+    how, ended_at = end
+    day, quarter = quarter_of(ended_at)
+    cell = Cell(day, *dimensions, get("disposition"), get("agent"), source)
+    add(cells, cell, quarter, how, sign)
+    if how != "completed":
+        return
+    began_at = get("started_at") or activity["created_at"]
+    milliseconds = max(0, round((ended_at - began_at).total_seconds() * 1000))
+    add(cells, cell, quarter, "duration_ms", sign * milliseconds)
+    add(cells, cell, quarter, f"duration_{bucket_of_duration(milliseconds)}", sign)
+    add(cells, cell, quarter, f"attempt_{min(activity['attempt_number'], MOST_ATTEMPTS)}", sign)
+    late = (get("started_at") or ended_at) - activity["scheduled_at"]
+    add(cells, cell, quarter, "on_time" if late.total_seconds() <= ON_TIME_SECONDS else "late", sign)
+
+
+def _count_hour(cells: Cells, picked: Row, sign: int) -> None:
+    """The hour of the contact's own week in which an activity ended, and whether a person was reached."""
+    day, quarter = quarter_of(picked["at"])
+    get = picked.get
+    cell = Cell(day, get("campaign_id"), get("subject_id"), get("channel"), get("endpoint_id"))
+    hour = f"hour_{picked['weekday']}_{picked['hour']}"
+    add(cells, cell, quarter, hour, sign)
+    if picked["human_contact"]:
+        add(cells, cell, quarter, f"{hour}_reached", sign)
+
+
+def end_of(activity: Row) -> tuple[str, datetime] | None:
+    """How and when an activity ended; a purge does not undo that it was completed."""
+    state = activity["state"]
+    if state == "purged" and activity.get("completed_at") is not None and activity.get("disposition"):
+        state = "completed"
+    if state not in ENDS:
+        return None
+    return state, activity.get("completed_at") or activity["changed_at"]
+
+
+ENDS = ("completed", "failed", "cancelled", "expired", "purged")
+MOST_ATTEMPTS = 10
+"""The last bar of the histogram of attempts: that many, or more."""
+ON_TIME_SECONDS = 900
+DURATIONS = (60, 300, 900, 3600, 14_400, 86_400, 604_800)
+"""Upper ends of the bars of the histogram of durations, in seconds; the last bar has none."""
+
+
+def bucket_of_duration(milliseconds: int) -> str:
+    for seconds in DURATIONS:
+        if milliseconds <= seconds * 1000:
+            return f"le_{seconds}"
+    return "longer"
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Quarters of one UTC day that lie in one local day: from `first` up to but not including `end`."""
+
+    first: int
+    end: int
+    date: date
+
+
+@lru_cache(maxsize=10_000)
+def stretches(day: int, zone: ZoneInfo) -> tuple[Stretch, ...]:
+    """A UTC day cut into local days. Every zone's midnight is at a quarter of UTC since 1972."""
+
+    def local(quarter: int) -> date:
+        return datetime.fromtimestamp((day * QUARTERS + quarter) * QUARTER, zone).date()
+
+    cuts: list[Stretch] = []
+    first, last = 0, local(QUARTERS - 1)
+    while first < QUARTERS:
+        here = local(first)
+        end = QUARTERS
+        if here != last:
+            low, end = first, QUARTERS - 1
+            while end - low > 1:
+                middle = (low + end) // 2
+                low, end = (middle, end) if local(middle) == here else (low, middle)
+        cuts.append(Stretch(first, end, here))
+        first = end
+    return tuple(cuts)

@@ -1,0 +1,116 @@
+"""Inbound REST: reports, as JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal, get_args
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel
+
+from servicekit.problems import Problem
+from stats.http import Zone
+from stats.use_cases.read_reports import MEASURES, Dimension, Histogram, Question, ReadReports
+
+Row = dict[str, Any]
+Values = Annotated[list[str] | None, Query(max_length=100)]
+Format = Literal["json", "csv"]
+
+_MOST_DAYS = 3700
+_DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
+
+
+class Report(BaseModel):
+    first: date
+    last: date
+    zone: str
+    rows: list[Row]
+
+
+def _question(
+    zone: Zone,
+    first: Annotated[date, Query(description="first local day")],
+    last: Annotated[date, Query(description="last local day, included")],
+    group_by: Annotated[
+        str, Query(max_length=200, description=f"commas between any of {', '.join(_DIMENSIONS)}")
+    ] = "",
+    campaign_id: Values = None,
+    campaign_group: Values = None,
+    subject_id: Values = None,
+    channel: Values = None,
+    endpoint_id: Values = None,
+    disposition: Values = None,
+    agent: Values = None,
+    source: Values = None,
+) -> Question:
+    if not timedelta(0) <= last - first <= timedelta(days=_MOST_DAYS):
+        raise Problem(
+            422,
+            "bad-range",
+            "No such days",
+            f"`last` is `first` or later, and at most {_MOST_DAYS} days after.",
+        )
+    names = [name for name in group_by.split(",") if name]
+    wrong = [name for name in names if name not in _DIMENSIONS]
+    if wrong:
+        raise Problem(
+            422, "unknown-dimension", "No such grouping", f"{wrong[0]!r} is none of {', '.join(_DIMENSIONS)}."
+        )
+    filters = {
+        "campaign_id": campaign_id,
+        "campaign_group": campaign_group,
+        "subject_id": subject_id,
+        "channel": channel,
+        "endpoint_id": endpoint_id,
+        "disposition": disposition,
+        "agent": agent,
+        "source": source,
+    }
+    chosen = {name: values for name, values in filters.items() if values}
+    return Question(first, last, zone, [name for name in _DIMENSIONS if name in names], chosen)
+
+
+Asked = Annotated[Question, Depends(_question)]
+
+
+def report_routes(reports: ReadReports) -> APIRouter:
+    routes = APIRouter(prefix="/v1/reports", tags=["reports"])
+
+    @routes.get("/activity", operation_id="report_activity", response_model=Report)
+    async def activity(asked: Asked, format: Format = "json") -> Report | Response:  # noqa: A002
+        """Created, ended how, attempts, outcomes, durations and punctuality, for each group."""
+        rows = await reports.activity(asked)
+        return _answer(asked, rows, format, [*asked.group_by, *MEASURES, "mean_duration_ms"])
+
+    @routes.get("/histograms/{which}", operation_id="report_histogram", response_model=Report)
+    async def histogram(asked: Asked, which: Histogram, format: Format = "json") -> Report | Response:  # noqa: A002
+        """How long activities took, which attempt they were, or when in their week contacts are reached."""
+        rows = await reports.histogram(which, asked)
+        return _answer(asked, rows, format, list(rows[0]))
+
+    @routes.get("/backlog", operation_id="report_backlog")
+    async def backlog(campaign_id: str | None = None) -> list[Row]:
+        """Open activities now: how many, how many overdue, and for how long."""
+        return await reports.backlog(campaign_id)
+
+    return routes
+
+
+def _answer(
+    asked: Question, rows: Sequence[Row], format_: Format, columns: Sequence[str]
+) -> Report | Response:
+    if format_ == "json":
+        return Report(first=asked.first, last=asked.last, zone=asked.zone.key, rows=list(rows))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
+    return Response(text.getvalue(), media_type="text/csv; charset=utf-8")
+
+
+def _harmless(value: Any) -> Any:
+    """A spreadsheet takes a cell that begins like a formula for one."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

@@ -1,0 +1,72 @@
+"""The statistics service: the attempt ledger, its counters, and the reports that rest on them."""
+
+from __future__ import annotations
+
+from contracts.activities import ActivityChanged, ActivityCompleted
+from contracts.asyncapi import asyncapi_document
+from contracts.campaigns import CampaignChanged, DispositionChanged
+from contracts.catalogue import topics_of
+from contracts.channel_sms import InteractionRecorded
+from contracts.contacts import ContactChanged
+from servicekit.pipeline import by_type
+from servicekit.service import Service, run_service
+from stats import http
+from stats.composition import Books
+from stats.http_reports import report_routes
+from stats.settings import Settings
+from stats.use_cases.announce_counters import AnnounceCounters
+from stats.use_cases.list_targets import ListTargets
+from stats.use_cases.obey_commands import COMMANDS
+from stats.use_cases.read_counters import ReadCounters
+from stats.use_cases.read_reports import ReadReports
+from stats.use_cases.read_totals import ReadTotals
+from stats.use_cases.record_activities import RecordActivities
+
+
+def build(settings: Settings) -> Service:
+    service = Service("stats", settings)
+    mongo, clock, metrics = service.mongo, service.clock, service.metrics
+    books = Books(settings, mongo, clock, metrics)
+    for collection, indexes in books.indexes.items():
+        service.indexes(collection, indexes)
+
+    service.subscribe(
+        "record-interactions",
+        InteractionRecorded,
+        books.record_interactions,
+        batch_size=settings.stats_batch_size,
+    )
+    service.subscribe("know-contacts", ContactChanged, books.know_contacts)
+    service.subscribe("obey-commands", COMMANDS, books.obey)
+    for name, message in (("activities", ActivityChanged), ("completions", ActivityCompleted)):
+        service.subscribe(
+            f"record-{name}", message, RecordActivities(name, mongo, settings.instance, metrics)
+        )
+    campaigns = service.projection("campaigns")
+    dispositions = service.projection("dispositions")
+    service.subscribe(
+        "know-catalog",
+        (CampaignChanged, DispositionChanged),
+        by_type({CampaignChanged: campaigns, DispositionChanged: dispositions}),
+    )
+
+    announce = AnnounceCounters(
+        mongo, service.producer, clock, metrics, settings, settings.stats_announce_every
+    )
+    service.background("announce", lambda: announce.run(service.stopping))
+    service.background("settle", lambda: books.settle.run(service.stopping))
+    service.background("recalculate", lambda: books.recalculations.run(service.stopping))
+
+    service.routes(
+        http.reading_routes(ReadCounters(mongo, clock), ListTargets(mongo), ReadTotals(mongo), clock),
+        http.command_routes(books.obey, books.counting, clock),
+        http.recalculation_routes(books.recalculations, clock),
+        report_routes(ReadReports(mongo, clock, campaigns, dispositions)),
+    )
+    service.asyncapi = asyncapi_document("stats")
+    service.requires_topics(topics_of("stats"))
+    return service
+
+
+def run() -> None:
+    run_service("stats", Settings, build)

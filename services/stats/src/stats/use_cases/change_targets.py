@@ -1,0 +1,170 @@
+"""Merging, erasing and linking targets.
+
+Merging and erasing first mark the target, so that whatever comes in meanwhile goes where it belongs;
+then its rows follow, a few at a time, each with the counters it moves. Interrupted, they are resumed by
+doing them again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from datetime import datetime
+
+from pymongo import UpdateOne
+from pymongo.errors import DuplicateKeyError
+
+from contracts.stats import SetParent, SetTargetLink
+from servicekit.failpoints import failpoint
+from servicekit.leases import bucket_of
+from servicekit.mongo import Conflict
+from stats.adapters.mongo_ledger import Work
+from stats.domain.ledger import ERASED, TargetKey, forgotten, head_id, moved, relink, target_key, target_of
+from stats.use_cases.transactions import Rewriting
+from stats.use_cases.worlds import Worlds
+
+
+class Refused(Exception):
+    """The command cannot be carried out; the message says why."""
+
+
+class MergeTargets:
+    def __init__(self, rewriting: Rewriting) -> None:
+        self._rewriting = rewriting
+
+    async def __call__(self, loser: TargetKey, survivor: TargetKey) -> int:
+        """Returns how many interactions moved. Raises Refused for a circle or an erased target."""
+        ledger = self._rewriting.ledger
+        gone = await ledger.gone([loser, survivor])
+        survivor = _final(survivor, gone)
+        if survivor == ERASED:
+            raise Refused("the survivor was erased")
+        if loser == survivor:
+            raise Refused("a target cannot be merged into itself")
+        if gone.get(loser) == ERASED:
+            raise Refused("the target was erased")
+        if loser not in gone:
+            if not await _mark(self._rewriting, loser, survivor):
+                return await self(loser, survivor)
+        elif _final(loser, gone) != survivor:
+            raise Refused("the target was merged into another one before")
+        failpoint("stats.between_mark_and_move")
+        count = 0
+        while heads := await self._rewriting.heads_of(loser):
+            count += await self._rewriting.interactions(heads, moved, leaving=loser)
+        return count
+
+
+def _final(target: TargetKey, gone: Mapping[TargetKey, TargetKey]) -> TargetKey:
+    while target in gone:
+        target = gone[target]
+    return target
+
+
+class EraseTarget:
+    def __init__(self, rewriting: Rewriting) -> None:
+        self._rewriting = rewriting
+
+    async def __call__(self, target: TargetKey) -> int:
+        """Returns how many interactions lost their link. Again: nothing."""
+        ledger = self._rewriting.ledger
+        became = (await ledger.gone([target])).get(target)
+        if became is None and not await _mark(self._rewriting, target, ERASED):
+            return await self(target)
+        if became is not None and became != ERASED:
+            # Deleting the record that was merged away does not erase the person: that is the survivor.
+            await ledger.targets.update_one(
+                {"_id": target, "erased": {"$exists": False}},
+                {"$inc": {"version": 1}, "$set": {"erased": True, "dirty": _bucket(target)}},
+            )
+            return 0
+        failpoint("stats.between_mark_and_move")
+        count = 0
+        while heads := await self._rewriting.heads_of(target):
+            count += await self._rewriting.interactions(heads, forgotten, leaving=target)
+        await ledger.targets.update_one(
+            {"_id": target, "gone": ERASED}, {"$unset": {"channels": "", "listed": "", "parent": ""}}
+        )
+        return count
+
+
+async def _mark(rewriting: Rewriting, target: TargetKey, gone: TargetKey) -> bool:
+    """From here on nobody gives this target a row: the next write finds the mark, or collides with it.
+
+    False if the target has just gone another way.
+    """
+    try:
+        await rewriting.ledger.targets.update_one(
+            {"_id": target, "gone": {"$exists": False}},
+            {"$inc": {"version": 1}, "$set": {"gone": gone, "dirty": _bucket(target)}},
+            upsert=True,
+        )
+    except DuplicateKeyError:
+        return False
+    return True
+
+
+def _bucket(target: TargetKey) -> int:
+    return bucket_of(target_of(target)[1].encode())
+
+
+class LinkTarget:
+    def __init__(self, rewriting: Rewriting, worlds: Worlds) -> None:
+        self._rewriting = rewriting
+        self._worlds = worlds
+
+    async def __call__(self, command: SetTargetLink) -> bool:
+        """False if it changed nothing."""
+        for attempt in range(30):
+            try:
+                return await self._attempt(command)
+            except Conflict:
+                await asyncio.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
+        raise Conflict("the interaction changes too fast")
+
+    async def _attempt(self, command: SetTargetLink) -> bool:
+        ledger = self._rewriting.ledger
+        head = head_id(command.interaction_type, command.interaction_id)
+        async with ledger.transaction() as session:
+            rows = (await ledger.interactions([head], session)).get(head, [])
+            target = target_key(command.target_type, command.target_id)
+            world = await self._worlds.around_rows([rows] if rows else [], session, [target])
+            after = relink(command, rows, world)
+            if after is None:
+                return False
+            work = Work()
+            work.change(rows, after)
+            await ledger.write(work, session)
+        return True
+
+
+class SetParentOf:
+    """Which target's numbers roll up to which: kept beside the counters, added up when read."""
+
+    def __init__(self, rewriting: Rewriting) -> None:
+        self._rewriting = rewriting
+
+    async def __call__(self, command: SetParent) -> None:
+        if (command.parent_type is None) != (command.parent_id is None):
+            raise Refused("parent_type and parent_id are given together, or neither")
+        target = target_key(command.target_type, command.target_id)
+        parent = target_key(command.parent_type, command.parent_id or "") if command.parent_type else None
+        if parent == target:
+            raise Refused("a target cannot be its own parent")
+        at: datetime = command.occurred_at
+        targets = self._rewriting.ledger.targets
+        await targets.bulk_write(
+            [
+                UpdateOne({"_id": target}, {"$setOnInsert": {"version": 0}}, upsert=True),
+                UpdateOne(
+                    {
+                        "_id": target,
+                        "gone": {"$exists": False},
+                        "$or": [{"parent_set_at": {"$exists": False}}, {"parent_set_at": {"$lt": at}}],
+                    },
+                    {"$set": {"parent_set_at": at} | ({"parent": parent} if parent else {})}
+                    | ({} if parent else {"$unset": {"parent": ""}}),
+                ),
+            ]
+        )

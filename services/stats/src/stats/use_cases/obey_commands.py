@@ -1,0 +1,86 @@
+"""`stats-commands`: each command on its own; the ones that take long are resumed by their redelivery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from contracts import stats as commands
+from servicekit.delivery import Delivery
+from servicekit.verdict import GiveUp, Outcome, Unchanged
+from stats.domain.ledger import target_key
+from stats.use_cases.change_targets import EraseTarget, LinkTarget, MergeTargets, Refused, SetParentOf
+from stats.use_cases.recalculate import Recalculations, Scope
+from stats.use_cases.set_counting import Counting
+
+Command = (
+    commands.SetTargetLink
+    | commands.MergeTargets
+    | commands.EraseTarget
+    | commands.SetParent
+    | commands.SetCounting
+    | commands.Recalculate
+)
+COMMANDS: tuple[type[Command], ...] = (
+    commands.SetTargetLink,
+    commands.MergeTargets,
+    commands.EraseTarget,
+    commands.SetParent,
+    commands.SetCounting,
+    commands.Recalculate,
+)
+
+
+class ObeyCommands:
+    def __init__(
+        self,
+        link: LinkTarget,
+        merge: MergeTargets,
+        erase: EraseTarget,
+        set_parent: SetParentOf,
+        counting: Counting,
+        recalculations: Recalculations,
+    ) -> None:
+        self._link = link
+        self._merge = merge
+        self._erase = erase
+        self._set_parent = set_parent
+        self._counting = counting
+        self._recalculations = recalculations
+
+    async def __call__(self, batch: Sequence[Delivery[Command]]) -> list[Outcome]:
+        return [await self.obey(delivery.message) for delivery in batch]
+
+    async def obey(self, command: Command) -> Outcome:
+        try:
+            return await self._obey(command)
+        except Refused as refused:
+            return GiveUp("refused", {"why": str(refused)})
+
+    async def _obey(self, command: Command) -> Outcome:
+        match command:
+            case commands.SetTargetLink():
+                return None if await self._link(command) else Unchanged()
+            case commands.MergeTargets(target_type=type_, target_id=loser, survivor_id=survivor):
+                await self._merge(target_key(type_, loser), target_key(type_, survivor))
+            case commands.EraseTarget(target_type=type_, target_id=id_):
+                await self._erase(target_key(type_, id_))
+            case commands.SetParent():
+                await self._set_parent(command)
+            case commands.SetCounting(target_type=type_, interaction_type=interaction, enabled=enabled):
+                set_ = await self._counting.set(type_, interaction, enabled, command.occurred_at)
+                return None if set_ else Unchanged()
+            case commands.Recalculate():
+                scope = Scope(
+                    target_type=command.target_type,
+                    target_id=command.target_id,
+                    contacted_from=command.contacted_from,
+                    contacted_to=command.contacted_to,
+                )
+                started = await self._recalculations.start(
+                    command.command_id, scope, command.dry_run, command.targets_per_second
+                )
+                return None if started else Unchanged()
+            case _:
+                assert_never(command)
+        return None

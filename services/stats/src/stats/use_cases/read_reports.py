@@ -1,0 +1,224 @@
+"""Reports from the cells: sums over whole UTC days, and over quarters where a local day cuts one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from servicekit.clock import Clock
+from servicekit.mongo import Document, Mongo
+from servicekit.projection import Projection
+from stats.adapters.mongo_ledger import CELLS
+from stats.domain.reports import DURATIONS, MOST_ATTEMPTS, QUARTER, QUARTERS, stretches
+from stats.use_cases.record_activities import ACTIVITIES
+
+Dimension = Literal[
+    "day",
+    "campaign_id",
+    "campaign_group",
+    "subject_id",
+    "channel",
+    "endpoint_id",
+    "disposition",
+    "agent",
+    "source",
+]
+Histogram = Literal["durations", "attempts", "hours"]
+
+MEASURES = (
+    "created",
+    "completed",
+    "failed",
+    "cancelled",
+    "expired",
+    "purged",
+    "attempts",
+    "attempts_in",
+    "attempts_out",
+    "reached",
+    "success",
+    "on_time",
+    "late",
+    "duration_ms",
+)
+_EPOCH = date(1970, 1, 1)
+_FROM_CELLS = frozenset(MEASURES) - {"attempts", "reached", "success"}
+
+Group = tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """first and last are local days of the zone, both included. Each filter: any of these values."""
+
+    first: date
+    last: date
+    zone: ZoneInfo
+    group_by: Sequence[Dimension] = ()
+    filters: Mapping[str, Sequence[str]] | None = None
+
+
+class ReadReports:
+    def __init__(self, mongo: Mongo, clock: Clock, campaigns: Projection, dispositions: Projection) -> None:
+        self._mongo = mongo
+        self._clock = clock
+        self._campaigns = campaigns
+        self._dispositions = dispositions
+
+    async def activity(self, question: Question) -> list[dict[str, Any]]:
+        """One row for each group, with all measures; in the order of the groups."""
+        groups_of = await self._campaign_groups()
+        flags = await self._flags()
+        sums: dict[Group, dict[str, int]] = {}
+        async for cell, day, numbers in self._numbers(question, groups_of):
+            group = tuple(
+                day.isoformat() if name == "day" and day else _named(cell, name, groups_of)
+                for name in question.group_by
+            )
+            row = sums.setdefault(group, dict.fromkeys(MEASURES, 0))
+            for measure, value in numbers.items():
+                if measure in _FROM_CELLS:
+                    row[measure] += value
+            row["attempts"] = row["attempts_in"] + row["attempts_out"]
+            picked = flags.get(cell.get("disposition") or "", {})
+            row["reached"] += numbers.get("completed", 0) if picked.get("human_contact") else 0
+            row["success"] += numbers.get("completed", 0) if picked.get("success") else 0
+        rows = []
+        for group in sorted(sums, key=lambda each: tuple((value is None, value or "") for value in each)):
+            numbers = sums[group]
+            mean = round(numbers["duration_ms"] / numbers["completed"]) if numbers["completed"] else None
+            if any(numbers.values()):
+                named: dict[str, Any] = dict(zip(question.group_by, group, strict=True))
+                rows.append({**named, **numbers, "mean_duration_ms": mean})
+        return rows
+
+    async def histogram(self, which: Histogram, question: Question) -> list[dict[str, Any]]:
+        groups_of = await self._campaign_groups()
+        sums: dict[str, int] = {}
+        async for _, _, numbers in self._numbers(question, groups_of):
+            for measure, value in numbers.items():
+                sums[measure] = sums.get(measure, 0) + value
+        match which:
+            case "durations":
+                bars = [*(f"le_{seconds}" for seconds in DURATIONS), "longer"]
+                return [{"bar": bar, "completed": sums.get(f"duration_{bar}", 0)} for bar in bars]
+            case "attempts":
+                return [
+                    {"attempt": number, "completed": sums.get(f"attempt_{number}", 0)}
+                    for number in range(1, MOST_ATTEMPTS + 1)
+                ]
+            case "hours":
+                return [
+                    {
+                        "weekday": weekday,
+                        "hour": hour,
+                        "completed": sums.get(f"hour_{weekday}_{hour}", 0),
+                        "reached": sums.get(f"hour_{weekday}_{hour}_reached", 0),
+                    }
+                    for weekday in range(1, 8)
+                    for hour in range(24)
+                ]
+
+    async def backlog(self, campaign_id: str | None) -> list[dict[str, Any]]:
+        """Open activities by state: how many, how many overdue, and how long they are due."""
+        now = self._clock.now()
+        ages = (1, 3, 7, 30)
+        older = {
+            f"overdue_more_than_{days}_days": {
+                "$sum": {"$cond": [{"$lt": ["$scheduled_at", now - timedelta(days=days)]}, 1, 0]}
+            }
+            for days in ages
+        }
+        wanted: Document = {"open": True} | ({"campaign_id": campaign_id} if campaign_id else {})
+        groups = await self._mongo.aggregate(
+            ACTIVITIES,
+            [
+                {"$match": wanted},
+                {
+                    "$group": {
+                        "_id": "$state",
+                        "open": {"$sum": 1},
+                        "overdue": {"$sum": {"$cond": [{"$lt": ["$scheduled_at", now]}, 1, 0]}},
+                        "oldest_scheduled_at": {"$min": "$scheduled_at"},
+                        **older,
+                    }
+                },
+                {"$sort": {"_id": 1}},
+            ],
+        )
+        return [{"state": group.pop("_id"), **group} for group in groups]
+
+    async def _numbers(self, question: Question, groups_of: Mapping[str, str]) -> Any:
+        """(cell, local day or None, measure -> sum) for everything the question covers."""
+        start = datetime.combine(question.first, datetime.min.time(), question.zone).astimezone(UTC)
+        end = datetime.combine(
+            question.last + timedelta(days=1), datetime.min.time(), question.zone
+        ).astimezone(UTC)
+        low, low_quarter = divmod(int(start.timestamp()) // QUARTER, QUARTERS)
+        high, high_quarter = divmod(int(end.timestamp()) // QUARTER, QUARTERS)
+        by_day = "day" in question.group_by
+        whole_days = by_day and question.zone.key in ("UTC", "Etc/UTC")
+        wanted = self._wanted(question, groups_of)
+        inner = {"day": {"$gte": low + (low_quarter > 0), "$lt": high}}
+        if by_day and not whole_days:
+            inner["day"]["$gte"], edges = low, [high] if high_quarter else []
+        else:
+            edges = sorted({low} if low_quarter else set()) + ([high] if high_quarter else [])
+        cut = by_day and not whole_days
+        fields = {"quarters": 0} if not cut else {"day_total": 0}
+        async for cell in self._mongo[CELLS].find({**wanted, **inner}, fields).batch_size(2000):
+            if not cut:
+                yield cell, _EPOCH + timedelta(days=cell["day"]) if by_day else None, cell["day_total"]
+                continue
+            first = low_quarter if cell["day"] == low else 0
+            for local, numbers in _by_local_day(cell, question.zone, first, QUARTERS):
+                yield cell, local, numbers
+        if not edges:
+            return
+        async for cell in self._mongo[CELLS].find({**wanted, "day": {"$in": edges}}, {"day_total": 0}):
+            first = low_quarter if cell["day"] == low else 0
+            last = high_quarter if cell["day"] == high else QUARTERS
+            for local, numbers in _by_local_day(cell, question.zone, first, last):
+                yield cell, local, numbers
+
+    def _wanted(self, question: Question, groups_of: Mapping[str, str]) -> Document:
+        wanted: Document = {}
+        for name, values in (question.filters or {}).items():
+            if name == "campaign_group":
+                inside = [campaign for campaign, group in groups_of.items() if group in values]
+                wanted.setdefault("$and", []).append({"campaign_id": {"$in": inside}})
+            else:
+                wanted.setdefault("$and", []).append({name: {"$in": list(values)}})
+        return wanted
+
+    async def _campaign_groups(self) -> dict[str, str]:
+        """Of every campaign that has one; a report follows a campaign into its new group."""
+        found = self._campaigns.collection.find({"group": {"$ne": None}}, {"group": 1})
+        return {row["_id"]: row["group"] async for row in found if "group" in row}
+
+    async def _flags(self) -> dict[str, Document]:
+        found = self._dispositions.collection.find({"erased": {"$exists": False}})
+        return {row["code"]: row async for row in found}
+
+
+def _named(cell: Document, name: Dimension, groups_of: Mapping[str, str]) -> str | None:
+    if name == "campaign_group":
+        return groups_of.get(cell.get("campaign_id") or "")
+    value: str | None = cell.get(name)
+    return value
+
+
+def _by_local_day(cell: Document, zone: ZoneInfo, first: int, end: int) -> list[tuple[date, dict[str, int]]]:
+    found: list[tuple[date, dict[str, int]]] = []
+    for stretch in stretches(cell["day"], zone):
+        sums: dict[str, int] = {}
+        for quarter, numbers in cell["quarters"].items():
+            if max(first, stretch.first) <= int(quarter) < min(end, stretch.end):
+                for measure, value in numbers.items():
+                    sums[measure] = sums.get(measure, 0) + value
+        if sums:
+            found.append((stretch.date, sums))
+    return found

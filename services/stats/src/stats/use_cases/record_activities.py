@@ -1,0 +1,153 @@
+"""What becomes of activities, for the reports: the newest state of each, and the cells it moves, together."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Any
+from zlib import crc32
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pymongo import ASCENDING, IndexModel, ReplaceOne
+from pymongo.errors import PyMongoError
+
+from contracts.activities import ActivityChanged, ActivityCompleted
+from contracts.vocabulary import FINAL_STATES, Mode, to_millisecond
+from servicekit.delivery import Delivery
+from servicekit.failpoints import failpoint
+from servicekit.metrics import Metrics
+from servicekit.mongo import Conflict, Document, Mongo, is_conflict
+from servicekit.verdict import Outcome, TryAgain, Unchanged
+from stats.adapters.mongo_ledger import CELLS, cell_updates
+from stats.domain.reports import Cells, count_activity
+
+ACTIVITIES = "activities"
+ACTIVITY_INDEXES = (
+    IndexModel(
+        [("campaign_id", ASCENDING), ("scheduled_at", ASCENDING)],
+        name="open",
+        partialFilterExpression={"open": True},
+    ),
+)
+_TRIES = 10
+
+Told = ActivityChanged | ActivityCompleted
+
+
+class RecordActivities:
+    """A batch is one transaction; an older version, or a completion known already, changes nothing."""
+
+    def __init__(self, name: str, mongo: Mongo, instance: str, metrics: Metrics) -> None:
+        self._name = name
+        self._mongo = mongo
+        self._shard = f"{name}-{crc32(instance.encode()) % 64}"
+        self._metrics = metrics
+
+    async def __call__(self, batch: Sequence[Delivery[Any]]) -> list[Outcome]:
+        messages = [delivery.message for delivery in batch]
+        for attempt in range(_TRIES):
+            try:
+                return await self._attempt(messages)
+            except Conflict:
+                self._metrics.conflicts.labels(f"stats.{self._name}").inc()
+                await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
+        return [TryAgain("activities change too fast", after=1.0)] * len(batch)
+
+    async def _attempt(self, messages: Sequence[Told]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        cells: Cells = {}
+        try:
+            async with self._mongo.transaction() as session:
+                ids = {message.activity_id for message in messages}
+                found = self._mongo[ACTIVITIES].find({"_id": {"$in": list(ids)}}, session=session)
+                before: dict[str, Document] = {row["_id"]: row async for row in found}
+                after: dict[str, Document] = {}
+                for message in messages:
+                    id_ = str(message.activity_id)
+                    known = after.get(id_) or before.get(id_) or {"_id": id_, "version": 0}
+                    activity = told(known, message)
+                    outcomes.append(Unchanged() if activity is None else None)
+                    if activity is not None:
+                        after[id_] = activity
+                for id_, activity in after.items():
+                    if id_ in before:
+                        count_activity(cells, before[id_], -1)
+                    count_activity(cells, activity, 1)
+                if after:
+                    await self._mongo[ACTIVITIES].bulk_write(
+                        [ReplaceOne({"_id": id_}, activity, upsert=True) for id_, activity in after.items()],
+                        ordered=False,
+                        session=session,
+                    )
+                if updates := cell_updates(cells, self._shard):
+                    await self._mongo[CELLS].bulk_write(updates, ordered=False, session=session)
+                failpoint(f"stats.{self._name}.before_commit")
+        except PyMongoError as error:
+            if is_conflict(error):
+                raise Conflict(str(error)[:200]) from error
+            raise
+        return outcomes
+
+
+def told(known: Document, message: Told) -> Document | None:
+    """The activity after a message; None if that is not news."""
+    if isinstance(message, ActivityCompleted):
+        return None if "picked" in known else {**known, "picked": _picked(message)}
+    if message.version <= known["version"]:
+        return None
+    activity: Document = {
+        "_id": known["_id"],
+        "version": message.version,
+        "state": str(message.state),
+        "source": str(message.source),
+        "attempt_number": message.attempt_number,
+        "created_at": message.created_at,
+        "scheduled_at": message.scheduled_at,
+        "changed_at": message.changed_at,
+        "started_at": message.started_at,
+        "completed_at": message.completed_at,
+        "campaign_id": message.campaign_id,
+        "subject_id": message.subject_id,
+        "channel": message.channel,
+        "endpoint_id": message.endpoint_id,
+        "disposition": message.disposition,
+        "agent": _agent(message),
+    }
+    activity = {
+        name: to_millisecond(value.astimezone(UTC)) if name.endswith("_at") else value
+        for name, value in activity.items()
+        if value is not None
+    }
+    if message.state not in FINAL_STATES:
+        activity["open"] = True
+    if "picked" in known:
+        activity["picked"] = known["picked"]
+    return activity
+
+
+def _agent(message: ActivityChanged) -> str | None:
+    """The person whose work it is; automated work is nobody's."""
+    if message.mode is not Mode.MANUAL:
+        return None
+    return message.completed_by or message.assigned_to or message.owner
+
+
+def _picked(message: ActivityCompleted) -> Document:
+    at = to_millisecond(message.completed_at.astimezone(UTC))
+    try:
+        local = at.astimezone(ZoneInfo(message.contact_time_zone or "UTC"))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        local = at
+    picked = {
+        "at": at,
+        "weekday": local.isoweekday(),
+        "hour": local.hour,
+        "human_contact": message.disposition.human_contact,
+        "campaign_id": message.campaign_id,
+        "subject_id": message.subject_id,
+        "channel": message.channel,
+        "endpoint_id": message.endpoint_id,
+    }
+    return {name: value for name, value in picked.items() if value is not None}

@@ -1,0 +1,112 @@
+"""Attempts and the counters they move, exactly once: a batch is one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from contracts.channel_sms import InteractionRecorded
+from servicekit.clock import Clock
+from servicekit.delivery import Delivery
+from servicekit.metrics import Metrics
+from servicekit.mongo import Conflict
+from servicekit.verdict import GiveUp, Outcome, TryAgain, Unchanged
+from stats.adapters.mongo_ledger import MongoLedger, Work
+from stats.domain.ledger import Row, World, head_id, record, target_key
+from stats.use_cases.worlds import Worlds
+
+log = structlog.get_logger()
+
+_TRIES = 6
+
+Batch = Sequence[Delivery[InteractionRecorded]]
+
+
+class RecordInteractions:
+    """First as if every interaction were new and every target in its place: then one insert settles it.
+
+    If anything of that was wrong nothing was written, and the batch is decided again from what is there.
+    After such a batch the next one starts the careful way: repeats come in runs.
+    """
+
+    def __init__(
+        self, name: str, ledger: MongoLedger, worlds: Worlds, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._name = name
+        self._ledger = ledger
+        self._worlds = worlds
+        self._clock = clock
+        self._metrics = metrics
+        self._expect_repeats = False
+
+    async def __call__(self, batch: Batch) -> list[Outcome]:
+        if not self._expect_repeats:
+            try:
+                return await self._attempt(batch, careful=False)
+            except Conflict:
+                self._metrics.conflicts.labels(self._name).inc()
+        for attempt in range(_TRIES):
+            try:
+                return await self._attempt(batch, careful=True)
+            except Conflict as conflict:
+                self._metrics.conflicts.labels(self._name).inc()
+                log.info("a batch is decided again", subscriber=self._name, why=str(conflict))
+                await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
+        if len(batch) == 1:
+            return [TryAgain("its target changes too fast", after=1.0)]
+        half = len(batch) // 2
+        return [*await self(batch[:half]), *await self(batch[half:])]
+
+    async def _attempt(self, batch: Batch, careful: bool) -> list[Outcome]:
+        world = await self._worlds.around([delivery.message for delivery in batch])
+        async with self._ledger.transaction() as session:
+            standing: dict[str, list[Row]] = {}
+            if careful:
+                heads = {_head(delivery.message) for delivery in batch}
+                standing = await self._ledger.interactions(heads, session)
+                targets = {target for delivery in batch for target in _targets(delivery.message)}
+                for rows in standing.values():
+                    targets |= {said["target"] for said in rows[0].get("overlay", ())}
+                world = await self._worlds.with_gone(world, targets, session)
+                self._expect_repeats = bool(standing)
+            outcomes, work = self._decide(batch, standing, world)
+            if work:
+                await self._ledger.write(work, session)
+        return outcomes
+
+    def _decide(
+        self, batch: Batch, standing: Mapping[str, list[Row]], world: World
+    ) -> tuple[list[Outcome], Work]:
+        outcomes: list[Outcome] = []
+        now_standing: dict[str, list[Row]] = {}
+        for delivery in batch:
+            message = delivery.message
+            head = head_id(message.interaction_type, message.interaction_id)
+            known = now_standing.get(head) or standing.get(head) or []
+            try:
+                rows = record(message, message.occurred_at or delivery.time, known, world)
+            except Exception as bug:
+                log.exception("a direction provider failed", interaction_type=message.interaction_type)
+                outcomes.append(GiveUp("direction_provider_failed", {"error": str(bug)[:500]}))
+                continue
+            if rows is None:
+                outcomes.append(Unchanged())
+            else:
+                now_standing[head] = rows
+                outcomes.append(None)
+        work = Work()
+        for head, rows in now_standing.items():
+            work.change(standing.get(head) or [], rows)
+        return outcomes, work
+
+
+def _head(message: InteractionRecorded) -> str:
+    return head_id(message.interaction_type, message.interaction_id)
+
+
+def _targets(message: InteractionRecorded) -> list[str]:
+    contact = target_key("contact", message.contact_id)
+    return [contact, *(target_key(target.type, target.id) for target in message.targets or ())]

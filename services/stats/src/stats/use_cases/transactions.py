@@ -1,0 +1,59 @@
+"""How the background and the commands change interactions: read, decide, write, again if something moved."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Collection
+
+from servicekit.mongo import Conflict, Session
+from stats.adapters.mongo_ledger import MongoLedger, Work
+from stats.domain.ledger import Row, TargetKey, World, head_id_of
+from stats.use_cases.worlds import Worlds
+
+CHUNK = 250
+"""Interactions in one transaction; with their counters and cells well under a thousand documents."""
+_TRIES = 30
+
+Decide = Callable[[list[Row], World], list[Row] | None]
+
+
+class Rewriting:
+    def __init__(self, ledger: MongoLedger, worlds: Worlds) -> None:
+        self.ledger = ledger
+        self._worlds = worlds
+
+    async def interactions(
+        self, heads: Collection[str], decide: Decide, leaving: TargetKey | None = None
+    ) -> int:
+        """Writes what `decide` makes of each interaction that exists; returns how many changed.
+
+        leaving: the target that these interactions are taken from, because it is gone.
+        """
+        for attempt in range(_TRIES):
+            try:
+                async with self.ledger.transaction() as session:
+                    return await self._attempt(heads, decide, Work(leaving=leaving), session)
+            except Conflict:
+                if attempt == _TRIES - 1:
+                    raise
+                await asyncio.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
+        raise AssertionError("unreachable")
+
+    async def _attempt(self, heads: Collection[str], decide: Decide, work: Work, session: Session) -> int:
+        found = await self.ledger.interactions(heads, session)
+        world = await self._worlds.around_rows(found.values(), session)
+        changed = 0
+        for rows in found.values():
+            after = decide(rows, world)
+            if after is not None and after != rows:
+                work.change(rows, after)
+                changed += 1
+        if work:
+            await self.ledger.write(work, session)
+        return changed
+
+    async def heads_of(self, target: str, session: Session | None = None) -> list[str]:
+        """Some of the interactions linked to a target; none when there are no more."""
+        rows = self.ledger.rows.find({"target": target}, {"type": 1, "id": 1}, session=session).limit(CHUNK)
+        return [head_id_of(row) async for row in rows]

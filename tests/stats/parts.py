@@ -1,0 +1,60 @@
+"""The use cases on a real database, without topics: for tests that need thousands of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contracts import Message
+from contracts.channel_sms import InteractionRecorded
+from servicekit.clock import StoppedClock
+from servicekit.delivery import Delivery
+from servicekit.mongo import Mongo
+from servicekit.verdict import Outcome
+from stats.composition import Books
+from stats.domain.counters import canonical, recount
+from stats.settings import Settings
+from tests.engines import Engines
+from tests.stats.samples import THEN
+
+
+def delivered(message: Message) -> Delivery[Any]:
+    return Delivery(message, {"ce_time": THEN.isoformat().encode()}, None)
+
+
+@dataclass
+class Parts:
+    mongo: Mongo
+    clock: StoppedClock
+    books: Books
+
+    async def tell(self, messages: Sequence[InteractionRecorded]) -> list[Outcome]:
+        return await self.books.record_interactions([delivered(message) for message in messages])
+
+    async def channels(self) -> dict[str, Any]:
+        """What the counters say, without what is never or nothing."""
+        found = {row["_id"]: canonical(row.get("channels")) async for row in self.mongo["targets"].find()}
+        return {target: channels for target, channels in found.items() if channels}
+
+    async def recounted(self) -> dict[str, Any]:
+        rows = [row async for row in self.mongo["ledger"].find()]
+        return {target: canonical(channels) for target, channels in recount(rows).items()}
+
+    async def clear(self) -> None:
+        for collection in ("ledger", "targets", "report_cells", "counting", "recalculations"):
+            await self.mongo[collection].delete_many({})
+
+
+async def parts(engines: Engines, namespace: str, **settings: Any) -> Parts:
+    made = Settings(
+        kafka_bootstrap_servers=engines.kafka,
+        mongo_url=engines.mongo,
+        namespace=namespace,
+        instance="parts-0",
+        **settings,
+    )
+    mongo = Mongo(made.mongo_url, made.database("stats"), made.mongo_driver)
+    await mongo.ensure_indexes(Books.indexes)
+    clock = StoppedClock(THEN)
+    return Parts(mongo, clock, Books(made, mongo, clock, fresh_for=0))

@@ -1,0 +1,193 @@
+"""Merging, erasing, linking, enabling: by topic and by REST."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from contracts import stats as commands
+from contracts.channel_sms import Addresses
+from contracts.stats import ContactStatsChanged
+from tests.kit import eventually
+from tests.stats.conftest import NOW, Line
+from tests.stats.samples import changed, contact_changed, hours, interaction, name
+
+
+async def target(line: Line, type_: str, id_: str) -> dict[str, Any]:
+    answer = await line.http.get(f"/v1/targets/{type_}/{id_}/stats")
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+async def test_the_survivor_of_a_merge_has_the_union_and_gets_what_comes_late(line: Line) -> None:
+    loser, survivor = name(), name()
+    both = interaction(loser, targets=[{"id": loser}, {"id": survivor}], occurred_at=hours(1))
+    await line.tell(
+        both, interaction(loser, occurred_at=hours(4)), interaction(survivor, direction="incoming")
+    )
+    command = commands.MergeTargets(command_id=name(), target_id=loser, survivor_id=survivor, occurred_at=NOW)
+    await line.tell(command)
+    await line.tell(interaction(loser, occurred_at=hours(5)))
+    assert await line.counts(loser) == (0, 0)
+    assert await line.counts(survivor) == (1, 3)
+    assert (await line.statistics(loser))["merged_into"] == survivor
+    before = await line.everything()
+    await line.tell(command, changed(both, disposition="sold"))
+    assert (await line.everything())[1] == before[1]
+    assert not await line.differences()
+
+
+async def test_a_merge_in_a_circle_is_refused(line: Line) -> None:
+    one, other = name(), name()
+    await line.tell(interaction(one), interaction(other))
+    answer = await line.http.post(f"/v1/targets/contact/{one}/merge", json={"survivor_id": other})
+    assert answer.status_code == 204
+    answer = await line.http.post(f"/v1/targets/contact/{other}/merge", json={"survivor_id": one})
+    assert answer.status_code == 409
+    assert answer.json()["detail"] == "A target cannot be merged into itself."
+    letters = await line.wire.dead_letters("stats-commands")
+    await line.tell(
+        commands.MergeTargets(command_id=name(), target_id=other, survivor_id=one, occurred_at=NOW)
+    )
+    assert len(await line.wire.dead_letters("stats-commands")) == len(letters) + 1
+
+
+async def test_deleting_a_record_that_was_merged_away_does_not_erase_the_person(line: Line) -> None:
+    loser, survivor = name(), name()
+    told = interaction(loser)
+    await line.tell(contact_changed(loser), told, interaction(survivor))
+    await line.http.post(f"/v1/targets/contact/{loser}/merge", json={"survivor_id": survivor})
+    await line.wire.publish_raw("contact-changed", None, key=loser.encode())
+
+    async def tombstone() -> bool:
+        records = [r for r in await line.wire.records("contact-stats-changed") if r.key == loser.encode()]
+        return bool(records and records[-1].value is None)
+
+    await eventually(tombstone, "the tombstone")
+    await line.tell(changed(told, disposition="sold"), interaction(loser))
+    assert await line.counts(survivor) == (0, 3)
+    assert not await line.differences()
+
+
+async def test_nothing_leads_to_an_erased_contact_and_reports_still_add_up(line: Line) -> None:
+    contact, campaign = name(), name("campaign")
+    told = interaction(contact, campaign_id=campaign, activity_id="a1", addresses=Addresses(sender="x"))
+    await line.tell(contact_changed(contact, emails=["d@example.com"]), told)
+    await line.wire.publish_raw("contact-changed", None, key=contact.encode())
+
+    async def erased() -> bool:
+        return await line.counts(contact) == (0, 0)
+
+    await eventually(erased, "the contact to be erased")
+    await line.at_rest()
+    await line.tell(told, changed(told, disposition="sold"), interaction(contact, campaign_id=campaign))
+    assert await line.counts(contact) == (0, 0)
+    mongo = line.service.mongo
+    rows = [row async for row in mongo["ledger"].find({"campaign_id": campaign})]
+    assert len(rows) == 2
+    assert contact not in str(rows)
+    assert "a1" not in str(rows)
+    asked = {"first": "2026-03-01", "last": "2026-03-01", "campaign_id": campaign}
+    (row,) = (await line.http.get("/v1/reports/activity", params=asked)).json()["rows"]
+    assert row["attempts"] == 2
+    records = [r for r in await line.wire.records("contact-stats-changed") if r.key == contact.encode()]
+    assert records[-1].value is None, "the topic ends in a tombstone"
+    listed = (await line.http.get("/v1/stats", params={"limit": 1000})).json()["items"]
+    assert contact not in str(listed)
+
+
+async def test_a_link_by_command_outlives_later_versions_and_may_come_first(line: Line) -> None:
+    contact, account = name(), name("account")
+    first = interaction(contact)
+    link = commands.SetTargetLink(
+        command_id=name(),
+        interaction_type="sms",
+        interaction_id=first.interaction_id,
+        target_type="account",
+        target_id=account,
+        occurred_at=NOW,
+    )
+    await line.tell(link)
+    await line.tell(first, changed(first, disposition="sold"))
+    assert (await target(line, "account", account))["total"]["contact_count"] == 1
+    cut = link.evolve(command_id=name(), linked=False, occurred_at=NOW + timedelta(seconds=1))
+    await line.tell(cut, link)
+    assert (await target(line, "account", account))["total"]["contact_count"] == 0
+    assert await line.counts(contact) == (0, 1)
+
+
+async def test_enabling_catches_up_and_disabling_keeps_what_is_there(line: Line) -> None:
+    contact, deal = name(), name("deal")
+    about = [{"id": contact}, {"type": "deal", "id": deal}]
+    await line.tell(interaction(contact, targets=about))
+    assert (await target(line, "deal", deal))["total"]["contact_count"] == 0
+
+    async def set_counting(enabled: bool) -> None:
+        answer = await line.http.put("/v1/counting", json={"target_type": "deal", "enabled": enabled})
+        assert answer.status_code == 204
+        line.clock.set(line.clock.now() + timedelta(seconds=1), rate=0)
+
+    async def count_is(expected: int) -> None:
+        async def reached() -> bool:
+            return bool((await target(line, "deal", deal))["total"]["contact_count"] == expected)
+
+        await eventually(reached, f"{expected} attempts")
+        assert not await line.differences()
+
+    await set_counting(True)
+    await count_is(1)
+    await set_counting(False)
+    await line.tell(interaction(contact, targets=about))
+    await count_is(1)
+    (setting,) = (await line.http.get("/v1/counting")).json()
+    assert (setting["target_type"], setting["enabled"], setting["waiting"]) == ("deal", False, 1)
+    await set_counting(True)
+    await count_is(2)
+    assert await line.counts(contact) == (0, 2)
+    await set_counting(False)
+
+
+async def test_a_mail_waits_for_the_addresses_of_its_contact(line: Line) -> None:
+    contact = name()
+    mail = interaction(
+        contact,
+        interaction_type="email",
+        direction=None,
+        addresses=Addresses(sender="Dana <DANA.W@example.com>", to=("us@example.net",)),
+    )
+    await line.tell(mail)
+    assert await line.counts(contact) == (0, 0)
+    await line.tell(contact_changed(contact, emails=["dana.w@example.com"]))
+
+    async def counted() -> bool:
+        return await line.counts(contact) == (1, 0)
+
+    await eventually(counted, "the direction to be decided")
+    await line.tell(contact_changed(contact, version=2, emails=["new@example.com"]), changed(mail))
+    assert await line.counts(contact) == (1, 0), "a direction is decided once"
+    assert not await line.service.mongo["ledger"].count_documents({"pending": {"$exists": True}})
+
+
+async def test_numbers_roll_up_to_a_parent_as_separate_numbers(line: Line) -> None:
+    one, other, account = name(), name(), name("account")
+    await line.tell(interaction(one), interaction(other, direction="incoming", occurred_at=hours(2)))
+    for child in (one, other):
+        answer = await line.http.put(
+            f"/v1/targets/contact/{child}/parent", json={"parent_type": "account", "parent_id": account}
+        )
+        assert answer.status_code == 204, answer.text
+    rolled = (await line.http.get(f"/v1/targets/account/{account}/roll-up")).json()
+    assert (rolled["children"], rolled["total"]["contact_count"]) == (2, 2)
+    assert rolled["total"]["last_contact_at"] == "2026-03-01T11:00:00Z"
+    assert (await target(line, "account", account))["total"]["contact_count"] == 0
+
+
+async def test_what_is_announced_last_is_what_stands(line: Line) -> None:
+    contact = name()
+    for hour in range(5):
+        await line.wire.publish(interaction(contact, occurred_at=hours(hour)))
+    await line.at_rest()
+    announced = [m for m in await line.wire.messages(ContactStatsChanged) if m.target_id == contact]
+    assert [m.version for m in announced] == sorted({m.version for m in announced})
+    assert announced[-1].total.contact_count == 5

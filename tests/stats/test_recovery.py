@@ -1,0 +1,69 @@
+"""Faults between any two effects, a rewind, and several replicas leave the counters exact."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from servicekit.failpoints import FAILPOINTS
+from stats.main import build
+from stats.settings import Settings
+from tests.engines import Engines
+from tests.kit import Wire, eventually, running, settled
+from tests.stats.conftest import Line
+from tests.stats.samples import THEN, changed, interaction, name
+
+PLACES = (
+    "stats.before_transaction",
+    "stats.between_ledger_and_counters",
+    "stats.before_commit",
+    "stats.after_transaction",
+    "stats.record-interactions.before_offset_commit",
+    "stats.before_announcing",
+    "stats.after_announcing",
+    "stats.after_unmarking",
+)
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_fault_at_any_boundary_loses_and_doubles_nothing(line: Line, place: str) -> None:
+    contact = name()
+    FAILPOINTS.arm(f"{place}=error@2")
+    try:
+        for number in range(3):
+            await line.tell(interaction(contact, occurred_at=THEN + timedelta(minutes=number)))
+    finally:
+        FAILPOINTS.disarm()
+    await line.at_rest()
+    assert await line.counts(contact) == (0, 3)
+    assert not await line.differences()
+
+
+async def test_a_rewind_of_every_topic_changes_nothing(line: Line) -> None:
+    contact = name()
+    first = interaction(contact)
+    await line.tell(first, changed(first, direction="incoming"), interaction(contact))
+    before = await line.everything()
+    await line.rewind()
+    assert await line.everything() == before
+
+
+@pytest.mark.kafka_groups
+async def test_two_replicas_share_the_partitions_and_count_once(engines: Engines, namespace: str) -> None:
+    wire = Wire(engines, namespace)
+    contacts = [name() for _ in range(40)]
+    told = [interaction(contact) for contact in contacts for _ in range(10)]
+    async with running(build, Settings, engines, namespace, instance="one") as one:
+        await wire.publish(*told[:200])
+        async with running(build, Settings, engines, namespace, instance="two") as two:
+            await wire.publish(*told[200:], *told[:50])
+
+            async def all_there() -> bool:
+                return bool(await one.mongo["ledger"].count_documents({}) == len(told))
+
+            await eventually(all_there, "all attempts", 60)
+            await settled(one, two)
+            async for row in one.mongo["targets"].find():
+                assert row["channels"]["sms"]["out"] == 10
+    await wire.close()
