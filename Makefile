@@ -17,10 +17,10 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help bench-consume bench-outbox install check lint types imports format test test-pymongo test-containers test-kafka \
-	demo up docs asyncapi-check lock clean ci
+	demo up docs asyncapi-check lock clean ci compose-up compose-down compose-check k8s-check
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2} /^##@ / {printf "\n%s\n", substr($$0, 5)}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2} /^##@ / {printf "\n%s\n", substr($$0, 5)}' $(MAKEFILE_LIST)
 
 ##@ Environment
 install: $(INSTALLED) ## Make .venv with everything pinned in the locks
@@ -48,6 +48,7 @@ lock: $(UV) ## Resolve the requirements locks again (UPGRADE=1 moves every pin)
 	$(COMPILE) $(MEMBER_PROJECTS) -o requirements.lock
 	$(COMPILE) $(MEMBER_PROJECTS) --all-extras --group pyproject.toml:dev -c requirements.lock -o requirements-dev.lock
 	echo uv | $(COMPILE) - -o requirements-uv.lock
+	echo hatchling | $(COMPILE) - -c requirements-dev.lock -o requirements-build.lock
 
 clean: ## Remove .venv, caches and generated reports; data directories stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tools/asyncapi/node_modules
@@ -110,3 +111,28 @@ asyncapi-check: ## Validate docs/asyncapi with a parser that is not ours (needs 
 	@test -n "$(wildcard docs/asyncapi/*)" || { echo "docs/asyncapi is empty; run: make docs" >&2; exit 1; }
 	@test -d tools/asyncapi/node_modules || npm ci --silent --no-fund --no-audit --prefix tools/asyncapi
 	node tools/asyncapi/validate.mjs $(wildcard docs/asyncapi/*.json docs/asyncapi/*.yaml)
+
+##@ Deployment (Docker with Compose; ARGS="--scale channel-sms=3" goes to it)
+# Packages come from where pip on this machine has them from, without that getting into the image.
+PIP_CONFIG_FILE ?= $(firstword $(wildcard $(HOME)/.config/pip/pip.conf $(HOME)/.pip/pip.conf /etc/pip.conf) /dev/null)
+COMPOSE = PIP_CONFIG_FILE=$(PIP_CONFIG_FILE) docker compose
+DEMO_FILES := -f docker-compose.yml -f docker-compose.demo.yml
+SERVICES := contacts campaigns batch-loader activities workflow channel-sms stats
+
+compose-up: ## The deployment on Apache Kafka and MongoDB in containers; returns when all of it is healthy
+	$(COMPOSE) up --build --detach $(ARGS)
+	$(COMPOSE) up --no-recreate --detach --wait --wait-timeout 300 $(ARGS) $(SERVICES) carrier
+
+compose-down: ## Stop it; what it stored stays (ARGS=--volumes removes that as well)
+	$(COMPOSE) --profile cli down --remove-orphans $(ARGS)
+
+compose-check: $(INSTALLED) ## Bring a deployment up on ports of its own, scale it, stop it, start it again
+	PIP_CONFIG_FILE=$(PIP_CONFIG_FILE) PARLEY_TEST_DEPLOYMENT=1 $(BIN)/pytest -rs tests/deploy $(ARGS)
+
+KUSTOMIZE := sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
+
+k8s-check: $(INSTALLED) ## Render deploy/kubernetes with kustomize and hold it against the schemas of Kubernetes
+	@command -v kustomize >/dev/null || test -x $(BIN)/kustomize || { \
+		command -v go >/dev/null && GOBIN=$(CURDIR)/$(BIN) go install $(KUSTOMIZE); } || \
+		echo "kustomize is missing, and Go to get it: only what needs no rendering is checked" >&2
+	$(BIN)/pytest -rs tests/deploy/test_kubernetes.py $(ARGS)

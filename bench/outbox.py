@@ -58,7 +58,7 @@ def relay(kafka: str, mongo: str, instance: str, go: Any, stop: Any) -> None:
 
 
 async def emptied(mongo: Mongo) -> None:
-    while await mongo[COLLECTION].find_one({}) is not None:
+    while await mongo[COLLECTION].find_one({}) is not None:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
 
 
@@ -74,7 +74,7 @@ async def ours(engines: Engines, count: int) -> float:
     for process in relays:
         process.start()
     go.set()
-    while await service.mongo[COLLECTION].count_documents({}, limit=count) == count:
+    while await service.mongo[COLLECTION].count_documents({}, limit=count) == count:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     began = time.perf_counter()
     await emptied(service.mongo)

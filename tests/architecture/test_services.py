@@ -1,0 +1,91 @@
+"""What the catalogue says about the services is what their composition roots do."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faststream import AckPolicy
+
+from contracts import catalogue
+from servicekit.service import Service
+from servicekit.settings import ServiceSettings
+
+ROOT = Path(__file__).parents[2]
+SERVICES = sorted(path.name for path in (ROOT / "services").iterdir() if (path / "pyproject.toml").exists())
+
+
+def settings_of(name: str) -> type[ServiceSettings]:
+    settings: type[ServiceSettings] = importlib.import_module(f"{name.replace('-', '_')}.settings").Settings
+    return settings
+
+
+@pytest.fixture(params=SERVICES)
+async def service(request: pytest.FixtureRequest) -> Service:
+    name = request.param
+    built: Service = importlib.import_module(f"{name.replace('-', '_')}.main").build(
+        settings_of(name)(port=0)
+    )
+    assert built.name == name
+    return built
+
+
+async def test_it_reads_exactly_what_the_catalogue_says(service: Service) -> None:
+    read = {message for subscription in service.bus.subscriptions for message in subscription.reads}
+    assert read == set(catalogue.read_by(service.name))
+
+
+async def test_it_never_acknowledges_before_the_effect(service: Service) -> None:
+    for subscription in service.bus.subscriptions:
+        assert subscription.subscriber.ack_policy is AckPolicy.NACK_ON_ERROR
+        arguments = subscription.subscriber._connection_args
+        assert arguments["enable_auto_commit"] is False
+        assert arguments["auto_offset_reset"] == "earliest"
+        assert arguments["group_instance_id"].endswith(service.settings.instance)
+
+
+async def test_its_groups_are_its_own(service: Service) -> None:
+    groups = [subscription.group for subscription in service.bus.subscriptions]
+    assert len(groups) == len(set(groups))
+    assert all(group.startswith(f"{service.name}.") for group in groups)
+
+
+async def test_it_requires_every_topic_it_touches(service: Service) -> None:
+    required = {topic.name for topic in service._topics}
+    touched = {topic.name for topic in catalogue.topics_of(service.name)}
+    assert touched <= required
+
+
+def sources() -> Iterator[Path]:
+    for folder in ("services", "cli", "simulators"):
+        yield from (ROOT / folder).rglob("*.py")
+
+
+def test_no_topic_is_spelled_outside_the_contracts() -> None:
+    names = {message.wire.topic.name.removesuffix(".{channel}") for message in catalogue.MESSAGES}
+    spelled = re.compile(r'["\'](' + "|".join(map(re.escape, sorted(names))) + r')(\.[a-z]+)?["\']')
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in sources()
+        for match in spelled.finditer(path.read_text())
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_has_the_same_skeleton(name: str) -> None:
+    package = ROOT / "services" / name / "src" / name.replace("-", "_")
+    assert {"main.py", "settings.py", "http.py"} <= {path.name for path in package.iterdir()}
+    for part in ("domain", "use_cases"):
+        assert (package / part).is_dir() or (package / f"{part}.py").is_file(), part
+    readme = (ROOT / "services" / name / "README.md").read_text()
+    for heading in ("Owns", "Reacts to", "Announces", "Stores", "Fails how"):
+        assert heading in readme, heading
+
+
+def test_no_name_hides_what_is_in_the_room() -> None:
+    hiding = re.compile(r"^(utils?|helpers?|common|core|base|misc|manager)\.py$")
+    assert [str(path) for path in sources() if hiding.match(path.name)] == []

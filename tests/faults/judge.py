@@ -1,0 +1,398 @@
+"""The judge: recounts what happened from outside, and shares no code with the services.
+
+It reads the carrier's journal, the topics and the databases with nothing but public clients, and says for
+each promise of docs/promises.md whether it was kept. Run it whenever the line is at rest:
+
+    python -m tests.faults.judge --kafka HOST:PORT --mongo URL --journal FILE [--namespace NS]
+
+Exit code 1 if any promise was broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from pymongo import MongoClient
+
+Json = dict[str, Any]
+
+RESTING = {"completed", "failed", "cancelled", "expired", "purged", "outcome_unknown"}
+WAITING = {"scheduled", "available", "assigned"}
+STOP = re.compile(r"^\W*(stop|stopall|unsubscribe|cancel|end|quit|revoke|optout)\W*$", re.IGNORECASE)
+
+
+@dataclass
+class Event:
+    """One record of a topic."""
+
+    key: str
+    headers: dict[str, str]
+    body: Json | None
+
+    @property
+    def id(self) -> tuple[str, str]:
+        return self.headers.get("ce_type", ""), self.headers.get("ce_id", "")
+
+
+@dataclass
+class Evidence:
+    """Everything the judge looks at."""
+
+    journal: list[Json]
+    topics: dict[str, list[Event]]
+    databases: dict[str, Any]
+
+    def of_type(self, topic: str, type_: str) -> Iterator[Json]:
+        """The bodies of one type on a topic, each event once."""
+        seen: set[tuple[str, str]] = set()
+        for event in self.topics.get(topic, ()):
+            if event.headers.get("ce_type") == type_ and event.body is not None and event.id not in seen:
+                seen.add(event.id)
+                yield event.body
+
+    def accepted(self) -> list[Json]:
+        return [entry for entry in self.journal if entry["kind"] == "accepted"]
+
+    def replies(self) -> list[Json]:
+        return [entry for entry in self.journal if entry["kind"] == "reply"]
+
+
+@dataclass
+class Finding:
+    """One promise, what was counted, and what contradicts it."""
+
+    promise: str
+    says: str
+    counted: dict[str, int] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def kept(self) -> bool:
+        return not self.faults
+
+    def equal(self, what: str, left: int, right: int) -> None:
+        if left != right:
+            self.faults.append(f"{what}: {left} is not {right}")
+
+
+def no_message_twice(evidence: Evidence) -> Finding:
+    """P1. Nobody was sent the same thing twice."""
+    found = Finding("P1", "no message was sent twice")
+    accepted = evidence.accepted()
+    found.counted["accepted by the carrier"] = len(accepted)
+    by_intent = Counter(entry["reference"] for entry in accepted)
+    found.faults += [
+        f"intent {intent} was sent {times} times" for intent, times in by_intent.items() if times > 1
+    ]
+    asked = Counter(
+        body["destination"]
+        for body in evidence.of_type("activity-dispatched.sms", "parley.activity.dispatched.v1")
+    )
+    answered = Counter(entry["from"] for entry in evidence.replies())
+    for number, sent in Counter(entry["to"] for entry in accepted).items():
+        if sent > asked[number] + answered[number]:
+            found.faults.append(
+                f"{number} got {sent} messages for {asked[number]} dispatches and {answered[number]} replies"
+            )
+    return found
+
+
+def one_reply_for_one_message(evidence: Evidence) -> Finding:
+    """P4. However often a webhook came, it was answered once."""
+    found = Finding("P4", "one reply for each inbound message")
+    recorded = Counter(
+        body["provider_message_id"]
+        for body in evidence.of_type("message-recorded", "parley.message.recorded.v1")
+        if body["direction"] == "incoming"
+    )
+    replies = {entry["sid"] for entry in evidence.replies()}
+    found.counted |= {"replies in the journal": len(replies), "recorded": len(recorded)}
+    found.faults += [f"reply {sid} was recorded {n} times" for sid, n in recorded.items() if n > 1]
+    unmatched = {row["_id"] for row in evidence.databases["channel-sms"]["inbound"].find({}, {"_id": 1})}
+    found.faults += [f"reply {sid} was lost" for sid in sorted(replies - set(recorded) - unmatched)]
+    return found
+
+
+def no_activity_lost_or_doubled(evidence: Evidence) -> Finding:
+    """P2. What was selected exists, once, and rests in a state that somebody can explain."""
+    found = Finding("P2", "no activity was lost or made twice")
+    stored = {row["_id"]: row for row in evidence.databases["activities"]["activities"].find({})}
+    created = {
+        body["activity_id"]: body
+        for body in evidence.of_type("activity-created", "parley.activity.created.v1")
+    }
+    found.counted |= {"asked for": len(created), "stored": len(stored)}
+    found.faults += [
+        f"activity {id_} was asked for and is not stored" for id_ in sorted(created.keys() - stored.keys())
+    ]
+    for batch in evidence.databases["batch-loader"]["batches"].find({}):
+        selected, loaded = batch.get("selected", 0), batch.get("loaded", 0)
+        made = [b for b in created.values() if b.get("batch_id") == batch["_id"]]
+        refused = sum(
+            1 for b in made if stored.get(b["activity_id"], {}).get("reason") == "duplicate_open_activity"
+        )
+        skipped = batch.get("skipped", {})
+        found.equal(
+            f"batch {batch['_id']}: selected = loaded + skipped", selected, loaded + sum(skipped.values())
+        )
+        found.equal(f"batch {batch['_id']}: activities = loaded + refused", len(made), loaded + refused)
+        people = Counter(b["contact_id"] for b in made)
+        found.faults += [
+            f"contact {who} was loaded {n} times in one batch" for who, n in people.items() if n > 1
+        ]
+    states = Counter(row["state"] for row in stored.values())
+    found.counted |= dict(states)
+    open_talks = {
+        row["_id"]
+        for row in evidence.databases["channel-sms"]["conversations"].find(
+            {"state": {"$ne": "concluded"}}, {"_id": 1}
+        )
+    }
+    for id_, row in stored.items():
+        if row["state"] not in RESTING | WAITING and row["mode"] == "automated" and id_ not in open_talks:
+            found.faults.append(f"activity {id_} is {row['state']} and nobody works it")
+    return found
+
+
+def completions_were_followed(evidence: Evidence) -> Finding:
+    """P2. Every completion was announced once and decided once, and its follow-ups exist once."""
+    found = Finding("P2", "every completion was announced and decided once")
+    completed = {
+        row["_id"]
+        for row in evidence.databases["activities"]["activities"].find({"state": "completed"}, {"_id": 1})
+    }
+    announced = Counter(
+        body["activity_id"] for body in evidence.of_type("activity-completed", "parley.activity.completed.v1")
+    )
+    decided = {row["_id"] for row in evidence.databases["workflow"]["decisions"].find({}, {"_id": 1})}
+    found.counted |= {"completed": len(completed), "announced": len(announced), "decided": len(decided)}
+    found.faults += [f"completion of {id_} was not announced" for id_ in sorted(completed - announced.keys())]
+    found.faults += [f"completion of {id_} was announced {n} ways" for id_, n in announced.items() if n > 1]
+    found.faults += [f"completion of {id_} was not decided" for id_ in sorted(announced.keys() - decided)]
+    found.faults += [f"{id_} was decided and never completed" for id_ in sorted(decided - announced.keys())]
+    attempts: dict[tuple[str, int, str], set[str]] = defaultdict(set)
+    for body in evidence.of_type("activity-created", "parley.activity.created.v1"):
+        if body.get("parent_id"):
+            attempts[body["parent_id"], body.get("attempt_number", 1), body["subject_id"]].add(
+                body["activity_id"]
+            )
+    found.faults += [
+        f"completion of {parent} has {len(ids)} follow-ups for one action"
+        for (parent, _, _), ids in attempts.items()
+        if len(ids) > 1
+    ]
+    return found
+
+
+def statistics_add_up(evidence: Evidence) -> Finding:
+    """P3. Counters = recount of the interactions = what the carrier saw."""
+    found = Finding("P3", "the counters equal the interactions equal the carrier's journal")
+    newest: dict[tuple[str, str], Json] = {}
+    for body in evidence.of_type("interaction-recorded", "parley.interaction.recorded.v1"):
+        key = body["interaction_type"], body["interaction_id"]
+        if key not in newest or newest[key]["version"] < body["version"]:
+            newest[key] = body
+    counted: dict[str, Counter[str]] = defaultdict(Counter)
+    directions: Counter[str] = Counter()
+    for body in newest.values():
+        direction = body.get("direction")
+        if body.get("deleted") or direction not in ("incoming", "outgoing"):
+            continue
+        directions[f"{body['interaction_type']} {direction}"] += 1
+        targets = body.get("targets")
+        for target in [body["contact_id"]] if targets is None else [t["id"] for t in targets]:
+            counted[target][direction] += 1
+    announced: dict[str, Json] = {}
+    for event in evidence.topics.get("contact-stats-changed", ()):
+        if (
+            event.body is not None
+            and event.body["version"] >= announced.get(event.key, {"version": 0})["version"]
+        ):
+            announced[event.key] = event.body
+    for target in counted.keys() | announced.keys():
+        total = announced.get(target, {}).get("total", {})
+        ins, outs = counted[target]["incoming"], counted[target]["outgoing"]
+        told = tuple(
+            total.get(name, 0) for name in ("contact_count", "contact_count_in", "contact_count_out")
+        )
+        if told != (ins + outs, ins, outs):
+            found.faults.append(f"contact {target}: announced {told}, recounted {(ins + outs, ins, outs)}")
+        dates = [total.get(name) for name in ("last_contact_at", "last_contact_at_in", "last_contact_at_out")]
+        if total and dates[0] != max(filter(None, dates[1:]), default=None):
+            found.faults.append(f"contact {target}: last contact is not the later of in and out")
+    accepted, replies = len(evidence.accepted()), len(evidence.replies())
+    unmatched = evidence.databases["channel-sms"]["inbound"].count_documents({"contact_id": None})
+    found.counted |= {"accepted": accepted, "replies": replies, **directions}
+    found.equal("messages accepted = outgoing interactions", accepted, directions["sms outgoing"])
+    found.equal(
+        "replies = incoming interactions (+ unmatched)", replies, directions["sms incoming"] + unmatched
+    )
+    return found
+
+
+def stop_was_honoured(evidence: Evidence) -> Finding:
+    """P11. After STOP was taken, that address got one confirmation and nothing else."""
+    found = Finding("P11", "nothing was sent after STOP but one confirmation")
+    said_stop: dict[str, str] = {}
+    taken: set[str] = set()
+    since: dict[str, list[str]] = defaultdict(list)
+    texts = {entry["sid"]: entry for entry in evidence.replies()}
+    for entry in evidence.journal:
+        match entry["kind"]:
+            case "delivered" if entry["webhook"].startswith("reply:"):
+                reply = texts.get(entry["webhook"].removeprefix("reply:"))
+                if reply is not None and STOP.match(reply["body"]):
+                    taken.add(reply["from"])
+                    said_stop.setdefault(reply["from"], reply["at"])
+            case "accepted" if entry["to"] in taken:
+                since[entry["to"]].append(entry["body"])
+    found.counted["addresses that said STOP"] = len(taken)
+    for number, bodies in since.items():
+        stops = sum(1 for entry in texts.values() if entry["from"] == number and STOP.match(entry["body"]))
+        if len(bodies) > stops:
+            found.faults.append(
+                f"{number} said STOP at {said_stop[number]} and got {len(bodies)} messages after it"
+            )
+    return found
+
+
+def dead_letters_are_explained(evidence: Evidence) -> Finding:
+    """P10. Whatever was given up on says where it came from and why."""
+    found = Finding("P10", "every dead letter says where it came from and why")
+    for topic, events in evidence.topics.items():
+        if not topic.endswith(".dlq"):
+            continue
+        for event in events:
+            found.counted[f"{topic} {event.headers.get('dlq_reason')}"] = (
+                found.counted.get(f"{topic} {event.headers.get('dlq_reason')}", 0) + 1
+            )
+            if not {"dlq_topic", "dlq_partition", "dlq_offset", "dlq_reason"} <= event.headers.keys():
+                found.faults.append(f"a record of {topic} does not say where it came from")
+    return found
+
+
+def nothing_waits_to_be_published(evidence: Evidence) -> Finding:
+    found = Finding("P2", "nothing written was left unpublished")
+    for name, database in evidence.databases.items():
+        rows = database["outbox"].count_documents({})
+        if rows:
+            found.faults.append(f"{name} has {rows} unpublished rows")
+    return found
+
+
+CHECKS = (
+    no_message_twice,
+    no_activity_lost_or_doubled,
+    completions_were_followed,
+    nothing_waits_to_be_published,
+    statistics_add_up,
+    one_reply_for_one_message,
+    dead_letters_are_explained,
+    stop_was_honoured,
+)
+
+DATABASES = ("contacts", "campaigns", "batch-loader", "activities", "workflow", "channel-sms", "stats")
+
+
+def judge(evidence: Evidence) -> list[Finding]:
+    return [check(evidence) for check in CHECKS]
+
+
+async def gather(kafka: str, mongo: str, journal: Path, namespace: str = "") -> Evidence:
+    """Read everything there is now."""
+    client: MongoClient[Json] = MongoClient(mongo, tz_aware=True)
+    prefix = f"{namespace}-" if namespace else ""
+    databases = {name: client[f"{prefix}parley-{name}"] for name in DATABASES}
+    return Evidence(list(_lines(journal)), await _read_topics(kafka, namespace), databases)
+
+
+def _lines(journal: Path) -> Iterable[Json]:
+    if not journal.exists():
+        return
+    with journal.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+
+
+async def _read_topics(kafka: str, namespace: str) -> dict[str, list[Event]]:
+    prefix = f"{namespace}." if namespace else ""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka, auto_offset_reset="earliest", enable_auto_commit=False, max_poll_records=5000
+    )
+    await consumer.start()
+    try:
+        names = [
+            name for name in await consumer.topics() if name.startswith(prefix) and not name.startswith("__")
+        ]
+        partitions = [
+            TopicPartition(name, number)
+            for name in names
+            for number in consumer.partitions_for_topic(name) or ()
+        ]
+        found: dict[str, list[Event]] = {name.removeprefix(prefix): [] for name in names}
+        if not partitions:
+            return found
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        starts = await consumer.beginning_offsets(partitions)
+        left = {p for p in partitions if ends[p] > starts[p]}
+        while left:
+            for partition, records in (await consumer.getmany(timeout_ms=500)).items():
+                found[partition.topic.removeprefix(prefix)].extend(map(_event, records))
+            left = {p for p in left if await consumer.position(p) < ends[p]}
+        return found
+    finally:
+        await consumer.stop()
+
+
+def _event(record: Any) -> Event:
+    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
+    try:
+        body = json.loads(record.value) if record.value else None
+    except ValueError:
+        body = None
+    return Event(
+        (record.key or b"").decode("utf-8", "replace"), headers, body if isinstance(body, dict) else None
+    )
+
+
+def report(findings: list[Finding]) -> str:
+    lines = []
+    for finding in findings:
+        counted = ", ".join(f"{name} {number}" for name, number in finding.counted.items())
+        lines.append(
+            f"{'kept  ' if finding.kept else 'BROKEN'} {finding.promise:4} {finding.says} ({counted})"
+        )
+        lines += [f"         {fault}" for fault in finding.faults[:20]]
+        if len(finding.faults) > 20:
+            lines.append(f"         and {len(finding.faults) - 20} more")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kafka", required=True)
+    parser.add_argument("--mongo", required=True)
+    parser.add_argument("--journal", required=True, type=Path)
+    parser.add_argument("--namespace", default="")
+    chosen = parser.parse_args()
+    findings = judge(asyncio.run(gather(chosen.kafka, chosen.mongo, chosen.journal, chosen.namespace)))
+    sys.stdout.write(report(findings) + "\n")
+    sys.exit(0 if all(finding.kept for finding in findings) else 1)
+
+
+if __name__ == "__main__":
+    main()

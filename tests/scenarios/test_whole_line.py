@@ -1,0 +1,66 @@
+"""From a row of a list to a counter, through everything; then all of it again."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from contracts import catalogue
+from contracts.contacts import ContactChanged, Phone, UpsertContact
+from contracts.message import stable_id
+from contracts.vocabulary import ContactId
+from tests.engines import Engines
+from tests.kit import Wire, eventually
+from tests.scenarios.conftest import assert_balanced, assert_kept, whole_line
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+async def test_the_line_reconciles_survives_a_full_rewind_and_isolates_poison(
+    engines: Engines, wire: Wire, tmp_path: Path
+) -> None:
+    async with whole_line(engines, wire.namespace, tmp_path) as line:
+        assert_balanced(await asyncio.to_thread(line.play, 100))
+        await line.rest()
+        assert_kept(await line.judged())
+
+        before = await line.state()
+        assert await line.rewind() > len(line.services)
+        await line.rest()
+        after = await line.state()
+        assert [place for place in before if before[place] != after.get(place)] == []
+        assert_kept(await line.judged())
+
+        read = {
+            message.wire.topic.named(channel="sms") for message in catalogue.MESSAGES if message.wire.read_by
+        }
+        for topic in read:
+            await wire.publish_raw(topic, b"not json at all", b"poison", [("ce_id", None)])
+        contact_id = ContactId(stable_id("contact", "poison test"))
+        await wire.publish(
+            UpsertContact(
+                command_id="after-the-poison",
+                contact_id=contact_id,
+                contact_type="customer",
+                first_name="Good",
+                phones=(Phone(number="+12025550199"),),
+                time_zone="America/New_York",
+                occurred_at=line.services["contacts"].clock.now(),
+            )
+        )
+
+        async def everybody_knows() -> bool:
+            known = [
+                await line.services[name].mongo["contacts"].find_one({"_id": contact_id})
+                for name in ("contacts", "batch-loader", "activities", "channel-sms")
+            ]
+            return all(known)
+
+        await eventually(everybody_knows, "the good message to flow on")
+        assert contact_id in {contact.contact_id for contact in await wire.messages(ContactChanged)}
+        for topic in read:
+            letters = await eventually(partial(wire.dead_letters, topic), f"{topic}'s dead letter")
+            assert {letter["dlq_reason"] for letter in letters} == {"missing_header"}
