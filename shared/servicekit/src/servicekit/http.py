@@ -116,6 +116,7 @@ def http_server(app: FastAPI, host: str, port: int) -> HttpServer:
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=10,
+        timeout_keep_alive=75,  # longer than clients keep an idle connection
     )
     return HttpServer(config)
 
