@@ -17,7 +17,7 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help bench-consume bench-outbox install check lint types imports format test test-pymongo test-containers test-kafka \
-	demo up docs asyncapi-check lock clean ci compose-up compose-down compose-check k8s-check
+	demo up docs asyncapi-check lock clean ci compose-up compose-down compose-demo compose-check k8s-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2} /^##@ / {printf "\n%s\n", substr($$0, 5)}' $(MAKEFILE_LIST)
@@ -126,8 +126,14 @@ compose-up: ## The deployment on Apache Kafka and MongoDB in containers; returns
 compose-down: ## Stop it; what it stored stays (ARGS=--volumes removes that as well)
 	$(COMPOSE) --profile cli down --remove-orphans $(ARGS)
 
+compose-demo: ## The demonstration on such a deployment, which must be new (CONTACTS=10000)
+	$(COMPOSE) $(DEMO_FILES) up --build --detach
+	$(COMPOSE) $(DEMO_FILES) up --no-recreate --detach --wait --wait-timeout 300 $(SERVICES) carrier
+	$(COMPOSE) $(DEMO_FILES) run --rm parley demo --data-dir /var/lib/parley/clock/demo \
+		--contacts $(or $(CONTACTS),10000) $(ARGS)
+
 compose-check: $(INSTALLED) ## Bring a deployment up on ports of its own, scale it, stop it, start it again
-	PIP_CONFIG_FILE=$(PIP_CONFIG_FILE) PARLEY_TEST_DEPLOYMENT=1 $(BIN)/pytest -rs tests/deploy $(ARGS)
+	PIP_CONFIG_FILE=$(PIP_CONFIG_FILE) PARLEY_TEST_DEPLOYMENT=1 $(BIN)/pytest -rs tests/deploy/test_running.py $(ARGS)
 
 KUSTOMIZE := sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
 

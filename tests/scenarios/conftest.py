@@ -83,7 +83,7 @@ class WholeLine:
 
 def perform(parley: Parley, directory: Path, marker: Marker, check: Any = lambda: None) -> list[Equation]:
     with Api(parley, patience=60) as api, Progress(console=Console(quiet=True)) as bars:
-        play = Play(api, directory, marker, bars, check)
+        play = Play(api, directory, marker, bars, check, DrivenClock(directory / CLOCK))
         play.perform()
         return play.books()
 

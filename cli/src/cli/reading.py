@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from cli.exits import WrongConfiguration, WrongUsage
+from cli.exits import WrongUsage
 
 _STEP = re.compile(r"([A-Za-z0-9_-]+)|\[(\d+)\]")
 
@@ -65,13 +65,11 @@ def read_yaml(file: Path) -> Written:
         content = loader.construct_document(root) if root is not None else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise WrongConfiguration(f"{_where(file, mark)}: {error.problem or error.context}.") from error
+        raise WrongUsage(f"{_where(file, mark)}: {error.problem or error.context}.") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise WrongConfiguration(f"{file} is not YAML: {error}.") from error
+        raise WrongUsage(f"{file} is not YAML: {error}.") from error
     if root is None or not isinstance(content, dict):
-        raise WrongConfiguration(
-            f"{file}, line 1, column 1: expected names with values, such as `subjects:`."
-        )
+        raise WrongUsage(f"{file}, line 1, column 1: expected names with values, such as `subjects:`.")
     return Written(file, content, root)
 
 

@@ -11,7 +11,7 @@ import typer
 from cli import console
 from cli.api import Api, Refused
 from cli.console import Json
-from cli.exits import WrongConfiguration
+from cli.exits import WrongUsage
 from cli.found import find
 from cli.options import Against, DataDir
 from cli.reading import Written, read_yaml
@@ -85,7 +85,7 @@ def _send(
         for flow in applied["items"]:
             outcome[_FLOW_RESULTS[flow["result"]]].append(f"flows/{flow['subject']}")
     except Refused as refused:
-        raise WrongConfiguration(_located(bundle, refused)) from refused
+        raise WrongUsage(_located(bundle, refused)) from refused
     return outcome
 
 
@@ -108,10 +108,10 @@ def _contact_type(api: Api, type_: dict[str, Any], dry_run: bool) -> str:
 def _list(bundle: dict[str, Any], name: str, written: Written) -> list[dict[str, Any]]:
     items = bundle.pop(name, None) or []
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise WrongConfiguration(f"{written.locate(name)}: {name} must be a list of items.")
+        raise WrongUsage(f"{written.locate(name)}: {name} must be a list of items.")
     for position, item in enumerate(items):
         if name == "contact_types" and not isinstance(item.get("code"), str):
-            raise WrongConfiguration(f"{written.locate(f'{name}[{position}]')}: a contact type needs a code.")
+            raise WrongUsage(f"{written.locate(f'{name}[{position}]')}: a contact type needs a code.")
     return items
 
 

@@ -20,15 +20,17 @@ from cli.demo.numbers import MOST
 from cli.demo.own_line import OwnLine
 from cli.demo.play import Play
 from cli.demo.story import Story, worth_telling
-from cli.exits import Failure
+from cli.exits import Failure, WrongUsage
 from cli.found import Parley, find
 from cli.line.state import CLOCK
 from cli.signals import signals_as_interrupts, signals_call
 from servicekit.clock import DrivenClock
 
+FEWEST = 100
+
 
 def demo(
-    contacts: Annotated[int, typer.Option(help="Rows of the contact list.", min=100, max=MOST)] = 10_000,
+    contacts: Annotated[int, typer.Option(help=f"Rows of the contact list, {FEWEST} to {MOST}.")] = 10_000,
     data_dir: Annotated[
         Path,
         typer.Option(
@@ -71,6 +73,11 @@ def demo(
 
       parley demo --contacts 1000 --keep
     """
+    if not FEWEST <= contacts <= MOST:
+        raise WrongUsage(
+            f"--contacts {contacts} cannot be made: {FEWEST} to {MOST}, "
+            "since only so many numbers are reserved for fiction."
+        )
     data_dir = data_dir.expanduser().resolve()
     began = time.monotonic()
     with signals_as_interrupts():

@@ -26,12 +26,14 @@ from servicekit.clock import DrivenClock
 
 DAYS = 4.5
 """Monday morning to Friday evening."""
-_RATE = 10.0
-"""Between the leaps: quick enough for people who answer after seconds, and slow enough that a machine with
-other things to do does not let hours pass while they wait for our reply."""
-_HOUR = timedelta(hours=1)
+_RATE = 0.05
+"""Between the leaps the clock nearly stands, so that everything at one time comes to rest there; it moves at all
+so that what happens in turn has times in turn."""
+_AT_A_TIME = timedelta(minutes=90)
 _PATIENCE = 120.0
 _BEHAVIOUR = {
+    "receipt_delay_seconds": 0,
+    "reply_delay_seconds": 0,
     "undelivered": 0.01,
     "bad_numbers": 0.005,
     "rate_limited": 0.005,
@@ -190,14 +192,13 @@ class Play:
         look.finish()
 
     def _next_time(self, look: _Look) -> datetime | None:
-        """When something is due next; an hour's worth is done together."""
+        """A while after something is due, so that much is done at a time; None when nothing is."""
         waiting = self._api.get("activities", "/v1/activities", state="scheduled", limit=1)["items"]
-        due = datetime.fromisoformat(waiting[0]["due_at"]) if waiting else None
+        times = [datetime.fromisoformat(activity["due_at"]) + _AT_A_TIME for activity in waiting]
         if look.conversations_wait():
-            # A person may not answer: that is noticed when the time for it has passed.
-            soon = self._clock.now() + _HOUR
-            return min(due, soon) if due else soon
-        return due + _HOUR / 2 if due else None
+            # People may not answer: that is noticed when the time for it has passed.
+            times.append(self._clock.now() + _AT_A_TIME)
+        return min(times, default=None)
 
     def _let_doubts_be_resolved(self) -> None:
         """Sends of unknown result are looked up in real time."""

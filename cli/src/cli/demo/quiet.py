@@ -16,6 +16,7 @@ _DONE = ("parley_messages_consumed_total", "parley_messages_published_total")
 _SAMPLE = re.compile(r"^(\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 _LOOKS = 3
 _BETWEEN = 0.2
+_WHILE_BUSY = 0.5
 _PATIENCE = 600.0
 
 
@@ -42,7 +43,7 @@ class Quiet:
             if time.monotonic() > deadline:
                 raise Failure("The services did not come to rest within ten minutes; see their logs.")
             between()
-            time.sleep(_BETWEEN)
+            time.sleep(_BETWEEN if still else _WHILE_BUSY)
 
     def _flow(self) -> tuple[float, float]:
         """Messages that wait, and messages that were handled or published so far."""

@@ -68,7 +68,8 @@ class SettleSends:
                 await self._commit(left)
             except Conflict:
                 if attempt and len(left) > 1:
-                    return sum([await self([settling]) for settling in left])
+                    half = len(left) // 2
+                    return await self(left[:half]) + await self(left[half:])
                 await asyncio.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
                 left = await self._still_open(left)
                 continue

@@ -124,21 +124,33 @@ class WorkInbound:
         arrived = await self._inbound.new(buckets, _BATCH)
         if not arrived:
             return 0
-        try:
-            await self._work(arrived)
-        except Conflict:
-            for one in arrived:
-                await self._alone(one)
+        await self._work_in_parts(arrived)
         return len(arrived)
+
+    async def _work_in_parts(self, batch: Sequence[Arrived]) -> None:
+        """All at once, once more, then by halves: one contested conversation does not cost the others."""
+        if len(batch) == 1:
+            await self._alone(batch[0])
+            return
+        for _ in range(2):
+            try:
+                await self._work(batch)
+                return
+            except Conflict:
+                continue
+        half = len(batch) // 2
+        await self._work_in_parts(batch[:half])
+        await self._work_in_parts(batch[half:])
 
     async def _alone(self, arrived: Arrived) -> None:
         for attempt in range(_TRIES):
             try:
-                return await self._work([arrived])
+                await self._work([arrived])
+                return
             except Conflict:
                 await asyncio.sleep(min(0.5, 0.005 * 2**attempt))
                 if not await self._inbound.unworked_from([arrived.sender]):
-                    return None
+                    return
         raise Conflict("an inbound message could not be worked")
 
     async def _work(self, batch: Sequence[Arrived]) -> None:

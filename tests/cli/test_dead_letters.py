@@ -1,0 +1,86 @@
+"""Dead letters can be counted, shown, mended and replayed, each once."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from cli.dead_letters import DeadLetters, Letter
+from cli.exits import WrongUsage
+from cli.found import Parley
+from servicekit.delivery import headers_of
+from tests.engines import Engines
+from tests.kit import Wire
+
+TOPIC = "activity-created"
+ORIGIN = {"dlq_reason": "invalid_body", "dlq_subscriber": "activities.create-activities", "dlq_attempts": "1"}
+
+
+@pytest.fixture
+async def wire(engines: Engines, namespace: str) -> AsyncIterator[Wire]:
+    wire = Wire(engines, namespace)
+    await wire.create_topics()
+    yield wire
+    await wire.close()
+
+
+@pytest.fixture
+def dead(wire: Wire) -> DeadLetters:
+    return DeadLetters(Parley({}, wire.engines.kafka, wire.namespace))
+
+
+async def bury(wire: Wire, number: int, value: bytes | None = b"{}", key: bytes = b"contact-1") -> None:
+    origin = ORIGIN | {"dlq_topic": wire.name(TOPIC)}
+    headers = [("ce_id", str(number).encode()), *((name, text.encode()) for name, text in origin.items())]
+    await wire.publish_raw(f"{TOPIC}.dlq", value, key, headers)
+
+
+async def in_thread(do: Any, *arguments: Any) -> Any:
+    """The commands run a loop of their own."""
+    import asyncio
+
+    return await asyncio.to_thread(do, *arguments)
+
+
+async def test_they_are_counted_by_topic_and_reason(wire: Wire, dead: DeadLetters) -> None:
+    for number in range(3):
+        await bury(wire, number)
+    counted = await in_thread(dead.count)
+    assert counted == {(wire.name(f"{TOPIC}.dlq"), "invalid_body", False): 3}
+
+
+async def test_what_is_replayed_arrives_as_it_was_and_is_not_offered_again(
+    wire: Wire, dead: DeadLetters
+) -> None:
+    await bury(wire, 1, b'{"a": 1}')
+    await bury(wire, 2, b"")
+    seen: list[Letter] = []
+    assert await in_thread(dead.replay, TOPIC, seen.append) == 2
+    arrived = await wire.records(TOPIC)
+    assert [(r.key, r.value, headers_of(r)) for r in arrived] == [
+        (b"contact-1", b'{"a": 1}', {"ce_id": "1"}),
+        (b"contact-1", None, {"ce_id": "2"}),
+    ]
+    assert await in_thread(dead.replay, None, seen.append) == 0
+    await bury(wire, 3)
+    assert await in_thread(dead.replay, None, seen.append) == 1
+    assert [letter.headers["ce_id"] for letter in seen] == ["1", "2", "3"]
+    assert sum((await in_thread(dead.count)).values()) == 3
+
+
+async def test_one_letter_can_be_mended(wire: Wire, dead: DeadLetters) -> None:
+    await bury(wire, 1, b"broken")
+    (letter,) = await in_thread(dead.listed, TOPIC, 10)
+    shown = await in_thread(dead.show, letter.name)
+    assert shown.value == b"broken"
+    assert shown.headers["dlq_reason"] == "invalid_body"
+    await in_thread(dead.replay_one, shown, b'{"whole": true}')
+    (arrived,) = await wire.records(TOPIC)
+    assert arrived.value == b'{"whole": true}'
+    assert await in_thread(dead.listed, TOPIC, 10) == []
+
+
+@pytest.mark.parametrize("name", ["activity-created.dlq", "nonsense:0:0", "activity-created.dlq:0:5"])
+async def test_a_letter_that_is_not_there_is_told(name: str, wire: Wire, dead: DeadLetters) -> None:
+    with pytest.raises(WrongUsage):
+        await in_thread(dead.show, name)

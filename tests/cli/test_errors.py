@@ -1,0 +1,170 @@
+"""What goes wrong on the command line reads as one sentence and has its exit code."""
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.line.state import LineState, MemberState
+from cli.main import app
+
+runner = CliRunner()
+
+
+def parley(*arguments: object) -> Result:
+    return runner.invoke(app, [str(argument) for argument in arguments])
+
+
+def sentence(result: Result) -> str:
+    """The only thing that was said."""
+    assert not result.stdout
+    assert result.stderr.startswith("parley: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr.removeprefix("parley: ").strip()
+
+
+@pytest.fixture
+def nothing(tmp_path: Path) -> Path:
+    """A data directory on which nothing runs."""
+    return tmp_path / "nothing"
+
+
+class _Refusing(http.server.BaseHTTPRequestHandler):
+    status = 409
+    problem = {"title": "Not in this state", "detail": "The batch is loaded; it cannot pause."}
+
+    def do_POST(self) -> None:
+        body = json.dumps(self.problem).encode()
+        self.send_response(self.status)
+        self.send_header("Content-Type", "application/problem+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def refusing_service() -> Iterator[str]:
+    server = http.server.HTTPServer(("127.0.0.1", 0), _Refusing)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+READING = [
+    ("activities", "list"),
+    ("activities", "show", "some-id"),
+    ("batch", "list"),
+    ("batch", "watch", "some-id"),
+    ("campaign", "list"),
+    ("contacts", "show", "C-1"),
+    ("dlq", "list"),
+    ("reconcile",),
+    ("stats", "show", "C-1"),
+]
+
+
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_without_a_running_parley_a_command_asks_for_one(command: tuple[str, ...], nothing: Path) -> None:
+    result = parley(*command, "--data-dir", nothing)
+    assert "is `parley up` running" in sentence(result)
+    assert result.exit_code == 69
+
+
+def test_a_line_that_ended_is_not_taken_for_running(tmp_path: Path) -> None:
+    state = LineState(pid=2**22 + 1, clock_file=tmp_path / "clock.json")
+    state.services["stats"] = MemberState(url="http://127.0.0.1:1", port=1, log=tmp_path / "log")
+    state.write(tmp_path)
+    assert parley("batch", "list", "--data-dir", tmp_path).exit_code == 69
+
+
+def test_an_unreachable_service_is_named() -> None:
+    result = parley("batch", "list", "--against", "batch-loader=http://127.0.0.1:9")
+    assert "The batch-loader service does not answer at http://127.0.0.1:9" in sentence(result)
+    assert result.exit_code == 69
+
+
+def test_a_problem_document_becomes_one_sentence(refusing_service: str) -> None:
+    result = parley("batch", "pause", "b1", "--against", f"batch-loader={refusing_service}")
+    assert sentence(result) == "batch-loader: Not in this state: The batch is loaded; it cannot pause."
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("contacts", "import", "nowhere.csv", "--type", "customer"), "There is no file nowhere.csv."),
+        (("apply", "nowhere.yaml"), "There is no file nowhere.yaml."),
+        (("up", "--only", "contacts,postman"), "There is no service 'postman'"),
+        (("dlq", "replay"), "Name one letter, or give --topic or --all."),
+        (("dlq", "replay", "--all", "--edit", "x.json"), "--edit needs the one letter that it mends."),
+        (("batch", "create", "--name", "x"), "Give --name, --campaign and --subject"),
+        (("batch", "list", "--against", "batch-loader=ftp://x"), "begins with http"),
+        (("demo", "--contacts", "-5"), "--contacts -5 cannot be made"),
+        (("batch", "list", "--against", "postman=http://x"), "there is no service 'postman'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_usage_is_told(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    result = runner.invoke(app, list(arguments), env={"PARLEY_CLI_DATA_DIR": str(tmp_path)})
+    assert said in sentence(result)
+    assert result.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("subjects:\n  - code: [a\n", "line 3, column 1"),
+        ("subjects: []\nsubjects: []\n", "line 2, column 1: the key 'subjects' is there twice"),
+        ("- a\n- b\n", "line 1, column 1: expected names with values"),
+        ("", "expected names with values"),
+        ("a: b: c\n", "line 1, column 5"),
+        ("{a: 1, ? [b] : 2}", "a key must be a word"),
+    ],
+)
+def test_wrong_yaml_is_told_with_line_and_column(text: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "bundle.yaml"
+    file.write_text(text)
+    result = parley("apply", file, "--against", "compose")
+    assert said in sentence(result)
+    assert result.exit_code == 2
+
+
+def test_another_broker_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
+    monkeypatch.setenv("MONGO_URL", "mongodb://127.0.0.1:9/?replicaSet=rs0&serverSelectionTimeoutMS=200")
+    result = parley("topics", "--create", "--against", "compose")
+    assert "No Kafka broker answers at 127.0.0.1:9" in sentence(result)
+    assert result.exit_code == 69
+
+
+def test_help_has_examples_and_the_exit_codes() -> None:
+    assert "69 a service does not answer" in " ".join(parley("--help").stdout.split())
+    for command in ("up", "demo", "apply", "topics"):
+        assert "Example" in parley(command, "--help").stdout
+
+
+def test_topics_are_printed_for_people_and_machines() -> None:
+    rows = json.loads(parley("topics", "--json").stdout)
+    created = next(row for row in rows if row["type"] == "parley.activity.created.v1")
+    assert created["topic"] == "activity-created"
+    assert created["key"] == "contact_id"
+    assert created["dead_letters"] == "activity-created.dlq"
+    assert "activity-created" in parley("topics").stdout
+
+
+def test_the_demo_refuses_a_directory_that_it_did_not_make(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("keep me")
+    result = parley("demo", "--data-dir", tmp_path)
+    assert "holds something that the demo did not make" in sentence(result)
+    assert result.exit_code == 2
+    assert (tmp_path / "precious.txt").read_text() == "keep me"
