@@ -16,7 +16,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help bench-consume bench-outbox install check lint types imports format test test-pymongo test-containers test-kafka \
+.PHONY: help test-scenarios bench-consume bench-outbox install check lint types imports format test test-pymongo test-containers test-kafka \
 	demo up docs asyncapi-check lock clean ci compose-up compose-down compose-demo compose-check k8s-check
 
 help: ## List the targets
@@ -73,10 +73,13 @@ format: $(INSTALLED) ## Rewrite the sources in the house format
 
 ##@ Tests (ARGS="-k name -x" goes to pytest)
 test: $(INSTALLED) ## The suite on embedded engines
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not scenario" $(ARGS)
+
+test-scenarios: $(INSTALLED) ## The whole line: reconciled, rewound, poisoned, each service killed
+	$(BIN)/pytest -m scenario tests/scenarios $(ARGS)
 
 test-pymongo: $(INSTALLED) ## The suite on PyMongo's async client instead of Motor
-	PARLEY_MONGO_DRIVER=pymongo $(BIN)/pytest $(ARGS)
+	PARLEY_MONGO_DRIVER=pymongo $(BIN)/pytest -n 2 --dist loadfile -m "not scenario" $(ARGS)
 
 test-containers: $(INSTALLED) ## The suite on Apache Kafka and MongoDB in containers
 	PARLEY_TEST_ENGINES=containers $(BIN)/pytest $(ARGS)

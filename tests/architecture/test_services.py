@@ -78,8 +78,8 @@ def test_no_topic_is_spelled_outside_the_contracts() -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_has_the_same_skeleton(name: str) -> None:
     package = ROOT / "services" / name / "src" / name.replace("-", "_")
-    assert {"main.py", "settings.py", "http.py"} <= {path.name for path in package.iterdir()}
-    for part in ("domain", "use_cases"):
+    assert {"main.py", "settings.py"} <= {path.name for path in package.iterdir()}
+    for part in ("domain", "use_cases", "http"):
         assert (package / part).is_dir() or (package / f"{part}.py").is_file(), part
     readme = (ROOT / "services" / name / "README.md").read_text()
     for heading in ("Owns", "Reacts to", "Announces", "Stores", "Fails how"):

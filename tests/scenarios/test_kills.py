@@ -19,7 +19,7 @@ from tests.scenarios.conftest import (
     perform,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def test_a_kill_of_each_service_changes_nothing(processes: tuple[Processes, Marker]) -> None:

@@ -27,8 +27,8 @@ from servicekit.clock import DrivenClock
 DAYS = 4.5
 """Monday morning to Friday evening."""
 _RATE = 0.05
-"""Between the leaps the clock nearly stands, so that everything at one time comes to rest there; it moves at all
-so that what happens in turn has times in turn."""
+"""Between the leaps the clock nearly stands, so that everything at one time comes to rest there; it moves
+at all so that what happens in turn has times in turn."""
 _AT_A_TIME = timedelta(minutes=90)
 _PATIENCE = 120.0
 _BEHAVIOUR = {
