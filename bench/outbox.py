@@ -41,7 +41,8 @@ async def fill(service: Service, count: int) -> None:
     now = datetime.now(UTC)
     for start in range(0, count, 5000):
         messages = [created(number, now) for number in range(start, min(start + 5000, count))]
-        await service.mongo[COLLECTION].insert_many(service.outbox.rows(messages), ordered=False)
+        for transaction in range(0, len(messages), 100):
+            await service.outbox.insert(service.outbox.rows(messages[transaction : transaction + 100]))
 
 
 def relay(kafka: str, mongo: str, instance: str, go: Any, stop: Any) -> None:
@@ -74,7 +75,8 @@ async def ours(engines: Engines, count: int) -> float:
     for process in relays:
         process.start()
     go.set()
-    while await service.mongo[COLLECTION].count_documents({}, limit=count) == count:  # noqa: ASYNC110
+    parcels = await service.mongo[COLLECTION].count_documents({})
+    while await service.mongo[COLLECTION].count_documents({}) == parcels:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     began = time.perf_counter()
     await emptied(service.mongo)
@@ -99,13 +101,14 @@ async def bare(engines: Engines, count: int) -> float:
     await producer.start()
     outbox = service.mongo[COLLECTION]
     began = time.perf_counter()
-    while rows := await outbox.find({}).sort("_id", 1).limit(1000).to_list(1000):
+    while parcels := await outbox.find({}).sort("_id", 1).limit(150).to_list(150):
         sent = [
             await producer.send(row["t"], value=row["v"], key=row["k"], headers=[tuple(h) for h in row["h"]])
-            for row in rows
+            for parcel in parcels
+            for row in parcel["m"]
         ]
         await asyncio.gather(*sent)
-        await outbox.delete_many({"_id": {"$in": [row["_id"] for row in rows]}})
+        await outbox.delete_many({"_id": {"$in": [parcel["_id"] for parcel in parcels]}})
     seconds = time.perf_counter() - began
     await producer.stop()
     await service.mongo.close()

@@ -79,8 +79,9 @@ class Replica:
 
     async def announced(self, topic: str) -> Counter[str]:
         """How often each activity is in the outbox, which no relay empties here."""
-        rows = self.mongo["outbox"].find({"t": {"$regex": f"{topic}$"}})
-        return Counter([dict(row["h"])["ce_id"].decode() async for row in rows])
+        parcels = await self.mongo["outbox"].find({}).to_list(None)
+        rows = [row for parcel in parcels for row in parcel["m"] if row["t"].endswith(topic)]
+        return Counter(dict(row["h"])["ce_id"].decode() for row in rows)
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """Messages leave in the same write as the state they announce, and a relay publishes them.
 
-Rows are spread over buckets by key; a relay publishes only buckets whose lease it holds, oldest first,
-and deletes a row only after the broker's answer. A crash in between publishes again: readers are
-idempotent. Never "everything newer than the last id seen": transactions commit out of order.
+Rows are spread over buckets by key, and what one transaction says to one bucket is one document, a
+parcel. A relay publishes only buckets whose lease it holds, oldest first, and deletes a parcel only after
+the broker's answers. A crash in between publishes again: readers are idempotent. A relay looks where it
+last found something, and often from the beginning: transactions commit out of order.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,7 +24,7 @@ from pymongo.errors import PyMongoError
 from contracts.message import Message, wire_headers
 from servicekit.clock import Clock
 from servicekit.failpoints import InjectedFault, failpoint
-from servicekit.leases import Leases, bucket_of
+from servicekit.leases import BUCKETS, Leases, bucket_of
 from servicekit.metrics import Metrics
 from servicekit.mongo import Document, Mongo, Session
 from servicekit.producer import Outgoing, Producer
@@ -36,6 +38,11 @@ INDEXES = (IndexModel([("b", ASCENDING), ("_id", ASCENDING)]),)
 _IDLE_SECONDS = 0.02
 _IDLE_SECONDS_ALONE = 0.25
 """Its own writers wake a relay at once; only another replica's rows have to be looked for."""
+_PARCEL_ROWS = 100
+_PARCEL_BYTES = 256 * 1024
+_COMMIT_MICROSECONDS = 2_000_000
+"""How long after its id was given a row nearly always is committed; the rest waits for the next sweep."""
+_SWEEP_SECONDS = 1.0
 _TAG = int.from_bytes(os.urandom(2)) & 0xFFF
 
 
@@ -101,13 +108,31 @@ class Outbox:
             "h": [],
         }
 
-    async def insert(self, rows: Sequence[Document], session: Session) -> None:
+    async def insert(self, rows: Sequence[Document], session: Session | None = None) -> None:
         if rows:
-            await self._mongo[COLLECTION].insert_many(rows, ordered=False, session=session)
+            await self._mongo[COLLECTION].insert_many(list(parcels(rows)), ordered=False, session=session)
 
     def wake(self) -> None:
         """Tell the relay of this process that rows were committed."""
         self.written.set()
+
+
+def parcels(rows: Sequence[Document]) -> Iterator[Document]:
+    """Rows of one bucket in one document, in order. A large one travels alone: it may be refused for ever."""
+    open_: dict[int, Document] = {}
+    sizes: dict[int, int] = {}
+    for row in rows:
+        bucket, size = row["b"], len(row["v"] or b"")
+        parcel = open_.get(bucket)
+        if parcel and (len(parcel["m"]) >= _PARCEL_ROWS or sizes[bucket] + size > _PARCEL_BYTES):
+            yield open_.pop(bucket)
+            parcel = None
+        if parcel is None:
+            parcel = open_[bucket] = {"_id": row["_id"], "b": bucket, "m": []}
+            sizes[bucket] = 0
+        parcel["m"].append({"t": row["t"], "k": row["k"], "v": row["v"], "h": row["h"]})
+        sizes[bucket] += size
+    yield from open_.values()
 
 
 class Relay:
@@ -128,6 +153,8 @@ class Relay:
         self._metrics = metrics
         self._leases = Leases(mongo, "outbox", settings.instance, settings.lease_seconds)
         self._delay = 0.1
+        self._from = 0
+        self._sweep_at = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Publish until told to stop, then publish what is left and give the leases back."""
@@ -161,52 +188,73 @@ class Relay:
         self._outbox.written.clear()
 
     async def publish_once(self) -> int:
-        """One batch: read, publish, delete. Returns how many rows the broker confirmed."""
+        """One batch: read, publish, delete. Returns how many messages the broker confirmed."""
         buckets = await self._leases.held()
         if not buckets:
             return 0
-        rows: list[Document] = await (
-            self._mongo[COLLECTION]
-            .find({"b": {"$in": sorted(buckets)}})
-            .sort("_id", ASCENDING)
-            .limit(self._batch)
-            .to_list(self._batch)
-        )
-        self._observe(rows)
-        if not rows:
-            return 0
+        waiting = await self._oldest(buckets)
+        rows = [row for parcel in waiting for row in parcel["m"]]
+        self._observe(waiting, len(rows))
         time_left = self._leases.remaining()
-        if time_left <= 0:
+        if not rows or time_left <= 0:
             return 0
         failpoint("outbox.before_publish")
         results = await self._producer.publish(
-            (Outgoing(row["t"], row["k"], row["v"], row["h"]) for row in rows), timeout=time_left
+            [Outgoing(row["t"], row["k"], row["v"], row["h"]) for row in rows], timeout=time_left
         )
         failpoint("outbox.after_publish")
-        confirmed = confirmed_in_order(rows, results)
+        confirmed = confirmed_in_order(waiting, results)
         if confirmed:
-            await self._mongo[COLLECTION].delete_many({"_id": {"$in": [row["_id"] for row in confirmed]}})
+            await self._mongo[COLLECTION].delete_many(
+                {"_id": {"$in": [parcel["_id"] for parcel in confirmed]}}
+            )
             failpoint("outbox.after_delete")
-        for row in confirmed:
-            self._metrics.published.labels(row["t"]).inc()
-        if len(confirmed) < len(rows):
+        published = Counter(row["t"] for parcel in confirmed for row in parcel["m"])
+        for topic, count in published.items():
+            self._metrics.published.labels(topic).inc(count)
+        if len(confirmed) < len(waiting):
             await asyncio.sleep(self._delay)
-        return len(confirmed)
+        return published.total()
 
-    def _observe(self, rows: list[Document]) -> None:
-        self._metrics.outbox_rows.set(len(rows))
-        age = time.time() - microseconds_of(rows[0]["_id"]) / 1e6 if rows else 0.0
+    async def _oldest(self, buckets: frozenset[int]) -> list[Document]:
+        """Parcels of these buckets with about a batch of messages, oldest first."""
+        found: list[Document] = []
+        messages = 0
+        query: Document = {} if len(buckets) == BUCKETS else {"b": {"$in": sorted(buckets)}}
+        sweeps = time.monotonic() >= self._sweep_at
+        if sweeps:
+            self._sweep_at = time.monotonic() + _SWEEP_SECONDS
+        else:
+            # The beginning of a queue is full of what was deleted; walking over that is most of the work.
+            query["_id"] = {"$gte": self._from}
+        cursor = self._mongo[COLLECTION].find(query).sort("_id", ASCENDING).limit(self._batch).batch_size(200)
+        async for parcel in cursor:
+            found.append(parcel)
+            messages += len(parcel["m"])
+            if messages >= self._batch:
+                break
+        await cursor.close()
+        oldest = microseconds_of(found[0]["_id"]) if found else time.time_ns() // 1000
+        self._from = max(0, oldest - _COMMIT_MICROSECONDS) << 12
+        return found
+
+    def _observe(self, waiting: list[Document], messages: int) -> None:
+        self._metrics.outbox_rows.set(messages)
+        age = time.time() - microseconds_of(waiting[0]["_id"]) / 1e6 if waiting else 0.0
         self._metrics.outbox_age.set(max(age, 0.0))
 
 
-def confirmed_in_order(rows: Sequence[Document], results: Sequence[Any]) -> list[Document]:
-    """The rows that may go: confirmed, with no unconfirmed row of the same topic and key before them."""
+def confirmed_in_order(waiting: Sequence[Document], results: Sequence[Any]) -> list[Document]:
+    """The parcels that may go: all of their messages confirmed, and no parcel that stays has an earlier
+    message of a same topic and key, because that one is going to be published again."""
     held: set[tuple[str, bytes]] = set()
     confirmed = []
-    for row, failure in zip(rows, results, strict=True):
-        lane = (row["t"], row["k"])
-        if failure is not None:
-            held.add(lane)
-        if lane not in held:
-            confirmed.append(row)
+    answers = iter(results)
+    for parcel in waiting:
+        lanes = {(row["t"], row["k"]) for row in parcel["m"]}
+        failed = [answer for _, answer in zip(parcel["m"], answers, strict=False) if answer is not None]
+        if failed or not held.isdisjoint(lanes):
+            held |= lanes
+        else:
+            confirmed.append(parcel)
     return confirmed
