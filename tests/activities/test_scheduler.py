@@ -70,6 +70,7 @@ class Replica:
             self.clock,
             batch=100,
             rest_seconds=0.01,
+            committed=self.service.outbox.listen(),
         )
         self.stopping = asyncio.Event()
 

@@ -55,6 +55,7 @@ def build(settings: Settings) -> Service:
         service.clock,
         settings.scheduler_batch,
         settings.scheduler_poll_ms / 1000,
+        service.outbox.listen(),
     )
 
     service.subscribe("know-catalog", CATALOG, catalog)

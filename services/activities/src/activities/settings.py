@@ -14,5 +14,5 @@ class Settings(ServiceSettings):
     """Channels that automated activities may use: those with a dispatch topic."""
     scheduler_batch: int = Field(default=500, ge=1, le=500)
     """How many due activities one transaction takes on."""
-    scheduler_poll_ms: int = Field(default=50, ge=5, le=5000)
-    """How long the scheduler rests when nothing is due, in real time."""
+    scheduler_poll_ms: int = Field(default=200, ge=5, le=5000)
+    """How long the scheduler rests when nothing is due, in real time; what is made here wakes it at once."""

@@ -6,30 +6,30 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from servicekit.leases import Leases
+from servicekit.resting import rest
+
+IDLE_SECONDS = 0.05
+IDLE_SECONDS_ALONE = 0.25
+"""What its own process stores wakes a loop at once; only another replica's has to be looked for."""
 
 
-async def pause(stopping: asyncio.Event, seconds: float, wake: asyncio.Event | None = None) -> None:
-    """Rest, but not past a stop or a wake-up call."""
-    if stopping.is_set():
-        return
-    try:
-        async with asyncio.timeout(seconds):
-            await (wake or stopping).wait()
-    except TimeoutError:
-        pass
-    if wake is not None:
-        wake.clear()
+def idle_seconds(leases: Leases) -> float:
+    return IDLE_SECONDS_ALONE if leases.members == 1 else IDLE_SECONDS
 
 
 async def repeat(
     stopping: asyncio.Event,
     step: Callable[[], Awaitable[int]],
-    idle_seconds: float,
     leases: Leases,
+    *,
+    idle: float | None = None,
     wake: asyncio.Event | None = None,
 ) -> None:
-    """Take step after step while there is something to do, rest when there is not; then give way."""
+    """Take step after step while there is something to do, rest when there is not; then give way.
+
+    idle: seconds, for work that only time brings; without it, `wake` tells of work.
+    """
     while not stopping.is_set():
         if not await step():
-            await pause(stopping, idle_seconds, wake)
+            await rest(stopping, idle or idle_seconds(leases), wake)
     await leases.release()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-
 from channel_sms import http
 from channel_sms.adapters import mongo_conversations, mongo_inbound, mongo_intents, mongo_suppressions
 from channel_sms.adapters.mongo_conversations import Conversations
@@ -89,7 +86,16 @@ def build(settings: Settings) -> Service:
     )
     settle = SettleSends(committer, intents, conversations, knowledge, clock)
     send = SendDue(
-        provider, intents, suppressions, knowledge, settle, held["send"], clock, settings, stopping
+        provider,
+        intents,
+        suppressions,
+        knowledge,
+        settle,
+        held["send"],
+        clock,
+        settings,
+        stopping,
+        service.outbox.listen(),
     )
     work_inbound = WorkInbound(
         inbound,
@@ -113,11 +119,6 @@ def build(settings: Settings) -> Service:
     count_unknown = CountUnknown(intents, unknown, stopping)
     end_silent = EndSilent(conversations, inbound, knowledge, committer, held["silence"], clock)
 
-    async def watch(
-        job: str, step: Callable[[], Awaitable[int]], idle: float, wake: asyncio.Event | None = None
-    ) -> None:
-        await repeat(stopping, step, idle, held[job], wake)
-
     service.subscribe("know-contacts", ContactChanged, knowledge.contacts)
     service.subscribe("know-catalog", _CATALOG, by_type(knowledge.handlers()))
     service.subscribe(
@@ -134,11 +135,15 @@ def build(settings: Settings) -> Service:
         batch_size=min(settings.batch_size, 300),
     )
     service.background("send", send.run)
-    service.background("inbound", lambda: watch("inbound", work_inbound.step, 0.05, arriving.stored))
-    service.background("receipts", lambda: watch("receipts", work_receipts.step, 0.05, receipting.stored))
-    service.background("resolve", lambda: watch("resolve", resolve.step, 0.5))
+    service.background(
+        "inbound", lambda: repeat(stopping, work_inbound.step, held["inbound"], wake=arriving.stored)
+    )
+    service.background(
+        "receipts", lambda: repeat(stopping, work_receipts.step, held["receipts"], wake=receipting.stored)
+    )
+    service.background("resolve", lambda: repeat(stopping, resolve.step, held["resolve"], idle=0.5))
     service.background("unknown", count_unknown.run)
-    service.background("silence", lambda: watch("silence", end_silent.step, 0.2))
+    service.background("silence", lambda: repeat(stopping, end_silent.step, held["silence"], idle=0.25))
     service.routes(
         webhooks.router(),
         http.routes(conversations, intents, inbound, suppressions, ResolveByPerson(intents, settle)),

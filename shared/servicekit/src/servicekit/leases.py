@@ -10,14 +10,15 @@ import time
 from datetime import UTC, datetime
 from zlib import crc32
 
-from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
 
-from servicekit.mongo import DUPLICATE_KEY, Collection, Mongo
+from servicekit.mongo import Collection, Document, Mongo
 
 BUCKETS = 16
 COLLECTION = "leases"
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
+_UPSERT_RACES = 5
 
 
 def bucket_of(key: bytes) -> int:
@@ -25,18 +26,21 @@ def bucket_of(key: bytes) -> int:
 
 
 class Leases:
-    """The buckets of one job (`outbox`, `scheduler`, ...) that this instance holds."""
+    """The buckets of one job (`outbox`, `scheduler`, ...) that this instance holds.
+
+    One document a job: who takes part until when, and who has each bucket until when. Every change is one
+    update that reads the server's clock and decides inside the write.
+    """
 
     def __init__(self, mongo: Mongo, job: str, me: str, seconds: float = 10.0) -> None:
         self._mongo = mongo
         self._job = job
         self._me = me
-        self._milliseconds = int(seconds * 1000)
         self._seconds = seconds
         self._held: frozenset[int] = frozenset()
         self._good_until = 0.0
         self._renew_at = 0.0
-        self._exist = False
+        self._renewal = _renewal(me, int(seconds * 1000))
         self.members = 1
         """How many instances shared the job when last renewed, this one included."""
 
@@ -56,101 +60,99 @@ class Leases:
 
     async def renew(self) -> None:
         asked = time.monotonic()
-        share = await self._fair_share()
-        mine, free = await self._survey()
-        kept = sorted(mine)[:share]
-        if len(mine) > share:
-            await self._let_go(mine - set(kept))
-        wanted = kept + free[: share - len(kept)]
-        await self._take(wanted)
-        self._held = await self._taken(wanted)
+        job = await self._renewed()
+        self.members = len(job["members"])
+        self._held = frozenset(n for n, bucket in enumerate(job["buckets"]) if bucket["owner"] == self._me)
         self._good_until = asked + self._seconds * 0.9
-        self._renew_at = asked + (0.5 if len(self._held) < share else self._seconds / 3)
+        waits = len(self._held) < _share(self.members)
+        self._renew_at = asked + min(0.5 if waits else self._seconds, self._seconds / 3)
 
     async def release(self) -> None:
         """Let the others have everything at once: for an orderly stop."""
-        held, self._held, self._good_until = self._held, frozenset(), 0.0
-        await self._let_go(set(held))
-        await self._collection.delete_one({"_id": f"{self._job}/member/{self._me}"})
+        self._held, self._good_until, self._renew_at = frozenset(), 0.0, 0.0
+        await self._collection.update_one({"_id": self._job}, _leaving(self._me))
 
-    async def _fair_share(self) -> int:
-        await self._collection.update_one(
-            {"_id": f"{self._job}/member/{self._me}"},
-            [{"$set": {"job": self._job, "kind": "member", "until": self._server_time_plus_lease()}}],
-            upsert=True,
-        )
-        members: int = await self._collection.count_documents(
-            {"job": self._job, "kind": "member", "$expr": {"$gt": ["$until", "$$NOW"]}}
-        )
-        self.members = max(1, members)
-        return -(-BUCKETS // self.members)
+    async def _renewed(self) -> Document:
+        for _ in range(_UPSERT_RACES):
+            try:
+                job: Document = await self._collection.find_one_and_update(
+                    {"_id": self._job}, self._renewal, upsert=True, return_document=ReturnDocument.AFTER
+                )
+                return job
+            except DuplicateKeyError:
+                continue  # another instance made the document at the same moment
+        raise ConnectionError(f"the leases of {self._job} could not be made")
 
-    async def _survey(self) -> tuple[set[int], list[int]]:
-        """Which buckets are mine, and which are anybody's, by the server's clock."""
-        rows = await self._mongo.aggregate(
-            COLLECTION,
-            [
-                {"$match": {"job": self._job, "kind": "bucket"}},
-                {"$project": {"bucket": 1, "owner": 1, "lapsed": {"$lte": ["$until", "$$NOW"]}}},
+
+def _share(members: int) -> int:
+    return -(-BUCKETS // members)
+
+
+def _renewal(me: str, milliseconds: int) -> list[Document]:
+    """Stay a member, keep or take a fair share of what is mine or free, and give back what is over it."""
+    until = {"$dateAdd": {"startDate": "$$NOW", "unit": "millisecond", "amount": milliseconds}}
+    others = {
+        "$filter": {
+            "input": {"$ifNull": ["$members", []]},
+            "cond": {"$and": [{"$ne": ["$$this.name", me]}, {"$gt": ["$$this.until", "$$NOW"]}]},
+        }
+    }
+    free_bucket = {"owner": None, "until": _LONG_AGO}
+    mine = {"$eq": ["$$this.owner", me]}
+    free = {"$or": [{"$eq": ["$$this.owner", None]}, {"$lte": ["$$this.until", "$$NOW"]}]}
+    kept = {"$and": [mine, {"$lt": ["$$value.kept", "$share"]}]}
+    taken = {"$and": [free, {"$not": mine}, {"$lt": ["$$value.taken", {"$subtract": ["$share", "$mine"]}]}]}
+    ours = {"owner": me, "until": until}
+    after = {
+        "$switch": {
+            "branches": [
+                {"case": {"$or": [kept, taken]}, "then": ours},
+                {"case": mine, "then": free_bucket},
             ],
-        )
-        mine = {row["bucket"] for row in rows if row["owner"] == self._me}
-        others = {row["bucket"] for row in rows if row["owner"] not in (None, self._me) and not row["lapsed"]}
-        return mine, [bucket for bucket in range(BUCKETS) if bucket not in mine and bucket not in others]
-
-    async def _take(self, buckets: list[int]) -> None:
-        """Renew what is mine and take what is free; the condition is in the write."""
-        if not buckets:
-            return
-        await self._make_sure_they_exist()
-        claims = [
-            UpdateOne(
-                {
-                    "_id": self._id(bucket),
-                    "$or": [
-                        {"owner": {"$in": [self._me, None]}},
-                        {"$expr": {"$lte": ["$until", "$$NOW"]}},
-                    ],
-                },
-                [{"$set": {"owner": self._me, "until": self._server_time_plus_lease()}}],
-            )
-            for bucket in buckets
-        ]
-        await self._collection.bulk_write(claims, ordered=False)
-
-    async def _make_sure_they_exist(self) -> None:
-        if self._exist:
-            return
-        rows = [
-            {
-                "_id": self._id(b),
-                "job": self._job,
-                "kind": "bucket",
-                "bucket": b,
-                "owner": None,
-                "until": _LONG_AGO,
+            "default": "$$this",
+        }
+    }
+    return [
+        {
+            "$set": {
+                "members": {"$concatArrays": [others, [{"name": me, "until": until}]]},
+                "buckets": {"$ifNull": ["$buckets", [free_bucket] * BUCKETS]},
             }
-            for b in range(BUCKETS)
-        ]
-        try:
-            await self._collection.insert_many(rows, ordered=False)
-        except BulkWriteError as error:
-            if any(fault["code"] != DUPLICATE_KEY for fault in error.details["writeErrors"]):
-                raise
-        self._exist = True
+        },
+        {
+            "$set": {
+                "share": {"$ceil": {"$divide": [BUCKETS, {"$size": "$members"}]}},
+                "mine": {"$size": {"$filter": {"input": "$buckets", "cond": mine}}},
+            }
+        },
+        {
+            "$set": {
+                "buckets": {
+                    "$reduce": {
+                        "input": "$buckets",
+                        "initialValue": {"kept": 0, "taken": 0, "buckets": []},
+                        "in": {
+                            "kept": {"$add": ["$$value.kept", {"$cond": [kept, 1, 0]}]},
+                            "taken": {"$add": ["$$value.taken", {"$cond": [taken, 1, 0]}]},
+                            "buckets": {"$concatArrays": ["$$value.buckets", [after]]},
+                        },
+                    }
+                }
+            }
+        },
+        {"$set": {"buckets": "$buckets.buckets"}},
+        {"$unset": ["share", "mine"]},
+    ]
 
-    async def _taken(self, buckets: list[int]) -> frozenset[int]:
-        owned = self._collection.find({"_id": {"$in": [self._id(b) for b in buckets]}, "owner": self._me})
-        return frozenset([row["bucket"] async for row in owned])
 
-    async def _let_go(self, buckets: set[int]) -> None:
-        await self._collection.update_many(
-            {"_id": {"$in": [self._id(bucket) for bucket in buckets]}, "owner": self._me},
-            {"$set": {"owner": None, "until": _LONG_AGO}},
-        )
-
-    def _id(self, bucket: int) -> str:
-        return f"{self._job}/{bucket}"
-
-    def _server_time_plus_lease(self) -> dict[str, object]:
-        return {"$dateAdd": {"startDate": "$$NOW", "unit": "millisecond", "amount": self._milliseconds}}
+def _leaving(me: str) -> list[Document]:
+    free_bucket = {"owner": None, "until": _LONG_AGO}
+    let_go = {"$cond": [{"$eq": ["$$this.owner", me]}, free_bucket, "$$this"]}
+    return [
+        {
+            "$set": {
+                "members": {"$filter": {"input": "$members", "cond": {"$ne": ["$$this.name", me]}}},
+                "buckets": {"$map": {"input": "$buckets", "as": "this", "in": let_go}},
+            }
+        }
+    ]

@@ -100,9 +100,13 @@ class Mongo:
             AsyncIOMotorClient(url, **options) if driver == "motor" else AsyncMongoClient(url, **options)
         )
         self.database: Any = self._client[database]
+        self._collections: dict[str, Collection] = {}
 
     def __getitem__(self, collection: str) -> Collection:
-        return self.database[collection]
+        # Making the object costs more than many a query that is sent with it.
+        if collection not in self._collections:
+            self._collections[collection] = self.database[collection]
+        return self._collections[collection]
 
     async def ping(self, timeout: float = 2.0) -> None:
         async with asyncio.timeout(timeout):

@@ -28,6 +28,7 @@ from servicekit.leases import BUCKETS, Leases, bucket_of
 from servicekit.metrics import Metrics
 from servicekit.mongo import Document, Mongo, Session
 from servicekit.producer import Outgoing, Producer
+from servicekit.resting import rest
 from servicekit.settings import ServiceSettings
 from servicekit.tracing import child_of, current_traceparent
 
@@ -78,7 +79,7 @@ class Outbox:
         self._clock = clock
         self._source = f"parley/{service}"
         self._ids = RowIds()
-        self.written = asyncio.Event()
+        self._listeners: list[asyncio.Event] = []
 
     def row(self, message: Message, traceparent: str | None = None, now: datetime | None = None) -> Document:
         key = message.key().encode()
@@ -112,9 +113,15 @@ class Outbox:
         if rows:
             await self._mongo[COLLECTION].insert_many(list(parcels(rows)), ordered=False, session=session)
 
+    def listen(self) -> asyncio.Event:
+        """An event of the caller's own, set whenever this process has committed something."""
+        self._listeners.append(asyncio.Event())
+        return self._listeners[-1]
+
     def wake(self) -> None:
-        """Tell the relay of this process that rows were committed."""
-        self.written.set()
+        """Tell the relay and whoever else looks for work that something was committed."""
+        for listener in self._listeners:
+            listener.set()
 
 
 def parcels(rows: Sequence[Document]) -> Iterator[Document]:
@@ -147,7 +154,7 @@ class Relay:
         metrics: Metrics,
     ) -> None:
         self._mongo = mongo
-        self._outbox = outbox
+        self._written = outbox.listen()
         self._producer = producer
         self._batch = settings.outbox_batch
         self._metrics = metrics
@@ -160,7 +167,8 @@ class Relay:
         """Publish until told to stop, then publish what is left and give the leases back."""
         while not stopping.is_set():
             if not await self._step():
-                await self._rest()
+                alone = self._leases.members == 1
+                await rest(stopping, _IDLE_SECONDS_ALONE if alone else _IDLE_SECONDS, self._written)
         while await self._step():
             pass
         try:
@@ -178,14 +186,6 @@ class Relay:
             return 0
         self._delay = 0.1
         return published
-
-    async def _rest(self) -> None:
-        try:
-            async with asyncio.timeout(_IDLE_SECONDS if self._leases.members > 1 else _IDLE_SECONDS_ALONE):
-                await self._outbox.written.wait()
-        except TimeoutError:
-            pass
-        self._outbox.written.clear()
 
     async def publish_once(self) -> int:
         """One batch: read, publish, delete. Returns how many messages the broker confirmed."""

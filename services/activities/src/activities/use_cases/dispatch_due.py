@@ -18,6 +18,7 @@ from servicekit.clock import Clock
 from servicekit.failpoints import failpoint
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict
+from servicekit.resting import rest
 from servicekit.unit_of_work import Changes, Committer, Store
 from servicekit.verdict import Become
 
@@ -38,6 +39,7 @@ class DispatchDue:
         clock: Clock,
         batch: int,
         rest_seconds: float,
+        committed: asyncio.Event,
     ) -> None:
         self._store = store
         self._committer = committer
@@ -48,11 +50,12 @@ class DispatchDue:
         self._clock = clock
         self._batch = batch
         self._rest_seconds = rest_seconds
+        self._committed = committed
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             if not await self():
-                await self._rest(stopping)
+                await rest(stopping, self._rest_seconds, self._committed)
         await self._leases.release()
 
     async def __call__(self) -> int:
@@ -90,13 +93,6 @@ class DispatchDue:
                 verdicts[half:], before[half:]
             )
         return len(verdicts)
-
-    async def _rest(self, stopping: asyncio.Event) -> None:
-        try:
-            async with asyncio.timeout(self._rest_seconds):
-                await stopping.wait()
-        except TimeoutError:
-            pass
 
 
 def _moved_on(

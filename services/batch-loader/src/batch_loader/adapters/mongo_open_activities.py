@@ -13,12 +13,13 @@ from pymongo.errors import BulkWriteError
 
 from batch_loader.domain.page import slot_of
 from contracts.activities import ActivityChanged
-from contracts.vocabulary import FINAL_STATES, BatchId
+from contracts.vocabulary import FINAL_STATES, ActivityState, BatchId
 from servicekit.mongo import DUPLICATE_KEY, Collection, Document, Mongo
 from servicekit.verdict import Write
 
 COLLECTION = "open_activities"
 _KEPT_SECONDS = 45 * 86_400
+_UNDER_WAY = frozenset({ActivityState.DISPATCHED, ActivityState.AWAITING_REPLY})
 INDEXES = (
     IndexModel([("slot", ASCENDING)], partialFilterExpression={"open": True}),
     IndexModel(
@@ -55,12 +56,12 @@ class MongoOpenActivities:
             result = await self._activities.bulk_write(
                 [_kept(change) for change in newest.values()], ordered=False
             )
-            return int(result.matched_count + result.upserted_count)
+            return int(result.modified_count + result.upserted_count)
         except BulkWriteError as error:
             # An upsert whose filter missed collides with the newer version that is there: that is the point.
             if any(fault["code"] != DUPLICATE_KEY for fault in error.details["writeErrors"]):
                 raise
-            return int(error.details["nMatched"] + error.details["nUpserted"])
+            return int(error.details["nModified"] + error.details["nUpserted"])
 
     async def not_yet_refused(self, batch_id: BatchId, activity_ids: Sequence[str]) -> list[str]:
         found = self._activities.find(
@@ -83,6 +84,9 @@ def _kept(change: ActivityChanged) -> UpdateOne:
         "slot": slot_of(change.contact_id, change.subject_id),
         "open": not ended,
     }
+    if change.state in _UNDER_WAY:
+        # Still open, in the same slot: nothing to write unless this is the first that is heard of it.
+        return UpdateOne({"_id": change.activity_id}, {"$setOnInsert": kept}, upsert=True)
     update: Document = {"$set": kept}
     if ended:
         update |= {"$unset": {"exclusive_slot": ""}, "$currentDate": {"ended_at": True}}

@@ -22,6 +22,7 @@ from servicekit.clock import Clock
 from servicekit.leases import Leases, bucket_of
 from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
+from servicekit.resting import rest
 from servicekit.unit_of_work import Changes, Commands, Committer, Store
 
 log = structlog.get_logger()
@@ -80,7 +81,7 @@ class LoadBatches:
     async def run(self) -> None:
         while not self._stopping.is_set():
             if not await self.step():
-                await self._rest()
+                await rest(self._stopping, _IDLE_SECONDS, self._work)
         await self._leases.release()
 
     async def step(self) -> int:
@@ -93,14 +94,6 @@ class LoadBatches:
                 break
             await self._work_on(batch_id)
         return len(mine)
-
-    async def _rest(self) -> None:
-        try:
-            async with asyncio.timeout(_IDLE_SECONDS):
-                await self._work.wait()
-        except TimeoutError:
-            pass
-        self._work.clear()
 
     async def _work_on(self, batch_id: BatchId) -> None:
         pace = self._paces.setdefault(batch_id, Pace(self._page_size, time.monotonic()))

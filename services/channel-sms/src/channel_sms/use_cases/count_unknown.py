@@ -7,6 +7,7 @@ import asyncio
 from prometheus_client import Gauge
 
 from channel_sms.adapters.mongo_intents import Intents
+from servicekit.resting import rest
 
 _EVERY_SECONDS = 5.0
 
@@ -22,8 +23,4 @@ class CountUnknown:
     async def run(self) -> None:
         while not self._stopping.is_set():
             self._gauge.set(await self._intents.count_unknown())
-            try:
-                async with asyncio.timeout(_EVERY_SECONDS):
-                    await self._stopping.wait()
-            except TimeoutError:
-                pass
+            await rest(self._stopping, _EVERY_SECONDS)

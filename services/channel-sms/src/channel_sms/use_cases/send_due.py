@@ -16,7 +16,7 @@ from channel_sms.adapters.mongo_knowledge import Knowledge
 from channel_sms.adapters.mongo_suppressions import Suppressions
 from channel_sms.domain.intent import SENT_IN_SPITE_OF_OPT_OUT, Intent
 from channel_sms.domain.settling import InDoubt, RefusedForGood, Sent, Settlement, Suppressed, Unsent
-from channel_sms.loops import pause
+from channel_sms.loops import IDLE_SECONDS, idle_seconds
 from channel_sms.pace import Pace
 from channel_sms.provider import Accepted, Ambiguous, NotSent, Provider, Refused, Result, Text
 from channel_sms.settings import Settings
@@ -26,11 +26,11 @@ from servicekit.failpoints import InjectedFault, failpoint
 from servicekit.leases import BUCKETS, Leases
 from servicekit.mongo import Conflict
 from servicekit.pipeline import backoff
+from servicekit.resting import rest
 
 log = structlog.get_logger()
 
 _BATCH = 100
-_IDLE_SECONDS = 0.05
 _LONGEST_REST = 5.0
 
 
@@ -46,6 +46,7 @@ class SendDue:
         clock: Clock,
         settings: Settings,
         stopping: asyncio.Event,
+        committed: asyncio.Event,
     ) -> None:
         self._provider = provider
         self._intents = intents
@@ -58,6 +59,8 @@ class SendDue:
         self._concurrency = settings.sms_concurrency
         self._drain_seconds = settings.drain_seconds
         self._stopping = stopping
+        self._committed = committed
+        self._held_back = False
         self._pace = Pace()
         self._in_flight: set[asyncio.Task[None]] = set()
         self._settled: list[Settling] = []
@@ -70,7 +73,10 @@ class SendDue:
         try:
             while not self._stopping.is_set():
                 if not await self._start_some():
-                    await pause(self._stopping, _IDLE_SECONDS)
+                    soon = self._held_back or self._in_flight
+                    await rest(
+                        self._stopping, IDLE_SECONDS if soon else idle_seconds(self._leases), self._committed
+                    )
         finally:
             await self._finish(recording)
         await self._leases.release()
@@ -91,6 +97,7 @@ class SendDue:
 
     async def _start_some(self) -> int:
         """Claim and start what is due and what capacity allows; returns how many."""
+        self._held_back = False
         free = min(self._concurrency - len(self._in_flight), _BATCH)
         if free <= 0 or time.monotonic() < self._rest_until:
             return 0
@@ -99,6 +106,7 @@ class SendDue:
             return 0
         due = await self._intents.due(self._clock.now(), real_now(), buckets, self._pace.exhausted(), free)
         allowed = await self._within_pace(due, len(buckets) / BUCKETS) if due else []
+        self._held_back = len(allowed) < len(due)
         if not allowed or self._leases.remaining() <= 0:
             return 0
         failpoint("channel-sms.before_claim")

@@ -30,6 +30,7 @@ from servicekit.failpoints import failpoint
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
+from servicekit.resting import rest
 from servicekit.unit_of_work import Changes, Committer, Store
 
 log = structlog.get_logger()
@@ -77,18 +78,10 @@ class RunImports:
             await self._tidy()
             import_ = await self._imports.next(await self._leases.held())
             if import_ is None:
-                await self._rest()
+                await rest(self._stopping, _LOOK_EVERY, self.accepted)
             else:
                 await self._work(import_)
         await self._leases.release()
-
-    async def _rest(self) -> None:
-        try:
-            async with asyncio.timeout(_LOOK_EVERY):
-                await self.accepted.wait()
-        except TimeoutError:
-            pass
-        self.accepted.clear()
 
     async def _tidy(self) -> None:
         if time.monotonic() < self._tidy_at:
