@@ -16,7 +16,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test-scenarios bench-consume bench-outbox install check lint types imports format test test-pymongo test-containers test-kafka \
+.PHONY: help test-scenarios bench-consume bench-outbox bench-line bench-latency bench-idle install check lint types imports format test test-pymongo test-containers test-kafka \
 	demo up docs asyncapi-check lock clean ci compose-up compose-down compose-demo compose-check k8s-check
 
 help: ## List the targets
@@ -94,6 +94,15 @@ bench-consume: $(INSTALLED) ## The pipeline against a bare loop (BENCH_ENGINES=e
 
 bench-outbox: $(INSTALLED) ## Rows per second through two relays, order kept
 	PARLEY_TEST_ENGINES=$(BENCH_ENGINES) $(BIN)/python -m bench.outbox $(ARGS)
+
+bench-line: $(INSTALLED) ## Automated activities a second through all services
+	PARLEY_TEST_ENGINES=$(BENCH_ENGINES) $(BIN)/python -m bench.line $(ARGS)
+
+bench-latency: $(INSTALLED) ## From a completion to the next activity's dispatch, at 50/s and 200/s
+	PARLEY_TEST_ENGINES=$(BENCH_ENGINES) $(BIN)/python -m bench.latency $(ARGS)
+
+bench-idle: $(INSTALLED) ## Processor and memory of every process at rest
+	PARLEY_TEST_ENGINES=$(BENCH_ENGINES) $(BIN)/python -m bench.idle $(ARGS)
 
 ci: ## What a fresh machine runs
 	.ci/run

@@ -111,8 +111,10 @@ def _demo(
             play = Play(api, data_dir, marker, bars, check, clock, drives_time=drives_time)
             try:
                 play.perform()
-            finally:
-                play.pause()
+            except BaseException:
+                play.stand_still()
+                raise
+            play.let_time_go_on()
         books = play.books()
         agree = all(equation.holds for equation in books)
         seconds = time.monotonic() - began

@@ -14,7 +14,7 @@ from cli.found import Parley, find
 from cli.line.state import LineState
 
 _START_SECONDS = 240.0
-_STOP_SECONDS = 150.0
+_STOP_SECONDS = 300.0
 
 
 class OwnLine:

@@ -68,7 +68,7 @@ class Play:
 
     def perform(self) -> None:
         """From the contact list to a line at rest on Friday evening."""
-        self._set_clock(max(self._marker.shown_at, self._marker.began_at))
+        self._set_clock(self._latest())
         self.made = write_contact_list(self._data_dir / LIST, self._marker.contacts, self._marker.seed)
         self._api.post("carrier", "/control/behaviour", _BEHAVIOUR)
         self._configure()
@@ -77,8 +77,12 @@ class Play:
         self._load("manual", self._manual())
         self._live_through_the_days()
 
-    def pause(self) -> None:
-        """Remember the time; to be called however the demo ends."""
+    def stand_still(self) -> None:
+        """Interrupted: no time passes until the demo goes on, or what waits for it would be late by then."""
+        self._remember()
+        self._set_clock(self._marker.shown_at, rate=0.0)
+
+    def let_time_go_on(self) -> None:
         self._remember()
         self._set_clock(self._clock.now(), rate=1.0)
 
@@ -220,6 +224,11 @@ class Play:
         self._marker.shown_at = max(self._marker.shown_at, self._clock.now())
         self._marker.agents_completed = self._people.completed
         self._marker.write(self._data_dir)
+
+    def _latest(self) -> datetime:
+        """Never earlier than any service has seen it, even if the last run was killed without a word."""
+        told = [self._marker.began_at, self._marker.shown_at]
+        return max(told + ([self._clock.now()] if self._clock.path.exists() else []))
 
     def _set_clock(self, shown: datetime, rate: float = _RATE) -> None:
         if self._drives_time:

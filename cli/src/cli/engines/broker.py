@@ -9,6 +9,8 @@ from cli.engines import ports
 from cli.engines.errors import EngineNotInstalled
 from cli.engines.process import EngineProcess
 
+_SNAPSHOT_SECONDS = 180.0
+"""It reads its whole log when it starts and writes it when told to end: a gigabyte on a busy machine."""
 _API_VERSIONS_REQUEST = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 
 
@@ -17,8 +19,7 @@ class EmbeddedBroker:
 
     def __init__(self, directory: Path, port: int) -> None:
         self.port = port
-        # It writes its whole log when told to end, which takes a while when the log is large.
-        self.process = EngineProcess("broker", directory, patience=30.0)
+        self.process = EngineProcess("broker", directory, patience=_SNAPSHOT_SECONDS)
 
     @property
     def bootstrap_servers(self) -> str:
@@ -41,7 +42,7 @@ class EmbeddedBroker:
                 *("--data-dir", str(self.process.directory)),
             ]
         )
-        self.process.wait_until(self._answers, "it did not answer", timeout=30)
+        self.process.wait_until(self._answers, "it did not answer", timeout=_SNAPSHOT_SECONDS)
 
     def stop(self) -> None:
         """Save everything and end."""
