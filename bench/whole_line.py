@@ -29,6 +29,7 @@ from cli.reading import read_yaml
 from tests.engines import Engines, provide_engines
 
 SUBJECT = "bench"
+_CONSUMED = "parley_messages_consumed_total"
 _SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 _SUBSCRIBER = re.compile(r'subscriber="([^"]+)"')
 _ENGINE_PROGRAMS = {"noida-db": "broker", "mongod": "database", "kafka.Kafka": "broker"}
@@ -100,8 +101,8 @@ class WholeLine:
     def consumed(self, service: str) -> Counter[str]:
         """Messages each subscriber of a service is done with."""
         found: Counter[str] = Counter()
-        for name, labels, value in _SAMPLE.findall(self.api.text(service, "/metrics")):
-            if name == "parley_messages_consumed_total" and (subscriber := _SUBSCRIBER.search(labels)):
+        for name, labels, value in _SAMPLE.findall(self.api.text(service, "/metrics", names=[_CONSUMED])):
+            if name == _CONSUMED and (subscriber := _SUBSCRIBER.search(labels)):
                 found[subscriber[1]] += int(float(value))
         return found
 

@@ -130,5 +130,10 @@ async def test_a_body_beyond_the_limit_is_refused(client: httpx.AsyncClient) -> 
 async def test_health_metrics_and_documents_are_served(client: httpx.AsyncClient) -> None:
     assert (await client.get("/livez")).status_code == 200
     assert (await client.get("/readyz")).json()["ready"] is True
-    assert "parley_outbox_rows" in (await client.get("/metrics")).text
+    everything = (await client.get("/metrics")).text
+    assert "parley_outbox_rows" in everything
+    assert "parley_lag_messages" in everything
+    chosen = (await client.get("/metrics", params={"name[]": ["parley_outbox_rows"]})).text
+    assert "parley_outbox_rows" in chosen
+    assert "parley_lag_messages" not in chosen
     assert (await client.get("/openapi.json")).json()["info"]["title"] == "Parley kitchen"

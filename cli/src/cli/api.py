@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -87,8 +87,9 @@ class Api:
             if cursor is None:
                 return
 
-    def text(self, service: str, path: str) -> str:
-        return self._answer(service, "GET", path).text
+    def text(self, service: str, path: str, *, names: Sequence[str] = ()) -> str:
+        """`names`: of the metrics wanted; without any, all."""
+        return self._answer(service, "GET", path, params={"name[]": list(names)}).text
 
     def _ask(self, service: str, method: str, path: str, **request: Any) -> Any:
         answer = self._answer(service, method, path, **request)

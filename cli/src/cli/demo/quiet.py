@@ -58,7 +58,7 @@ class Quiet:
 
     def _metrics(self, service: str) -> str:
         try:
-            return self._api.text(service, "/metrics")
+            return self._api.text(service, "/metrics", names=_WAITING + _DONE)
         except Unavailable:
             self._check()
             return "parley_outbox_rows 1"
