@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from contracts import catalogue
 from contracts.message import Message, Topic, wire_headers
+from servicekit.bus import Subscription
 from servicekit.clock import DrivenClock
 from servicekit.delivery import headers_of
 from servicekit.producer import Outgoing, Producer
@@ -177,20 +178,64 @@ async def _consuming(service: Service) -> bool:
 
 
 async def settled(*services: Service, within: float = DEADLINE) -> None:
-    """Wait until nothing is in flight: no lag, no batch in hand, no unpublished row, twice in a row."""
-    quiet = 0
+    """Wait until nothing is in flight: every record in the topics had its effect, no row is unpublished.
 
-    async def at_rest() -> bool:
-        nonlocal quiet
-        busy = any(
-            subscription.busy_since is not None or subscription.lag()
-            for service in services
-            for subscription in service.bus.subscriptions
-        )
-        unpublished = 0
-        for service in services:
-            unpublished += await service.mongo["outbox"].count_documents({}, limit=1)
-        quiet = 0 if busy or unpublished else quiet + 1
-        return quiet >= 5
+    A consumer learns only from its next fetch how far a topic reaches, so the broker itself is asked. What
+    one service says, another may answer: the topics must end where they ended when the outboxes were looked
+    at, twice in a row.
+    """
+    quiet, last = 0, None
 
-    await eventually(at_rest, "everything to settle", within)
+    async with _looker(services[0]) as looker:
+
+        async def at_rest() -> bool:
+            nonlocal quiet, last
+            ends = {
+                subscription.name: await _ends_if_finished(looker, subscription)
+                for service in services
+                for subscription in service.bus.subscriptions
+            }
+            unpublished = [await service.mongo["outbox"].find_one({}) for service in services]
+            rests = None not in ends.values() and not any(unpublished)
+            quiet = quiet + 1 if rests and ends == last else 0
+            last = ends
+            return quiet >= 2
+
+        await eventually(at_rest, "everything to settle", within)
+
+
+async def rewind(service: Service) -> int:
+    """Send every consumer group of a service that rests back to the beginning; returns how many."""
+    for subscription in service.bus.subscriptions:
+        assert subscription.consumer is not None
+        subscription.finished.update(dict.fromkeys(subscription.consumer.assignment(), 0))
+        await subscription.consumer.seek_to_beginning()
+    return len(service.bus.subscriptions)
+
+
+@asynccontextmanager
+async def _looker(service: Service) -> AsyncIterator[AIOKafkaConsumer]:
+    """Somebody beside the consumers who asks the broker where topics end."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=service.settings.kafka_bootstrap_servers)
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def _ends_if_finished(
+    looker: AIOKafkaConsumer, subscription: Subscription
+) -> dict[TopicPartition, int] | None:
+    """Where the partitions of a subscriber end; None while a record in one of them lacks its effect."""
+    consumer = subscription.consumer
+    if consumer is None or subscription.busy_since is not None:
+        return None
+    ends: dict[TopicPartition, int] = await looker.end_offsets(sorted(consumer.assignment()))
+    for partition, end in ends.items():
+        finished = subscription.finished.get(partition)
+        if finished is None and end:
+            finished = await consumer.committed(partition)  # by an earlier run of the service
+        if (finished or 0) < end:
+            return None
+    return ends

@@ -29,7 +29,7 @@ from servicekit.clock import DrivenClock
 from servicekit.service import Service
 from tests.engines import Engines
 from tests.faults.judge import Finding, gather, judge, report
-from tests.kit import running, settled
+from tests.kit import rewind, running, settled
 
 SERVICES = ("contacts", "campaigns", "batch-loader", "activities", "workflow", "channel-sms", "stats")
 
@@ -72,13 +72,7 @@ class WholeLine:
 
     async def rewind(self) -> int:
         """Send every consumer group back to the beginning; returns how many there are."""
-        rewound = 0
-        for service in self.services.values():
-            for subscription in service.bus.subscriptions:
-                assert subscription.consumer is not None
-                await subscription.consumer.seek_to_beginning()
-                rewound += 1
-        return rewound
+        return sum([await rewind(service) for service in self.services.values()])
 
 
 def perform(parley: Parley, directory: Path, marker: Marker, check: Any = lambda: None) -> list[Equation]:

@@ -15,7 +15,7 @@ from contracts.contacts import SetPreference
 from servicekit.clock import DrivenClock
 from servicekit.service import Service
 from tests.engines import Engines
-from tests.kit import Wire, eventually, frozen_clock, running, settled
+from tests.kit import Wire, eventually, frozen_clock, rewind, running, settled
 from tests.workflow.builders import NOON, completed, follow_up_id
 from workflow.main import build
 from workflow.settings import Settings
@@ -124,16 +124,10 @@ async def test_a_rewind_changes_nothing(service: Service, api: httpx.AsyncClient
     before = (await api.get("/decisions/counts")).json()
     await apply(api, {"subject": "renewal", "when": {"busy": [{"new_activity": {}}]}})
 
-    (subscription,) = service.bus.subscriptions
-    assert subscription.consumer
-    await subscription.consumer.seek_to_beginning()
-
-    async def all_read_again() -> bool:
-        labels = {"subscriber": subscription.name, "outcome": "unchanged"}
-        return service.metrics.registry.get_sample_value("parley_messages_consumed_total", labels) == 80
-
-    await eventually(all_read_again, "80 repeats")
+    await rewind(service)
     await settled(service)
+    repeats = {"subscriber": service.bus.subscriptions[0].name, "outcome": "unchanged"}
+    assert service.metrics.registry.get_sample_value("parley_messages_consumed_total", repeats) == 80
     assert len(await wire.records("activity-created")) == 40
     assert len(await wire.records("contact-commands")) == 20
     assert (await api.get("/decisions/counts")).json() == before
