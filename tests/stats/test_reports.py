@@ -106,7 +106,7 @@ def brute_force(
             continue
         at = m.completed_at or m.changed_at
         by = (m.completed_by or m.assigned_to or m.owner) if m.mode == Mode.MANUAL else None
-        where |= {"disposition": m.disposition, "agent": by}
+        where = where | {"disposition": m.disposition, "agent": by}
         numbers = {str(how): 1}
         if how == "completed":
             spent = at - (m.started_at or m.created_at)
