@@ -135,17 +135,25 @@ def no_activity_lost_or_doubled(evidence: Evidence) -> Finding:
     found.faults += [
         f"activity {id_} was asked for and is not stored" for id_ in sorted(created.keys() - stored.keys())
     ]
+    progress: dict[str, dict[str, Any]] = {}
+    for body in evidence.of_type("batch-progressed", "parley.batch.progressed.v1"):
+        progress[body["batch_id"]] = max(
+            body, progress.get(body["batch_id"], body), key=lambda each: each["version"]
+        )
     for batch in evidence.databases["batch-loader"]["batches"].find({}):
-        selected, loaded = batch.get("selected", 0), batch.get("loaded", 0)
         made = [b for b in created.values() if b.get("batch_id") == batch["_id"]]
         refused = sum(
             1 for b in made if stored.get(b["activity_id"], {}).get("reason") == "duplicate_open_activity"
         )
-        skipped = batch.get("skipped", {})
-        found.equal(
-            f"batch {batch['_id']}: selected = loaded + skipped", selected, loaded + sum(skipped.values())
-        )
-        found.equal(f"batch {batch['_id']}: activities = loaded + refused", len(made), loaded + refused)
+        found.equal(f"batch {batch['_id']}: activities asked for", len(made), batch["created"])
+        found.equal(f"batch {batch['_id']}: activities refused", refused, batch["refused"])
+        if told := progress.get(batch["_id"]):
+            found.equal(
+                f"batch {batch['_id']}: selected = loaded + skipped",
+                told["selected"],
+                told["loaded"] + sum(told["skipped"].values()),
+            )
+            found.equal(f"batch {batch['_id']}: loaded as announced", told["loaded"], len(made) - refused)
         people = Counter(b["contact_id"] for b in made)
         found.faults += [
             f"contact {who} was loaded {n} times in one batch" for who, n in people.items() if n > 1
