@@ -184,7 +184,8 @@ async def settled(*services: Service, within: float = DEADLINE) -> None:
     one service says, another may answer: the topics must end where they ended when the outboxes were looked
     at, twice in a row.
     """
-    quiet, last = 0, None
+    quiet = 0
+    last: dict[str, dict[TopicPartition, int] | None] = {}
 
     async with _looker(services[0]) as looker:
 

@@ -54,7 +54,7 @@ class WholeLine:
         return perform(self.parley, self.directory / "demo", marker)
 
     async def rest(self) -> None:
-        await settled(*self.services.values(), within=60)
+        await settled(*self.services.values(), within=300)
 
     async def judged(self) -> list[Finding]:
         journal = self.directory / "carrier.jsonl"

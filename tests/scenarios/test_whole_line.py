@@ -16,7 +16,7 @@ from tests.engines import Engines
 from tests.kit import Wire, eventually
 from tests.scenarios.conftest import assert_balanced, assert_kept, whole_line
 
-pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 async def test_the_line_reconciles_survives_a_full_rewind_and_isolates_poison(
