@@ -81,6 +81,17 @@ async def test_a_manual_activity_is_claimed_started_and_completed(
     assert (logged.interaction_type, logged.direction, logged.agent) == ("call", "outgoing", "ann")
 
 
+async def test_a_follow_up_in_the_past_is_refused_and_changes_nothing(
+    rest: httpx.AsyncClient, case: Case
+) -> None:
+    id_ = await made(rest, case, owner="ann")
+    before = (await rest.get(f"/activities/{id_}")).json()
+    late = await asked(rest, id_, "complete", disposition="sold", follow_up_at="2020-01-01T12:00:00Z")
+    assert (late.status_code, late.json()["type"]) == (422, "urn:parley:problem:follow-up-passed")
+    assert late.json()["detail"] == "The follow-up at 2020-01-01 12:00 UTC has passed."
+    assert (await rest.get(f"/activities/{id_}")).json() == before
+
+
 async def test_of_many_who_claim_one_activity_exactly_one_gets_it(
     rest: httpx.AsyncClient, case: Case
 ) -> None:

@@ -19,7 +19,7 @@ async def refused(here: Line, body: dict[str, Any], status: int = 422) -> str:
 
 async def test_a_draft_is_checked_kept_and_found_again(here: Line) -> None:
     await here.knows([])
-    schedule = {"kind": "local_time", "date": "2026-02-03", "time": "09:00", "spread_hours": 2}
+    schedule = {"kind": "local_time", "date": "2126-02-03", "time": "09:00", "spread_hours": 2}
     filters = {"fields": {"a.b": ["x", 1], "$odd": True}, "last_subjects": ["survey"], "limit": 5}
     answer = await here.api.post(
         "/v1/batches",
@@ -48,8 +48,15 @@ async def test_a_wrong_draft_is_refused_with_one_clear_sentence(here: Line) -> N
         await refused(here, draft | {"choices": AUTOMATIC | {"endpoint": "mailbox"}})
         == "Endpoint 'mailbox' is for email, but the batch uses sms."
     )
-    assert "body.filters.colour: Extra inputs" in await refused(here, draft | {"filters": {"colour": 1}})
+    assert "body.filters.colour: there is no such field" in await refused(
+        here, draft | {"filters": {"colour": 1}}
+    )
     assert "not an IANA time zone" in await refused(here, draft | {"filters": {"time_zones": ["Mars"]}})
+    past = AUTOMATIC | {"schedule": {"kind": "local_time", "date": "2020-01-01", "time": "09:00"}}
+    assert (
+        await refused(here, draft | {"choices": past})
+        == "The schedule 2020-01-01 has passed; leave it out to begin when the batch is loaded."
+    )
     assert "needs an agent_profile" in await refused(
         here, draft | {"choices": {"campaign": "spring", "subject": "renewal", "source": "automatic"}}
     )

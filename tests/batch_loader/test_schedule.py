@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from batch_loader.domain.schedule import At, LocalTime, Now, Schedule, due_at
+from batch_loader.domain.schedule import At, LocalTime, Now, Schedule, due_at, has_passed
 from tests.batch_loader.builders import NOON
 
 ZONES = ["America/New_York", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia"]
@@ -24,6 +24,22 @@ def test_now_is_when_the_load_began() -> None:
 def test_an_absolute_time_is_the_same_instant_everywhere() -> None:
     at = At(kind="at", at=datetime.fromisoformat("2026-03-01T09:00:00+02:00"))
     assert {due_at(at, zone, "a", NOON) for zone in [*ZONES, None]} == {datetime(2026, 3, 1, 7, tzinfo=UTC)}
+
+
+@pytest.mark.parametrize(
+    ("now", "passed"),
+    [("2026-03-01T23:00:00Z", False), ("2026-03-02T11:30:00Z", False), ("2026-03-02T12:00:00Z", True)],
+)
+def test_a_day_has_passed_when_it_is_over_for_everybody(now: str, passed: bool) -> None:
+    assert has_passed(local("2026-03-01", "09:00"), datetime.fromisoformat(now)) is passed
+
+
+@given(hours=st.integers(0, 10 * 366 * 24))
+def test_what_is_due_now_has_not_passed(hours: int) -> None:
+    now = NOON + timedelta(hours=hours)
+    assert not has_passed(Now(), now)
+    assert not has_passed(At(kind="at", at=now), now)
+    assert has_passed(At(kind="at", at=now - timedelta(hours=1)), now)
 
 
 @given(

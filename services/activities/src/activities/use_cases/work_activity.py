@@ -91,6 +91,12 @@ class WorkActivity:
                 raise BadEnding(
                     "actor_missing", "Nobody has this activity: say who completes it, in `actor`."
                 )
+            follow_up_at = said.get("follow_up_at")
+            if follow_up_at is not None and follow_up_at <= now:
+                raise BadEnding(
+                    "follow_up_passed",
+                    f"The follow-up at {follow_up_at:%Y-%m-%d %H:%M %Z} has passed.",
+                )
             chosen = ending(activity, disposition, captured, PEOPLE, catalog)
             return moves.complete(
                 activity, chosen, who, now, captured=captured, contact_time_zone=zone, **said

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from batch_loader.domain.filters import Filters
-from batch_loader.domain.schedule import Now, Schedule
+from batch_loader.domain.schedule import LocalTime, Now, Schedule
 from contracts.vocabulary import (
     ActivityKind,
     CampaignId,
@@ -131,6 +131,12 @@ class UnknownItem(WrongChoice):
         named = ", ".join(codes[:_MOST_NAMED]) or "none yet"
         more = f" and {len(codes) - _MOST_NAMED} more" if len(codes) > _MOST_NAMED else ""
         super().__init__(f"There is no {kind} {wanted!r}; known: {named}{more}.")
+
+
+class PastSchedule(WrongChoice):
+    def __init__(self, schedule: Schedule) -> None:
+        when = schedule.date if isinstance(schedule, LocalTime) else getattr(schedule, "at", "")
+        super().__init__(f"The schedule {when} has passed; leave it out to begin when the batch is loaded.")
 
 
 class WrongEndpoint(WrongChoice):

@@ -14,6 +14,9 @@ from contracts.vocabulary import Time, to_millisecond
 
 D = TypeVar("D", bound=date)
 
+_TOLERANCE = timedelta(minutes=5)
+"""Of clocks that differ, and of requests that take a while."""
+
 
 def _a_date(text: str) -> str:
     return _in_reach(date.fromisoformat(text)).isoformat()
@@ -56,6 +59,24 @@ class LocalTime(_Spread):
 
 
 Schedule = Annotated[Now | At | LocalTime, Field(discriminator="kind")]
+
+
+_LAST_TO_SEE_A_DAY_END = timedelta(hours=12)
+"""Nobody's clock is further behind UTC."""
+
+
+def has_passed(schedule: Schedule, now: datetime) -> bool:
+    """Whether this moment, or for wall clocks this day, is over for everybody."""
+    match schedule:
+        case Now():
+            return False
+        case At(at=at):
+            return at < now - _TOLERANCE
+        case LocalTime(date=day):
+            end = datetime.combine(date.fromisoformat(day), time.max, UTC)
+            return end + _LAST_TO_SEE_A_DAY_END < now
+        case _:
+            assert_never(schedule)
 
 
 def due_at(schedule: Schedule, zone: str | None, activity_id: str, loading_since: datetime) -> datetime:

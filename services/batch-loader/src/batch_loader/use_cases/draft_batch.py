@@ -5,8 +5,9 @@ from __future__ import annotations
 from uuid import uuid4
 
 from batch_loader.domain.batch import Batch, announced
-from batch_loader.domain.choices import Wanted, resolve, resolve_filters
+from batch_loader.domain.choices import PastSchedule, Wanted, resolve, resolve_filters
 from batch_loader.domain.filters import Filters
+from batch_loader.domain.schedule import has_passed
 from batch_loader.ports import CatalogueReader
 from contracts.vocabulary import BatchId
 from servicekit.clock import Clock
@@ -23,6 +24,8 @@ class DraftBatch:
         """Raises WrongChoice."""
         catalogue = await self._catalogue()
         now = self._clock.now()
+        if has_passed(wanted.schedule, now):
+            raise PastSchedule(wanted.schedule)
         batch = Batch(
             batch_id=BatchId(str(uuid4())),
             name=name,
