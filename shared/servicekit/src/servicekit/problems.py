@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -69,6 +70,13 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
+def _what(fault: Mapping[str, Any]) -> str:
+    """In the words of somebody who does not know our libraries."""
+    if fault["type"] == "extra_forbidden":
+        return "there is no such field"
+    return str(fault["msg"]).removeprefix("Value error, ")
+
+
 def install(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def _problem(_: Request, problem: Problem) -> JSONResponse:
@@ -77,7 +85,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, wrong: RequestValidationError) -> JSONResponse:
         faults = [
-            {"where": ".".join(str(part) for part in fault["loc"]), "what": fault["msg"]}
+            {"where": ".".join(str(part) for part in fault["loc"]), "what": _what(fault)}
             for fault in wrong.errors()
         ]
         detail = "; ".join(f"{fault['where']}: {fault['what']}" for fault in faults[:5])
