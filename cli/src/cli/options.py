@@ -1,4 +1,4 @@
-"""Options that many commands share."""
+"""Options and arguments that many commands share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from cli.exits import WrongUsage
+
+
+def an_id(text: str) -> str:
+    """What can stand in an address as one step; typer hands over every id that a person gives."""
+    if not text.strip() or text.strip(".") == "" or any(mark in text for mark in "/?#\\"):
+        raise WrongUsage(f"{text!r} cannot be an id; the `list` commands show the ids.")
+    return text
+
 
 DataDir = Annotated[
     Path,

@@ -12,11 +12,11 @@ from cli.api import Api
 from cli.commands.batch import pairs
 from cli.console import Json
 from cli.found import find
-from cli.options import Against, DataDir
+from cli.options import Against, DataDir, an_id
 
 app = typer.Typer(no_args_is_help=True, help="Activities: list, show, claim, complete.")
 
-ActivityId = Annotated[str, typer.Argument(help="Id of the activity.")]
+ActivityId = Annotated[str, typer.Argument(help="Id of the activity.", callback=an_id)]
 _COLUMNS = ("!activity_id", "state", "kind", "source", "due_at", "owner", "disposition")
 
 

@@ -74,11 +74,14 @@ def _send(
 ) -> Outcome:
     outcome: Outcome = {"created": [], "changed": [], "unchanged": []}
     try:
-        for type_ in types:
-            outcome[_contact_type(api, type_, dry_run)].append(f"contact_types/{type_['code']}")
+        for position, type_ in enumerate(types):
+            outcome[_contact_type(api, type_, position, bundle, dry_run)].append(
+                f"contact_types/{type_['code']}"
+            )
         told = api.put("campaigns", "/v1/bundle", rest, dry_run=dry_run)
         for what in outcome:
             outcome[what] += told[what]
+        _check_subjects(api, rest, flows, bundle)
         applied = (
             api.put("workflow", "/v1/flows", {"flows": flows}, dry_run=dry_run) if flows else {"items": []}
         )
@@ -89,7 +92,23 @@ def _send(
     return outcome
 
 
-def _contact_type(api: Api, type_: dict[str, Any], dry_run: bool) -> str:
+def _check_subjects(api: Api, rest: dict[str, Any], flows: Sequence[dict[str, Any]], bundle: Written) -> None:
+    """The workflow knows no subjects; a flow for one that does not exist would wait for ever."""
+    if not flows:
+        return
+    named = {item.get("code") for item in rest.get("subjects") or ()}
+    known = {item["code"] for item in api.pages("campaigns", "/v1/subjects")} | named
+    for position, flow in enumerate(flows):
+        subject = flow.get("subject")
+        if isinstance(subject, str) and subject not in known:
+            place = f"flows[{position}].subject"
+            there = ", ".join(sorted(known)) or "none yet"
+            raise WrongUsage(
+                f"{bundle.locate(place)}: {place}: no subject with code {subject!r}; there are: {there}"
+            )
+
+
+def _contact_type(api: Api, type_: dict[str, Any], position: int, bundle: Written, dry_run: bool) -> str:
     path = f"/v1/contact-types/{type_['code']}"
     definition = {name: value for name, value in type_.items() if name != "code"}
     try:
@@ -101,7 +120,10 @@ def _contact_type(api: Api, type_: dict[str, Any], dry_run: bool) -> str:
     if before and all(before.get(name) == value for name, value in definition.items()):
         return "unchanged"
     if not dry_run:
-        api.put("contacts", path, definition)
+        try:
+            api.put("contacts", path, definition)
+        except Refused as refused:
+            raise WrongUsage(_located(bundle, refused, f"contact_types[{position}]")) from refused
     return "changed" if before else "created"
 
 
@@ -115,11 +137,13 @@ def _list(bundle: dict[str, Any], name: str, written: Written) -> list[dict[str,
     return items
 
 
-def _located(bundle: Written, refused: Refused) -> str:
+def _located(bundle: Written, refused: Refused, within: str = "") -> str:
     """Every fault on a line of its own when the service names places, else its sentence."""
     faults = [_fault(fault) for fault in refused.problem.get("faults") or refused.problem.get("errors") or ()]
     if not any(place for place, _ in faults):
-        return f"{bundle.file}: {refused}"
+        return f"{bundle.locate(within)}: {refused}"
+    if within:
+        faults = [(f"{within}.{place}", what) for place, what in faults]
     return "\n".join(f"{bundle.locate(place)}: {place}: {what}" for place, what in faults)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,13 +14,13 @@ from cli.api import Api
 from cli.console import Json
 from cli.exits import Failure, WrongUsage
 from cli.found import find
-from cli.options import Against, DataDir
+from cli.options import Against, DataDir, an_id
 from cli.reading import read_yaml
 from cli.waiting import follow
 
 app = typer.Typer(no_args_is_help=True, help="Batches: draft, preview, load, watch.")
 
-BatchId = Annotated[str, typer.Argument(help="Id of the batch.")]
+BatchId = Annotated[str, typer.Argument(help="Id of the batch.", callback=an_id)]
 _RESTING = ("loaded", "cancelled", "failed", "paused", "draft")
 
 
@@ -66,8 +67,8 @@ def create(
     else:
         schedule: dict[str, Any] = {"spread_hours": spread_hours}
         if at is not None:
-            day, _, time = at.partition("T")
-            schedule |= {"kind": "local_time", "date": day, "time": time[:5]}
+            day, time = _wall_clock(at)
+            schedule |= {"kind": "local_time", "date": day, "time": time}
         choices = {
             "campaign": campaign,
             "subject": subject,
@@ -81,6 +82,8 @@ def create(
         filters = _filters(type_, field, zone, limit)
         request = {"name": name, "filters": filters, "choices": _given(choices)}
     with Api(find(data_dir, against)) as api:
+        if type_ is not None:
+            _known_fields(api, type_, field or [])
         made = api.post("batch-loader", "/v1/batches", request)
     if json:
         console.print_json(made)
@@ -234,6 +237,28 @@ def _filters(
         "limit": limit,
     }
     return _given(filters)
+
+
+def _wall_clock(text: str) -> tuple[str, str]:
+    try:
+        at = datetime.fromisoformat(text[:16])
+        if "T" not in text:
+            raise ValueError(text)
+    except ValueError:
+        raise WrongUsage(f"--at {text!r} is not a day and a time such as 2027-01-11T09:00.") from None
+    return f"{at:%Y-%m-%d}", f"{at:%H:%M}"
+
+
+def _known_fields(api: Api, type_: str, fields: list[str]) -> None:
+    """The batch-loader takes any word for a contact type or a field; a slip would just find nobody."""
+    an_id(type_)
+    known = api.get("contacts", f"/v1/contact-types/{type_}")["fields_schema"]
+    if known.get("additionalProperties"):
+        return
+    for name in pairs(fields):
+        if name not in known.get("properties", {}):
+            there = ", ".join(known.get("properties", {})) or "none"
+            raise WrongUsage(f"The contact type {type_!r} has no field {name!r}; there are: {there}.")
 
 
 def pairs(texts: list[str]) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from cli import console
 from cli.api import Api
 from cli.console import Json
 from cli.found import find
-from cli.options import Against, DataDir
+from cli.options import Against, DataDir, an_id
 
 app = typer.Typer(no_args_is_help=True, help="Campaigns: list, start, pause, resume, stop.")
 
-Code = Annotated[str, typer.Argument(help="Code of the campaign.")]
+Code = Annotated[str, typer.Argument(help="Code of the campaign.", callback=an_id)]
 
 
 @app.command("list")

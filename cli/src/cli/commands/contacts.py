@@ -14,7 +14,7 @@ from cli.api import Api
 from cli.console import Json
 from cli.exits import Failure, WrongUsage
 from cli.found import find
-from cli.options import Against, DataDir
+from cli.options import Against, DataDir, an_id
 from cli.waiting import follow
 
 app = typer.Typer(no_args_is_help=True, help="Contacts: import a list, show one.")
@@ -44,7 +44,7 @@ def import_(
       parley contacts import people.csv --type customer --region US
     """
     if not file.is_file():
-        raise WrongUsage(f"There is no file {file}.")
+        raise WrongUsage(f"{file} is a folder." if file.is_dir() else f"There is no file {file}.")
     with Api(find(data_dir, against)) as api, console.progress() as bars:
         import_id = send_list(api, file, type_, region, key=str(uuid4()))
         done = watch_import(api, import_id, bars, f"Importing {file.name}")
@@ -110,7 +110,8 @@ def _show(done: dict[str, Any], rejects: Path | None) -> None:
 @app.command("show")
 def show(
     contact_id: Annotated[
-        str, typer.Argument(help="Its id, external id, or number with + and country code.")
+        str,
+        typer.Argument(help="Its id, external id, or number with + and country code.", callback=an_id),
     ],
     data_dir: DataDir = Path(".parley"),
     against: Against = None,

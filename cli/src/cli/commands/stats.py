@@ -12,14 +12,16 @@ from cli.api import Api
 from cli.commands.contacts import find_contact
 from cli.console import Json
 from cli.found import find
-from cli.options import Against, DataDir
+from cli.options import Against, DataDir, an_id
 
 app = typer.Typer(no_args_is_help=True, help="Statistics of contact attempts.")
 
 
 @app.command()
 def show(
-    contact: Annotated[str, typer.Argument(help="Its id, external id, or number with + and country code.")],
+    contact: Annotated[
+        str, typer.Argument(help="Its id, external id, or number with + and country code.", callback=an_id)
+    ],
     zone: Annotated[str, typer.Option(help="The viewer's time zone, IANA name.")] = "UTC",
     data_dir: DataDir = Path(".parley"),
     against: Against = None,
