@@ -1,0 +1,194 @@
+"""Against real services: a mistake is one sentence that says what would be right, and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from servicekit.service import Service
+from tests.engines import Engines
+from tests.kit import running, settled
+
+BUNDLE = """\
+contact_types:
+  - code: member
+    name: Member
+    fields_schema: {type: object, properties: {visits: {type: integer}}}
+dispositions:
+  - {code: joined, name: Joined, terminal: true}
+subjects:
+  - {code: welcome, name: Welcome}
+campaigns:
+  - {code: welcome, name: Welcome, channel: voice, dispositions: [joined], state: running}
+flows:
+  - subject: welcome
+    when: {joined: [{finish: {}}]}
+"""
+PEOPLE = "external_id,first_name,phone,visits\nP-1,Ada,+12025550101,3\nP-2,Zoë,+12025550102,1\n"
+BATCH = ("batch", "create", "--name", "A", "--campaign", "welcome", "--subject", "welcome")
+
+
+@dataclass
+class Here:
+    """Five services with a small configuration and two contacts."""
+
+    services: dict[str, Service]
+    directory: Path
+
+    async def parley(self, *words: str) -> Result:
+        against = ",".join(f"{name}=http://127.0.0.1:{each.port}" for name, each in self.services.items())
+        arguments = [*words, "--against", against]
+        return await asyncio.to_thread(CliRunner().invoke, app, arguments)
+
+    def file(self, name: str, content: str | bytes) -> str:
+        path = self.directory / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    async def everything(self) -> dict[str, list[Any]]:
+        await settled(*self.services.values())
+        return {
+            f"{name}/{collection}": [row async for row in each.mongo[collection].find().sort("_id", 1)]
+            for name, each in self.services.items()
+            for collection in sorted(await each.mongo.database.list_collection_names())
+            if collection not in ("leases", "idempotency_keys", "outbox")
+        }
+
+
+@pytest.fixture(scope="module")
+async def here(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Here]:
+    namespace = f"cli{uuid4().hex[:8]}-"
+    async with AsyncExitStack() as stack:
+        services = {}
+        for name in ("contacts", "campaigns", "workflow", "batch-loader", "activities"):
+            package = name.replace("-", "_")
+            build = importlib.import_module(f"{package}.main").build
+            settings = importlib.import_module(f"{package}.settings").Settings
+            services[name] = await stack.enter_async_context(running(build, settings, engines, namespace))
+        made = Here(services, tmp_path_factory.mktemp("cli"))
+        applied = await made.parley("apply", made.file("bundle.yaml", BUNDLE))
+        assert applied.exit_code == 0, applied.output
+        imported = await made.parley(
+            "contacts", "import", made.file("people.csv", PEOPLE), "--type", "member"
+        )
+        assert imported.exit_code == 0, imported.output
+        await settled(*services.values())
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("subject: welcome", "subject: wellcome", "line 12, column 14: flows[0].subject: no subject with"),
+        ("[joined]", "[jined]", "campaigns[0].dispositions[0]: no disposition with code 'jined'; there are:"),
+        ("terminal:", "colour:", "dispositions[0].colour: there is no such field; there are: code,"),
+        ("fields_schema:", "schema:", "line 4, column 13: contact_types[0].schema: there is no such field"),
+        ("finish:", "finnish:", "flows[0].when.joined[0]: 'finnish' is not a known action; use one of"),
+        ("state: running", "state: flying", "campaigns[0].state: Input should be 'draft', 'running',"),
+        ("subjects:", "subject:", "subject: there is no such list; there are: dispositions,"),
+    ],
+    ids=lambda text: text[:20],
+)
+async def test_a_wrong_bundle_is_told_with_its_place(here: Here, old: str, new: str, said: str) -> None:
+    before = await here.everything()
+    told = await here.parley("apply", here.file("wrong.yaml", BUNDLE.replace(old, new)))
+    assert told.exit_code == 2
+    assert said in told.stderr
+    assert await here.everything() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ((*BATCH[:5], "spring", *BATCH[6:]), 1, "There is no campaign 'spring'; known: welcome."),
+        ((*BATCH[:7], "sales"), 1, "There is no subject 'sales'; known: welcome."),
+        ((*BATCH, "--at", "2020-01-01T09:00"), 1, "The schedule 2020-01-01 has passed;"),
+        ((*BATCH, "--at", "tomorrow"), 2, "--at 'tomorrow' is not a day and a time such as"),
+        ((*BATCH, "--limit", "-3"), 2, "greater than or equal to 1"),
+        ((*BATCH, "--type", "nobody"), 1, "There is no contact type with id 'nobody'."),
+        ((*BATCH, "--type", "member", "--field", "age=3"), 2, "has no field 'age'; there are: visits."),
+        ((*BATCH, "--field", "visits"), 2, "'visits' is not NAME=VALUE."),
+        ((*BATCH, "--zone", "Mars/Base"), 1, "'Mars/Base' is not an IANA time zone;"),
+        ((*BATCH, "--agent-profile", "robot"), 1, "There is no agent profile 'robot'; known: none yet."),
+        (("batch", "load", "nothing"), 1, "There is no batch with id 'nothing'."),
+        (("batch", "watch", "nothing"), 1, "There is no batch with id 'nothing'."),
+        (("batch", "pause", "../contacts"), 2, "'../contacts' cannot be an id"),
+        (("activities", "show", "nothing"), 1, "There is no activity with id 'nothing'."),
+        (("activities", "claim", "nothing", "--agent", "ada"), 1, "There is no activity with id 'nothing'."),
+        (("activities", "complete", "x", "--disposition", "y"), 1, "There is no activity with id 'x'."),
+        (("activities", "list", "--limit", "0"), 2, "greater than or equal to 1"),
+        (("activities", "list", "--state", "flying"), 1, "Input should be 'scheduled', 'available',"),
+        (("campaign", "start", "nothing"), 1, "There is no campaign with id 'nothing'."),
+        (("contacts", "show", "nobody"), 1, "There is no contact with id 'nobody'."),
+        (("contacts", "show", "../imports"), 2, "'../imports' cannot be an id"),
+        (("stats", "show", ""), 2, "'' cannot be an id"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+async def test_a_wrong_word_is_told(here: Here, words: tuple[str, ...], code: int, said: str) -> None:
+    before = await here.everything()
+    told = await here.parley(*words)
+    assert told.exit_code == code
+    assert said in " ".join(told.stderr.replace("│", " ").split())
+    assert await here.everything() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (PEOPLE.encode("cp1252"), "The file is not UTF-8: line 3 has the byte 0xEB. Save it as"),
+        (PEOPLE.encode("utf-16"), "it is UTF-16. Save it as `CSV UTF-8`"),
+        (b"", "The file is empty; its first line must name the columns."),
+        (PEOPLE.replace("visits", "colour").encode(), "Column 4 is 'colour', and nothing of that name"),
+    ],
+    ids=["windows", "utf-16", "empty", "column"],
+)
+async def test_a_wrong_list_is_told_and_imports_nobody(here: Here, content: bytes, said: str) -> None:
+    before = await here.everything()
+    told = await here.parley("contacts", "import", here.file("wrong.csv", content), "--type", "member")
+    assert told.exit_code == 1
+    assert said in told.stderr
+    assert not (here.directory / "wrong.rejects.csv").exists()
+    assert await here.everything() == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [PEOPLE.encode(), PEOPLE.replace(",", ";").encode(), PEOPLE.encode("utf-8-sig")],
+    ids=["the same", "semicolons", "byte order mark"],
+)
+async def test_the_same_people_again_change_nothing(here: Here, content: bytes) -> None:
+    known = (await here.everything())["contacts/contacts"]
+    told = await here.parley("contacts", "import", here.file("again.csv", content), "--type", "member")
+    assert told.exit_code == 0, told.output
+    assert (await here.everything())["contacts/contacts"] == known
+
+
+async def test_the_same_bundle_again_changes_nothing(here: Here) -> None:
+    before = await here.everything()
+    told = await here.parley("apply", here.file("bundle.yaml", BUNDLE))
+    assert told.exit_code == 0
+    assert told.stdout.endswith("5 unchanged.\n")
+    assert await here.everything() == before
+
+
+async def test_an_illegal_move_is_told_with_the_legal_ones(here: Here) -> None:
+    stopped = await here.parley("campaign", "resume", "welcome")
+    assert stopped.exit_code == 0
+    drafted = await here.parley(*BATCH, "--type", "member", "--json")
+    batch_id = drafted.stdout.split('"batch_id": "')[1].split('"')[0]
+    before = await here.everything()
+    told = await here.parley("batch", "pause", batch_id)
+    assert told.exit_code == 1
+    assert "This batch is draft and cannot be paused; only one that is loading can." in told.stderr
+    assert await here.everything() == before
