@@ -72,14 +72,17 @@ format: $(INSTALLED) ## Rewrite the sources in the house format
 	$(BIN)/ruff format .
 
 ##@ Tests (ARGS="-k name -x" goes to pytest)
-test: $(INSTALLED) ## The suite on embedded engines
-	$(BIN)/pytest -n 2 --dist loadfile -m "not scenario" $(ARGS)
+# A file stays on one of two workers; the longest ones begin.
+AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
+
+test: $(INSTALLED) ## The suite on embedded engines, scenarios included
+	$(BIN)/pytest $(AT_ONCE) $(ARGS)
 
 test-scenarios: $(INSTALLED) ## The whole line: reconciled, rewound, poisoned, each service killed
 	$(BIN)/pytest -m scenario tests/scenarios $(ARGS)
 
 test-pymongo: $(INSTALLED) ## The suite on PyMongo's async client instead of Motor
-	PARLEY_MONGO_DRIVER=pymongo $(BIN)/pytest -n 2 --dist loadfile -m "not scenario" $(ARGS)
+	PARLEY_MONGO_DRIVER=pymongo $(BIN)/pytest $(AT_ONCE) $(ARGS)
 
 test-containers: $(INSTALLED) ## The suite on Apache Kafka and MongoDB in containers
 	PARLEY_TEST_ENGINES=containers $(BIN)/pytest $(ARGS)

@@ -13,6 +13,7 @@ from tests.kit import Wire
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("scenario") is None)  # the longest begin
     if broker_kind() != "embedded":
         return
     skip = pytest.mark.skip(reason="the embedded broker has no dynamic group membership; use make test-kafka")
