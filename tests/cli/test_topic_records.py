@@ -1,0 +1,24 @@
+"""A topic is read whole, from its first record, each time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cli.found import Parley
+from cli.topic_records import for_each_record
+from contracts.message import Topic
+from tests.engines import Engines
+from tests.kit import Wire
+
+TOPIC = Topic("words")
+
+
+async def test_every_reading_begins_at_the_beginning(engines: Engines, wire: Wire) -> None:
+    await wire.create_topics([TOPIC])
+    for number in range(24):
+        await wire.publish_raw(TOPIC.name, b"word", key=str(number).encode())
+    parley = Parley({}, engines.kafka, wire.namespace)
+    for _ in range(5):
+        found: list[object] = []
+        await asyncio.to_thread(for_each_record, parley, TOPIC.name, found.append)
+        assert len(found) == 24
