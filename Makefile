@@ -16,8 +16,10 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test-scenarios bench-consume bench-outbox bench-line bench-latency bench-idle install check lint types imports format test test-pymongo test-containers test-kafka \
-	demo up docs asyncapi-check lock clean ci compose-up compose-down compose-demo compose-check k8s-check
+.PHONY: help install clean lock check lint types imports format \
+	test test-pymongo test-containers test-kafka test-kafka-short ci \
+	bench-consume bench-outbox bench-line bench-latency bench-idle \
+	demo up docs asyncapi-check compose-up compose-down compose-demo compose-check k8s-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2} /^##@ / {printf "\n%s\n", substr($$0, 5)}' $(MAKEFILE_LIST)
@@ -89,6 +91,10 @@ test-containers: $(INSTALLED) ## The suite on Apache Kafka and MongoDB in contai
 
 test-kafka: $(INSTALLED) ## The suite on Apache Kafka (KAFKA_BOOTSTRAP_SERVERS, else a container) and an embedded mongod
 	PARLEY_TEST_ENGINES=kafka $(BIN)/pytest $(ARGS)
+
+test-kafka-short: $(INSTALLED) ## On Apache Kafka only what depends on it most: replicas, rebalances, the kit, two services
+	PARLEY_TEST_ENGINES=kafka $(BIN)/pytest tests/replicas tests/engines tests/servicekit tests/activities \
+		tests/channel_sms tests/stats/test_recovery.py $(ARGS)
 
 BENCH_ENGINES ?= containers
 

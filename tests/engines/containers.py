@@ -37,7 +37,10 @@ def kafka() -> Iterator[str]:
 def mongo() -> Iterator[str]:
     """A replica set of one; gives its URL."""
     port = ports.choose("database")
-    command = f"--replSet rs0 --bind_ip_all --port {port} --wiredTigerCacheSizeGB 0.25"
+    command = (
+        f"--replSet rs0 --bind_ip_all --port {port} --wiredTigerCacheSizeGB 0.25"
+        " --setParameter transactionLifetimeLimitSeconds=15"
+    )
     container = _container(os.environ.get("MONGO_IMAGE") or "mongo:6.0", port).with_command(command)
     with container, _direct_client(port) as client:
         _wait(lambda: _mongo_answers(client), "MongoDB", container)

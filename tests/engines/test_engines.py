@@ -19,6 +19,7 @@ from pymongo import AsyncMongoClient, MongoClient
 
 from cli.engines import DataDirectoryInUse, EmbeddedEngines, EngineDidNotStart, EngineDied, PortTaken
 from tests.engines import Engines
+from tests.engines.choice import database_kind
 
 
 @asynccontextmanager
@@ -120,6 +121,34 @@ async def test_a_transaction_leaves_all_of_its_writes_or_none(engines: Engines, 
         assert [row["_id"] async for row in database.rows.find()] == [1]
     finally:
         await client.close()
+
+
+HALF_A_TRANSACTION = """
+import os, signal, sys
+from pymongo import MongoClient
+client = MongoClient(sys.argv[1])
+session = client.start_session()
+session.start_transaction()
+client[sys.argv[2]].rows.update_one({"_id": 1}, {"$set": {"by": "killed"}}, session=session)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(database_kind() == "external", reason="how long is a setting of that database")
+def test_what_a_killed_process_left_half_written_is_given_up_in_seconds(
+    engines: Engines, namespace: str
+) -> None:
+    with MongoClient[dict[str, Any]](engines.mongo) as client:
+        rows = client[f"{namespace}half"].rows
+        rows.insert_one({"_id": 1, "by": "nobody"})
+        command = [sys.executable, "-c", HALF_A_TRANSACTION, engines.mongo, f"{namespace}half"]
+        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+        began = time.monotonic()
+        # Outside a transaction the server waits for the lock instead of refusing.
+        rows.update_one({"_id": 1}, {"$set": {"by": "the next"}})
+        assert time.monotonic() - began < 40
+        assert [row["by"] for row in rows.find()] == ["the next"]
 
 
 @pytest.fixture

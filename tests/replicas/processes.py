@@ -28,7 +28,7 @@ from tests.kit import Wire, eventually
 
 DISPATCHED = ActivityDispatched.wire.topic.named(channel="sms")
 PARTITIONS = Topic("any").partitions
-_PATIENCE = 90.0
+_PATIENCE = 180.0
 """A group learns after a session timeout of ten seconds that a member was killed."""
 
 

@@ -45,6 +45,8 @@ class EmbeddedDatabase:
                 *("--setParameter", "diagnosticDataCollectionEnabled=false"),
                 # Nobody else can take over from a replica set of one, so there is nothing to wait for.
                 *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"),
+                # The transaction of a killed service blocks what it wrote to until the server gives it up.
+                *("--setParameter", "transactionLifetimeLimitSeconds=15"),
                 "--nounixsocket",
                 "--quiet",
             ]
