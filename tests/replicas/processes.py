@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import orjson
@@ -20,11 +21,13 @@ from pymongo import AsyncMongoClient
 from cli.engines import ports
 from cli.engines.process import follow_parent
 from contracts.activities import ActivityChanged, ActivityDispatched
-from contracts.message import Message, Topic
+from contracts.message import Topic
 from servicekit.clock import DrivenClock
 from tests.activities import builders
 from tests.engines import Engines
 from tests.kit import Wire, eventually
+
+T = TypeVar("T", bound=Sized)
 
 DISPATCHED = ActivityDispatched.wire.topic.named(channel="sms")
 PARTITIONS = Topic("any").partitions
@@ -141,29 +144,34 @@ class Replicas:
 
             await eventually(enough, f"{count} {collection} with {where}", _PATIENCE)
 
-    async def announced(self, message_class: type[Message], count: int, topic: str) -> list[Any]:
-        """Everything in the topic, once that many different messages are there."""
-
-        async def enough() -> list[Any]:
-            found = await self.wire.messages(message_class, topic)
-            return found if len({message.event_id() for message in found}) >= count else []
-
-        found: list[Any] = await eventually(enough, f"{count} messages in {topic}", _PATIENCE)
-        return found
-
     async def dispatched(self, count: int) -> Counter[str]:
-        """How often each activity was dispatched, told apart by the message's identity."""
-        found = await self.announced(ActivityDispatched, count, DISPATCHED)
-        return Counter({message.event_id(): message.activity_id for message in found}.values())
+        """How often each activity was dispatched, once all are, told apart by the message's identity."""
 
-    async def versions(self, count: int) -> dict[str, list[int]]:
-        """The versions of each activity in the order in which they were first announced."""
-        topic = ActivityChanged.wire.topic.name
-        seen: dict[str, list[int]] = defaultdict(list)
-        for message in await self.announced(ActivityChanged, count, topic):
-            if message.version not in seen[message.activity_id]:
-                seen[message.activity_id].append(message.version)
-        return seen
+        async def known() -> Counter[str]:
+            found = await self.wire.messages(ActivityDispatched, DISPATCHED)
+            return Counter({message.event_id(): message.activity_id for message in found}.values())
+
+        return await self._once_all_are_there(known, count, DISPATCHED)
+
+    async def versions(self, count: int, last: int) -> dict[str, list[int]]:
+        """The versions of each activity in the order in which they were first announced, once the last is."""
+
+        async def known() -> dict[str, list[int]]:
+            seen: dict[str, list[int]] = defaultdict(list)
+            for message in await self.wire.messages(ActivityChanged):
+                if message.version not in seen[message.activity_id]:
+                    seen[message.activity_id].append(message.version)
+            return {each: versions for each, versions in seen.items() if last in versions}
+
+        return await self._once_all_are_there(known, count, ActivityChanged.wire.topic.name)
+
+    async def _once_all_are_there(self, known: Callable[[], Awaitable[T]], count: int, topic: str) -> T:
+        async def all_of_them() -> T | None:
+            found = await known()
+            return found if len(found) >= count else None
+
+        found: T = await eventually(all_of_them, f"{count} activities in {topic}", _PATIENCE)
+        return found
 
     async def _shares(self, group: str) -> dict[str, int]:
         admin = AIOKafkaAdminClient(bootstrap_servers=self.engines.kafka)
