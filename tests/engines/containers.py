@@ -38,7 +38,7 @@ def mongo() -> Iterator[str]:
     """A replica set of one; gives its URL."""
     port = ports.choose("database")
     command = (
-        f"--replSet rs0 --bind_ip_all --port {port} --wiredTigerCacheSizeGB 0.25"
+        f"--replSet rs0 --bind_ip_all --port {port} --wiredTigerCacheSizeGB 1"
         " --setParameter transactionLifetimeLimitSeconds=15"
     )
     container = _container(os.environ.get("MONGO_IMAGE") or "mongo:6.0", port).with_command(command)

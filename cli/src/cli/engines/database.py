@@ -41,6 +41,8 @@ class EmbeddedDatabase:
                 *("--bind_ip", ports.LOOPBACK),
                 *("--replSet", REPLICA_SET),
                 *("--wiredTigerCacheSizeGB", "0.25"),
+                # So small a cache would otherwise be swept all the time.
+                *("--wiredTigerEngineConfigString", "eviction_dirty_target=40,eviction_dirty_trigger=70"),
                 *("--oplogSize", "64"),
                 *("--setParameter", "diagnosticDataCollectionEnabled=false"),
                 # Nobody else can take over from a replica set of one, so there is nothing to wait for.
