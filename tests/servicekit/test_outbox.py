@@ -131,6 +131,15 @@ async def database(engines: Engines, namespace: str) -> AsyncIterator[Mongo]:
     await mongo.close()
 
 
+async def test_replicas_that_start_at_once_make_the_same_collections(
+    engines: Engines, namespace: str
+) -> None:
+    async with database(engines, namespace) as mongo:
+        collections: dict[str, tuple[()]] = {f"rows-{number}": () for number in range(20)}
+        await asyncio.gather(*(mongo.ensure_indexes(collections) for _ in range(4)))
+        assert set(await mongo.database.list_collection_names()) == collections.keys()
+
+
 async def test_members_share_the_buckets_and_never_hold_one_twice(engines: Engines, namespace: str) -> None:
     async with database(engines, namespace) as mongo:
         members = [Leases(mongo, "job", f"member-{n}", seconds=2) for n in range(3)]

@@ -161,7 +161,7 @@ class Mongo:
         for collection, models in indexes.items():
             if collection not in existing:
                 try:
-                    await self.database.create_collection(collection)
+                    await self.database.create_collection(collection, check_exists=False)
                 except OperationFailure as error:
                     if error.code != 48:  # NamespaceExists: another replica was first
                         raise
