@@ -45,7 +45,7 @@ class Line:
         await settled(self.service)
 
         async def announced() -> bool:
-            return not await self.service.mongo["targets"].find_one({"dirty": {"$exists": True}})
+            return not await self.service.mongo["changed_targets"].find_one({})
 
         await eventually(announced, "everything to be announced")
 

@@ -42,7 +42,14 @@ class Parts:
         return {target: canonical(channels) for target, channels in recount(rows).items()}
 
     async def clear(self) -> None:
-        for collection in ("ledger", "targets", "report_cells", "counting", "recalculations"):
+        for collection in (
+            "ledger",
+            "targets",
+            "report_cells",
+            "counting",
+            "recalculations",
+            "changed_targets",
+        ):
             await self.mongo[collection].delete_many({})
 
 

@@ -72,6 +72,7 @@ class Books:
         mongo_ledger.LEDGER: mongo_ledger.LEDGER_INDEXES,
         mongo_ledger.TARGETS: mongo_ledger.TARGET_INDEXES,
         mongo_ledger.CELLS: mongo_ledger.CELL_INDEXES,
+        mongo_ledger.MARKS: mongo_ledger.MARK_INDEXES,
         ACTIVITIES: ACTIVITY_INDEXES,
         COUNTING: (),
         RUNS: (),

@@ -15,19 +15,20 @@ from zlib import crc32
 
 import orjson
 from pymongo import ASCENDING, DESCENDING, DeleteOne, IndexModel, ReplaceOne, UpdateOne
-from pymongo.errors import PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError
 
 from contracts.stats import AttemptCounters
 from servicekit.failpoints import failpoint
 from servicekit.leases import bucket_of
 from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, is_conflict
 from stats.domain.counters import COUNT, LAST, Lane, Tally
-from stats.domain.ledger import ERASED, Erased, Row, TargetKey, target_of
+from stats.domain.ledger import ERASED, Erased, Row, TargetKey
 from stats.domain.reports import Cells
 
 LEDGER = "ledger"
 TARGETS = "targets"
 CELLS = "report_cells"
+MARKS = "changed_targets"
 
 LEDGER_INDEXES = (
     IndexModel(
@@ -36,12 +37,13 @@ LEDGER_INDEXES = (
     ),
     IndexModel([("waits", ASCENDING), ("_id", ASCENDING)], name="waiting", sparse=True),
 )
+# Counting touches no indexed field of a target: that would make the server compute the keys of all of them.
 TARGET_INDEXES = (
-    IndexModel("dirty", name="to_announce", sparse=True),
     *(
         IndexModel(
             [("listed.target_type", ASCENDING), (f"listed.{column}", ASCENDING), ("_id", ASCENDING)],
-            name=f"by_{column}",
+            name=f"listed_by_{column}",
+            partialFilterExpression={"listed.target_type": {"$exists": True}},
         )
         for column in AttemptCounters.model_fields
     ),
@@ -52,6 +54,13 @@ CELL_INDEXES = (
     IndexModel([("campaign_id", ASCENDING), ("day", ASCENDING)], name="by_campaign"),
     IndexModel([("agent", ASCENDING), ("day", ASCENDING)], name="by_agent"),
 )
+
+NOBODY = "nobody"
+"""What `met` is once a target is gone. Whoever gives a target a row increments it, and a word cannot be:
+a condition in the write that leaves its filter a bare `_id`, which the server finds without planning."""
+_TYPE_MISMATCH = 14
+
+MARK_INDEXES = (IndexModel([("bucket", ASCENDING), ("_id", ASCENDING)], name="to_announce"),)
 
 Changed = tuple[Sequence[Row], Sequence[Row]]
 """The rows of one interaction before and after."""
@@ -100,7 +109,7 @@ class MongoLedger:
                 yield session
                 failpoint(f"{self._service}.before_commit")
         except PyMongoError as error:
-            if is_conflict(error):
+            if is_conflict(error) or _was_gone(error):
                 raise Conflict(str(error)[:200]) from error
             raise
         failpoint(f"{self._service}.after_transaction")
@@ -139,11 +148,17 @@ class MongoLedger:
         """Rows first, so that what remains of a lane can be looked up with them in place."""
         await self._write_rows(work.changed, session)
         failpoint(f"{self._service}.between_ledger_and_counters")
-        updates = await self._counter_updates(work.tally, work.leaving, session)
+        updates, moved = await self._counter_updates(work, session)
         if updates:
             await self.targets.bulk_write(updates, ordered=False, session=session)
+        await self.mark(moved, session)
         if cells := cell_updates(work.tally.cells, self._shard):
             await self._mongo[CELLS].bulk_write(cells, ordered=False, session=session)
+
+    async def mark(self, targets: Iterable[TargetKey], session: Session) -> None:
+        """To be announced: a few rows for all of them, in the transaction that changes them."""
+        if rows := marks_of(targets):
+            await self._mongo[MARKS].insert_many(rows, ordered=False, session=session)
 
     async def _write_rows(self, changed: Sequence[Changed], session: Session) -> None:
         fresh: list[Row] = []
@@ -165,38 +180,31 @@ class MongoLedger:
         if operations:
             await self.rows.bulk_write(operations, ordered=False, session=session)
 
-    async def _counter_updates(
-        self, tally: Tally, leaving: TargetKey | None, session: Session
-    ) -> list[UpdateOne]:
-        increments: dict[TargetKey, dict[str, int]] = {}
-        newest: dict[TargetKey, dict[str, datetime]] = {}
-        settings: dict[TargetKey, dict[str, datetime | None]] = {}
+    async def _counter_updates(self, work: Work, session: Session) -> tuple[list[UpdateOne], set[TargetKey]]:
+        """The updates, and the targets whose numbers they move."""
+        tally, changes = work.tally, _Changes()
         for (target, channel, direction), count in tally.counts.items():
             if count:
-                increments.setdefault(target, {})[f"channels.{channel}.{COUNT[direction]}"] = count
+                changes.of(target)["$inc"][f"channels.{channel}.{COUNT[direction]}"] = count
         for lane, at in tally.latest.items():
             if lane not in tally.fallen:
                 target, channel, direction = lane
-                newest.setdefault(target, {})[f"channels.{channel}.{LAST[direction]}"] = at
+                dates = changes.of(target).setdefault("$max", {})
+                dates[f"channels.{channel}.{LAST[direction]}"] = at
         for lane in tally.fallen:
             target, channel, direction = lane
-            remaining = await self.last_of(lane, session)
-            settings.setdefault(target, {})[f"channels.{channel}.{LAST[direction]}"] = remaining
-        moved = increments.keys() | newest.keys() | settings.keys()
+            dates = changes.of(target).setdefault("$set", {})
+            dates[f"channels.{channel}.{LAST[direction]}"] = await self.last_of(lane, session)
+        moved = set(changes.updates)
+        for target in tally.met - moved:
+            # Nothing to count, but a merge or an erasure of the target must still collide with the new row.
+            changes.updates[target] = {"$inc": {"met": 1}}
+        if work.leaving in moved:
+            del changes.updates[work.leaving]["$inc"]["met"]
         updates = [
-            UpdateOne(
-                {"_id": target} if target == leaving else {"_id": target, "gone": {"$exists": False}},
-                _update(target, increments.get(target, {}), newest.get(target), settings.get(target)),
-                upsert=True,
-            )
-            for target in moved
+            UpdateOne({"_id": target}, update, upsert=True) for target, update in changes.updates.items()
         ]
-        # Nothing to count, but a merge or an erasure of the target must still collide with the new row.
-        updates += [
-            UpdateOne({"_id": target, "gone": {"$exists": False}}, {"$inc": {"met": 1}}, upsert=True)
-            for target in tally.met - moved
-        ]
-        return updates
+        return updates, moved
 
     async def last_of(self, lane: Lane, session: Session | None = None) -> datetime | None:
         target, channel, direction = lane
@@ -215,21 +223,31 @@ class MongoLedger:
         return row["at"] if row else None
 
 
-def _update(
-    target: TargetKey,
-    increments: Mapping[str, int],
-    newest: Mapping[str, datetime] | None,
-    settings: Mapping[str, datetime | None] | None,
-) -> Document:
-    update: Document = {
-        "$inc": {"version": 1, **increments},
-        "$set": {"dirty": bucket_of(target_of(target)[1].encode())},
-    }
-    if newest:
-        update["$max"] = newest
-    if settings:
-        update["$set"] |= settings
-    return update
+def _was_gone(error: PyMongoError) -> bool:
+    if not isinstance(error, BulkWriteError):
+        return False
+    return any(fault.get("code") == _TYPE_MISMATCH for fault in error.details.get("writeErrors", ()))
+
+
+class _Changes:
+    """One update for each target that moves."""
+
+    def __init__(self) -> None:
+        self.updates: dict[TargetKey, Document] = {}
+
+    def of(self, target: TargetKey) -> Document:
+        update = self.updates.get(target)
+        if update is None:
+            update = self.updates[target] = {"$inc": {"version": 1, "met": 1}}
+        return update
+
+
+def marks_of(targets: Iterable[TargetKey]) -> list[Document]:
+    """One row for each bucket of the announcements that any of them is in."""
+    buckets: dict[int, list[TargetKey]] = {}
+    for target in targets:
+        buckets.setdefault(bucket_of(target.partition("/")[2].encode()), []).append(target)
+    return [{"bucket": bucket, "targets": inside} for bucket, inside in buckets.items()]
 
 
 def cell_updates(cells: Cells, shard: str) -> list[UpdateOne]:

@@ -1,14 +1,18 @@
 """`contact-stats-changed`, from a mark that is set in the same write as the counters.
 
 A row in the outbox for every change would be written, read, published and deleted; of a compacted topic
-only the last state matters. So the counters are their own outbox: a mark says that a target changed, and
-whoever holds the lease of its bucket publishes the newest state and removes the mark if that is still it.
-The same write brings the columns up to date that lists sort and filter by.
+only the last state matters. So the counters are their own outbox: a batch leaves a few marks that name the
+targets it changed, and whoever holds the lease of a bucket publishes the newest state of each, once for all
+of its marks, and removes them. The columns that lists sort and filter by are brought up to date with it.
+
+Under load it rests longer than it works: what changes all the time is announced less often, and counting
+goes first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -24,13 +28,17 @@ from servicekit.metrics import Metrics
 from servicekit.mongo import Document, Mongo
 from servicekit.producer import Outgoing, Producer
 from servicekit.settings import ServiceSettings
-from stats.adapters.mongo_ledger import TARGETS
+from stats.adapters.mongo_ledger import MARKS, TARGETS
 from stats.domain.counters import counters_of, total_of
-from stats.domain.ledger import ERASED, target_of
+from stats.domain.ledger import ERASED, TargetKey, target_of
 
 log = structlog.get_logger()
 
 _BATCH = 500
+_MARKS = 1000
+_REST = 3.0
+"""Times as long as it worked."""
+_LONGEST_REST = 5.0
 
 
 class AnnounceCounters:
@@ -53,9 +61,11 @@ class AnnounceCounters:
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
-            await self.announce_all()
+            began = time.monotonic()
+            await self._announce()
+            worked = time.monotonic() - began
             try:
-                async with asyncio.timeout(self._every):
+                async with asyncio.timeout(max(self._every, min(worked * _REST, _LONGEST_REST))):
                     await stopping.wait()
             except TimeoutError:
                 pass
@@ -67,26 +77,46 @@ class AnnounceCounters:
             pass
 
     async def _announce(self) -> bool:
-        """One batch; whether there may be more to do now."""
+        """Everything that some marks name; whether there were any."""
         buckets = await self._leases.held()
         if not buckets:
             return False
-        changed: list[Document] = await (
-            self._mongo[TARGETS].find({"dirty": {"$in": sorted(buckets)}}).limit(_BATCH).to_list(_BATCH)
+        marks: list[Document] = await (
+            self._mongo[MARKS]
+            .find({"bucket": {"$in": sorted(buckets)}})
+            .sort("_id", 1)
+            .limit(_MARKS)
+            .to_list(_MARKS)
         )
+        changed = sorted({target for mark in marks for target in mark["targets"]})
+        failed: set[str] = set()
+        for start in range(0, len(changed), _BATCH):
+            failed |= await self._publish(changed[start : start + _BATCH])
+        done = [mark["_id"] for mark in marks if failed.isdisjoint(mark["targets"])]
+        if done:
+            await self._mongo[MARKS].delete_many({"_id": {"$in": done}})
+            failpoint("stats.after_unmarking")
+        return bool(done)
+
+    async def _publish(self, targets: Sequence[TargetKey]) -> set[TargetKey]:
+        """Those that could not be published; their marks stay."""
+        found = self._mongo[TARGETS].find({"_id": {"$in": list(targets)}})
+        documents: list[Document] = await found.to_list(len(targets))
         time_left = self._leases.remaining()
-        if not changed or time_left <= 0:
-            return False
+        if time_left <= 0:
+            return set(targets)
         now = self._clock.now()
         failpoint("stats.before_announcing")
         results = await self._producer.publish(
-            [self._outgoing(target, now) for target in changed], timeout=time_left
+            [self._outgoing(target, now) for target in documents], timeout=time_left
         )
         failpoint("stats.after_announcing")
-        confirmed = [target for target, failure in zip(changed, results, strict=True) if failure is None]
+        confirmed = [target for target, failure in zip(documents, results, strict=True) if failure is None]
         await self._remember(confirmed)
         self._published.inc(len(confirmed))
-        return len(confirmed) == _BATCH
+        return {
+            target["_id"] for target, failure in zip(documents, results, strict=True) if failure is not None
+        }
 
     def _outgoing(self, target: Document, now: datetime) -> Outgoing:
         topic = self._settings.prefixed(ContactStatsChanged.wire.topic.name)
@@ -100,15 +130,12 @@ class AnnounceCounters:
         updates = [
             UpdateOne(
                 {"_id": target["_id"], "version": target["version"]},
-                {"$unset": {"dirty": ""}, "$set": {"listed": listed(target)}}
-                if not is_erased(target)
-                else {"$unset": {"dirty": "", "listed": ""}},
+                {"$unset": {"listed": ""}} if is_erased(target) else {"$set": {"listed": listed(target)}},
             )
             for target in announced
         ]
         if updates:
             await self._mongo[TARGETS].bulk_write(updates, ordered=False)
-            failpoint("stats.after_unmarking")
 
 
 def is_erased(target: Document) -> bool:

@@ -13,14 +13,12 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from pymongo import UpdateOne
-from pymongo.errors import DuplicateKeyError
 
 from contracts.stats import SetParent, SetTargetLink
 from servicekit.failpoints import failpoint
-from servicekit.leases import bucket_of
 from servicekit.mongo import Conflict
-from stats.adapters.mongo_ledger import Work
-from stats.domain.ledger import ERASED, TargetKey, forgotten, head_id, moved, relink, target_key, target_of
+from stats.adapters.mongo_ledger import NOBODY, Work
+from stats.domain.ledger import ERASED, TargetKey, forgotten, head_id, moved, relink, target_key
 from stats.use_cases.transactions import Rewriting
 from stats.use_cases.worlds import Worlds
 
@@ -74,10 +72,13 @@ class EraseTarget:
             return await self(target)
         if became is not None and became != ERASED:
             # Deleting the record that was merged away does not erase the person: that is the survivor.
-            await ledger.targets.update_one(
-                {"_id": target, "erased": {"$exists": False}},
-                {"$inc": {"version": 1}, "$set": {"erased": True, "dirty": _bucket(target)}},
-            )
+            async with ledger.transaction() as session:
+                await ledger.targets.update_one(
+                    {"_id": target, "erased": {"$exists": False}},
+                    {"$inc": {"version": 1}, "$set": {"erased": True}},
+                    session=session,
+                )
+                await ledger.mark([target], session)
             return 0
         failpoint("stats.between_mark_and_move")
         count = 0
@@ -94,19 +95,19 @@ async def _mark(rewriting: Rewriting, target: TargetKey, gone: TargetKey) -> boo
 
     False if the target has just gone another way.
     """
+    ledger = rewriting.ledger
     try:
-        await rewriting.ledger.targets.update_one(
-            {"_id": target, "gone": {"$exists": False}},
-            {"$inc": {"version": 1}, "$set": {"gone": gone, "dirty": _bucket(target)}},
-            upsert=True,
-        )
-    except DuplicateKeyError:
+        async with ledger.transaction() as session:
+            await ledger.targets.update_one(
+                {"_id": target, "gone": {"$exists": False}},
+                {"$inc": {"version": 1}, "$set": {"gone": gone, "met": NOBODY}},
+                upsert=True,
+                session=session,
+            )
+            await ledger.mark([target], session)
+    except Conflict:
         return False
     return True
-
-
-def _bucket(target: TargetKey) -> int:
-    return bucket_of(target_of(target)[1].encode())
 
 
 class LinkTarget:

@@ -18,14 +18,14 @@ from typing import Any, Literal
 import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from servicekit.clock import Clock
 from servicekit.failpoints import failpoint
 from servicekit.leases import Leases, bucket_of
-from servicekit.mongo import Document, Mongo
+from servicekit.mongo import Document, Mongo, is_conflict
 from servicekit.settings import ServiceSettings
-from stats.adapters.mongo_ledger import LEDGER, TARGETS
+from stats.adapters.mongo_ledger import LEDGER, MARKS, TARGETS, marks_of
 from stats.domain.counters import Recount, canonical
 from stats.domain.ledger import Row, TargetKey, target_key, target_of
 from stats.use_cases.announce_counters import is_erased, listed
@@ -198,8 +198,10 @@ class Recalculations:
             async for row in self._rows({"target": target}):
                 counting.add(row)
             difference = compare(target, kept, counting.channels().get(target, {}))
-            if difference is None:
+            if difference is None or (difference.columns_only and await self._is_marked(target)):
                 return attempt
+            if difference.columns_only and await self._mongo[TARGETS].find_one({"_id": target}) != kept:
+                continue
             await self._note(run, difference, written=not dry_run)
             if dry_run:
                 now = await self._mongo[TARGETS].find_one({"_id": target}, {"version": 1})
@@ -210,6 +212,10 @@ class Recalculations:
             await self._mongo[DIFFERENCES].delete_one({"_id": _difference_id(run, target)})
         log.warning("a target moves faster than it can be recounted")
         return _TRIES
+
+    async def _is_marked(self, target: TargetKey) -> bool:
+        """Whether its columns are about to be brought up to date."""
+        return await self._mongo[MARKS].find_one({"targets": target}, {"_id": 1}) is not None
 
     async def _note(self, run: str, difference: Difference, written: bool) -> None:
         type_, target_id = target_of(difference.target)
@@ -228,20 +234,28 @@ class Recalculations:
         )
 
     async def _write(self, target: TargetKey, kept: Document | None, counted: dict[str, Any]) -> bool:
-        fields = {"channels": counted, "dirty": bucket_of(target_of(target)[1].encode())}
+        fields: Document = {"channels": counted}
         failpoint("stats.before_mending")
-        if kept is None:
-            # Readers remember the version of the counters that are lost: start above any of those.
-            fields["version"] = int(self._clock.now().timestamp())
-            try:
-                await self._mongo[TARGETS].insert_one({"_id": target, **fields})
-            except DuplicateKeyError:
+        try:
+            async with self._mongo.transaction() as session:
+                if kept is None:
+                    # Readers remember the version of the counters that are lost: start above any of those.
+                    fields["version"] = int(self._clock.now().timestamp())
+                    await self._mongo[TARGETS].insert_one({"_id": target, **fields}, session=session)
+                else:
+                    result = await self._mongo[TARGETS].update_one(
+                        {"_id": target, "version": kept.get("version", 0)},
+                        {"$set": fields, "$inc": {"version": 1}},
+                        session=session,
+                    )
+                    if not result.matched_count:
+                        return False
+                await self._mongo[MARKS].insert_many(marks_of([target]), session=session)
+        except PyMongoError as error:
+            if is_conflict(error):
                 return False
-            return True
-        result = await self._mongo[TARGETS].update_one(
-            {"_id": target, "version": kept.get("version", 0)}, {"$set": fields, "$inc": {"version": 1}}
-        )
-        return bool(result.matched_count)
+            raise
+        return True
 
     async def _look(self, scope: Scope, after: str, size: int) -> Page:
         """One page of targets: those that have counters, and those that only the ledger knows."""
@@ -321,7 +335,7 @@ def compare(target: TargetKey, kept: Document | None, counted: Mapping[str, Any]
     should = canonical(counted)
     if is_ != should or (kept is None and should):
         return Difference(target, is_, should)
-    if kept is None or is_erased(kept) or "dirty" in kept or "listed" not in kept:
+    if kept is None or is_erased(kept) or "listed" not in kept:
         return None
     return Difference(target, is_, should, columns_only=True) if kept["listed"] != listed(kept) else None
 
