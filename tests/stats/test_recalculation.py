@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import subprocess
+import sys
 from typing import Any
 
 from contracts.stats import Recalculate
@@ -103,3 +107,30 @@ async def test_a_run_can_be_paused_and_resumed(line: Line) -> None:
     assert (await line.http.get("/v1/recalculations/nothing")).status_code == 404
     answer = await line.http.post("/v1/recalculations", json={"target_id": "c"})
     assert answer.status_code == 422
+
+
+def parley(line: Line, *command: str) -> tuple[int, dict[str, Any]]:
+    """What the command line ends with, and what it prints."""
+    against = f"stats=http://127.0.0.1:{line.service.port}"
+    called = [sys.executable, "-m", "cli", *command, "--against", against, "--json"]
+    done = subprocess.run(called, capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+async def test_the_command_line_ends_with_zero_only_if_nothing_is_left_to_mend(line: Line) -> None:
+    right, wrong = name("account"), name("account")
+    await line.tell(
+        interaction(name(), targets=[{"type": "account", "id": right}, {"type": "account", "id": wrong}])
+    )
+    await line.service.mongo["targets"].update_one(
+        {"_id": f"account/{wrong}"}, {"$set": {"channels.sms.out": 5}}
+    )
+    recalculation = ("stats", "recalculate", "--target-type", "account")
+    code, told = await asyncio.to_thread(parley, line, *recalculation, "--dry-run")
+    assert code == 1
+    assert [(each["target_id"], each["count_off_by"]) for each in told["differences"]] == [(wrong, 4)]
+    code, told = await asyncio.to_thread(parley, line, *recalculation)
+    assert (code, told["outcome"], told["written"]) == (0, "written", 1)
+    await line.at_rest()
+    code, told = await asyncio.to_thread(parley, line, *recalculation, "--dry-run")
+    assert (code, told["outcome"], told["differences"]) == (0, "equal", [])
