@@ -18,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 .DELETE_ON_ERROR:
 .PHONY: help install clean lock check lint types imports format \
 	test test-pymongo test-containers test-kafka test-kafka-short ci \
-	bench-consume bench-outbox bench-line bench-latency bench-idle \
+	bench-consume bench-outbox bench-line bench-latency bench-idle bench-stats bench-recalculate stats-kills \
 	demo up docs asyncapi-check compose-up compose-down compose-demo compose-check k8s-check
 
 help: ## List the targets
@@ -49,11 +49,12 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 lock: $(UV) ## Resolve the requirements locks again (UPGRADE=1 moves every pin)
 	$(COMPILE) $(MEMBER_PROJECTS) -o requirements.lock
 	$(COMPILE) $(MEMBER_PROJECTS) --all-extras --group pyproject.toml:dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) --group pyproject.toml:bench -o requirements-bench.lock
 	echo uv | $(COMPILE) - -o requirements-uv.lock
 	echo hatchling | $(COMPILE) - -c requirements-dev.lock -o requirements-build.lock
 
 clean: ## Remove .venv, caches and generated reports; data directories stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tools/asyncapi/node_modules
+	rm -rf $(VENV) $(BENCH_VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tools/asyncapi/node_modules
 	find $(MEMBERS) tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Checks
@@ -82,6 +83,9 @@ test: $(INSTALLED) ## The suite on embedded engines, scenarios included
 
 test-scenarios: $(INSTALLED) ## The whole line: reconciled, rewound, poisoned, each service killed
 	$(BIN)/pytest -m scenario tests/scenarios $(ARGS)
+
+stats-kills: $(INSTALLED) ## Kill the statistics' consumer fifty times in 200,000 events, then recount
+	PARLEY_TEST_STATS_KILLS=50 PARLEY_TEST_STATS_EVENTS=200000 $(BIN)/pytest tests/stats/test_kills.py --timeout 3600 $(ARGS)
 
 test-pymongo: $(INSTALLED) ## The suite on PyMongo's async client instead of Motor
 	PARLEY_MONGO_DRIVER=pymongo $(BIN)/pytest $(AT_ONCE) $(ARGS)
@@ -112,6 +116,19 @@ bench-latency: $(INSTALLED) ## From a completion to the next activity's dispatch
 
 bench-idle: $(INSTALLED) ## Processor and memory of every process at rest
 	PARLEY_TEST_ENGINES=$(BENCH_ENGINES) $(BIN)/python -m bench.idle $(ARGS)
+
+BENCH_VENV := .venv-bench
+
+$(BENCH_VENV)/.installed: $(UV) requirements-bench.lock
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(BENCH_VENV)
+	$(UV) pip sync --quiet --python $(BENCH_VENV)/bin/python --require-hashes requirements-bench.lock
+	@touch $@
+
+bench-stats: $(INSTALLED) $(BENCH_VENV)/.installed ## The ledger against an unsafe loop, FastStream, Quix Streams and the limit
+	PARLEY_TEST_ENGINES=$(BENCH_ENGINES) $(BIN)/python -m bench.stats --quix $(BENCH_VENV)/bin/python $(ARGS)
+
+bench-recalculate: $(INSTALLED) ## Recount five million ledger rows: time and memory (ARGS="--rows 100000" for fewer)
+	PARLEY_TEST_ENGINES=$(BENCH_ENGINES) $(BIN)/python -m bench.recalculate $(ARGS)
 
 ci: ## What a fresh machine runs
 	.ci/run

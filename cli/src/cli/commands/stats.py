@@ -45,7 +45,7 @@ def show(
         console.fields(f"Contact {contact_id}", seen)
 
 
-RunId = Annotated[str, typer.Argument(help="Id of the recalculation.")]
+RunId = Annotated[str, typer.Argument(help="Id of the recalculation.", callback=an_id)]
 _RESTING = ("finished", "cancelled", "paused")
 _SHOWN = 100
 
