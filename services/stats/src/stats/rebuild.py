@@ -3,8 +3,9 @@
     parley-stats-rebuild --into rebuilt
 
 reads the same settings as the service, writes the database `<namespace>-parley-stats-rebuilt`, publishes
-nothing, and exits with 0 only if every target's numbers are the same there and in the live database. Topics
-keep events for their retention; what is older than that is only in the live ledger.
+nothing, and exits with 0 only if every ledger row, every target's numbers and every report cell are the same,
+byte for byte, there and in the live database. Topics keep events for their retention; what is older than that
+is only in the live ledger, and of a contact's addresses the compacted topic has only the newest.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import bson
+import orjson
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from contracts.activities import ActivityChanged, ActivityCompleted
 from contracts.channel_sms import InteractionRecorded
 from contracts.contacts import ContactChanged
 from contracts.message import Message
@@ -26,14 +30,16 @@ from servicekit.bus import all_messages
 from servicekit.clock import clock_from
 from servicekit.delivery import Delivery, Reader, Tombstone
 from servicekit.logs import configure_logs
+from servicekit.metrics import Metrics
 from servicekit.mongo import Mongo
 from servicekit.pipeline import BatchHandler
 from servicekit.settings import BadSettings
-from stats.adapters.mongo_ledger import TARGETS
+from stats.adapters.mongo_ledger import CELLS, LEDGER, TARGETS
 from stats.composition import Books
 from stats.domain.counters import canonical
 from stats.settings import Settings
 from stats.use_cases.obey_commands import COMMANDS
+from stats.use_cases.record_activities import RecordActivities
 
 log = structlog.get_logger()
 
@@ -53,6 +59,8 @@ async def rebuild(settings: Settings, fresh: Mongo) -> int:
         ((ContactChanged,), books.know_contacts),
         ((InteractionRecorded,), books.record_interactions),
         (COMMANDS, books.obey),
+        ((ActivityChanged,), RecordActivities("activities", fresh, settings.instance, Metrics())),
+        ((ActivityCompleted,), RecordActivities("completions", fresh, settings.instance, Metrics())),
     )
     for messages, handler in reads:
         topic = settings.prefixed(messages[0].wire.topic.name)
@@ -97,32 +105,66 @@ async def _everything(servers: str, topic: str) -> AsyncIterator[list[Any]]:
         await consumer.stop()
 
 
+Part = tuple[str, bytes]
+"""What it is, and its bytes."""
+
+
 async def differences(live: Mongo, fresh: Mongo) -> AsyncIterator[tuple[str, Any, Any]]:
-    """(target, live numbers, rebuilt numbers) for every target that is not the same in both."""
-    ours, theirs = _numbers(live), _numbers(fresh)
-    one, other = await anext(ours, None), await anext(theirs, None)
+    """(what, live, rebuilt) for every target, ledger row and report cell that is not the same in both."""
+    for parts in (_numbers, _rows, _cells):
+        async for what, ours, theirs in _unlike(parts(live), parts(fresh)):
+            yield what, _readable(ours), _readable(theirs)
+
+
+async def _unlike(
+    live: AsyncIterator[Part], fresh: AsyncIterator[Part]
+) -> AsyncIterator[tuple[str, bytes | None, bytes | None]]:
+    one, other = await anext(live, None), await anext(fresh, None)
     while one is not None or other is not None:
         if other is None or (one is not None and one[0] < other[0]):
             assert one is not None
-            yield one[0], one[1], {}
-            one = await anext(ours, None)
+            yield one[0], one[1], None
+            one = await anext(live, None)
         elif one is None or other[0] < one[0]:
-            yield other[0], {}, other[1]
-            other = await anext(theirs, None)
+            yield other[0], None, other[1]
+            other = await anext(fresh, None)
         else:
             if one[1] != other[1]:
                 yield one[0], one[1], other[1]
-            one, other = await anext(ours, None), await anext(theirs, None)
+            one, other = await anext(live, None), await anext(fresh, None)
 
 
-async def _numbers(mongo: Mongo) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
+def _readable(part: bytes | None) -> dict[str, Any]:
+    return {} if part is None else dict(bson.decode(part))
+
+
+async def _numbers(mongo: Mongo) -> AsyncIterator[Part]:
     async for row in mongo[TARGETS].find({}, {"channels": 1}).sort("_id", 1):
         if numbers := canonical(row.get("channels")):
-            yield row["_id"], numbers
+            yield row["_id"], bson.encode(numbers)
+
+
+async def _rows(mongo: Mongo) -> AsyncIterator[Part]:
+    async for row in mongo[LEDGER].find({}).sort("_id", 1):
+        yield f"ledger row {row['_id']}", bson.encode(dict(sorted(row.items())))
+
+
+async def _cells(mongo: Mongo) -> AsyncIterator[Part]:
+    """Added up over the replicas that wrote them, without what is zero."""
+    sums: dict[str, dict[str, int]] = {}
+    async for cell in mongo[CELLS].find({}):
+        numbers = sums.setdefault(str(orjson.loads(cell["_id"])[1:]), {})
+        for quarter, measures in cell["quarters"].items():
+            for measure, value in measures.items():
+                name = f"{quarter}.{measure}"
+                numbers[name] = numbers.get(name, 0) + value
+    for cell_id in sorted(sums):
+        if numbers := {name: value for name, value in sorted(sums[cell_id].items()) if value}:
+            yield f"report cell {cell_id}", bson.encode(numbers)
 
 
 async def rebuild_and_compare(settings: Settings, into: str) -> int:
-    """How many targets differ; writes one line for each of the first hundred."""
+    """How many differences there are; writes one line for each of the first hundred."""
     live = Mongo(settings.mongo_url, settings.database("stats"), settings.mongo_driver)
     fresh = Mongo(settings.mongo_url, settings.database(f"stats-{into}"), settings.mongo_driver)
     try:
@@ -133,8 +175,8 @@ async def rebuild_and_compare(settings: Settings, into: str) -> int:
         async for target, ours, theirs in differences(live, fresh):
             count += 1
             if count <= 100:
-                sys.stdout.write(f"{target}: live {dict(ours)} rebuilt {dict(theirs)}\n")
-        sys.stdout.write(f"{replayed} messages replayed, {count} targets differ\n")
+                sys.stdout.write(f"{target}: live {ours} rebuilt {theirs}\n")
+        sys.stdout.write(f"{replayed} messages replayed, {count} differences\n")
         return count
     finally:
         await live.close()
