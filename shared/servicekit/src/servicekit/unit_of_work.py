@@ -11,7 +11,7 @@ import asyncio
 import random
 import traceback
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
@@ -300,6 +300,3 @@ class Commands(Generic[S]):
                 continue
             return (verdict.state if isinstance(verdict, Become) else state), verdict
         raise Conflict(f"{self._store.name} {id_} changed faster than it could be decided")
-
-
-Facts = Mapping[str, Any]
