@@ -99,7 +99,8 @@ class ResolveUnknown:
         return await self._attribute(intent, candidates)
 
     async def _attribute(self, intent: Intent, candidates: Sequence[str]) -> str | None:
-        free = [c for c in candidates if c not in await self._intents.known_provider_ids(candidates)]
+        known = await self._intents.known_provider_ids(candidates)
+        free = [candidate for candidate in candidates if candidate not in known]
         if not free:
             return ""
         alike = await self._intents.others_in_doubt(intent)
