@@ -167,9 +167,9 @@ class SendDue:
             self._failures = 0
         elif result.everybody and time.monotonic() >= self._rest_until:
             self._failures += 1
-            rest = max(result.retry_after, backoff(self._failures, 0.1, _LONGEST_REST))
-            self._rest_until = time.monotonic() + rest
-            log.info("sending rests", reason=result.reason, seconds=round(rest, 2))
+            seconds = max(result.retry_after, backoff(self._failures, 0.1, _LONGEST_REST))
+            self._rest_until = time.monotonic() + seconds
+            log.info("sending rests", reason=result.reason, seconds=round(seconds, 2))
 
     def _note(self, intent: Intent, settlement: Settlement) -> None:
         self._settled.append(Settling(intent, settlement))
