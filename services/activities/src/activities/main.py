@@ -94,7 +94,3 @@ def build(settings: Settings) -> Service:
 
 def run() -> None:
     run_service("activities", Settings, build)
-
-
-if __name__ == "__main__":
-    run()
