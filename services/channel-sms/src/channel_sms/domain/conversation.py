@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
@@ -254,12 +254,7 @@ def replied(
         deadline_at=None,
         changed_at=now,
     )
-    return following, intent_with_timeout(intent, subject.no_response_seconds)
-
-
-def intent_with_timeout(intent: Intent, seconds: float) -> Intent:
-    object.__setattr__(intent, "no_response_seconds", seconds)
-    return intent
+    return following, replace(intent, no_response_seconds=subject.no_response_seconds)
 
 
 def reply_intent(

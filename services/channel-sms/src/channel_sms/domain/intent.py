@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
@@ -96,8 +96,7 @@ class Intent:
 
 def new_intent(**known: object) -> Intent:
     intent = Intent(**known)  # type: ignore[arg-type]
-    object.__setattr__(intent, "segments", segments(intent.text))
-    return intent
+    return replace(intent, segments=segments(intent.text))
 
 
 def recorded(intent: Intent, status: DeliveryStatus, version: int) -> MessageRecorded:

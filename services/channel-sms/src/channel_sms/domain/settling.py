@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
@@ -137,7 +137,7 @@ def _sent(intent: Intent, sent: Sent) -> Plan:
         "message_version": intent.message_version + 1,
     }
     if sent.provider_message_id is not None:
-        object.__setattr__(intent, "provider_message_id", sent.provider_message_id)
+        intent = replace(intent, provider_message_id=sent.provider_message_id)
         changes["provider_message_id"] = sent.provider_message_id
     if sent.by is not None:
         changes["resolved_by"] = sent.by
