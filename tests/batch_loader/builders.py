@@ -38,7 +38,7 @@ CAMPAIGN = CampaignId(catalog_id("campaign", "spring"))
 ENDPOINT = EndpointId(catalog_id("endpoint", "main-line"))
 PROFILE = catalog_id("agent-profile", "scripted")
 
-CATALOGUE: tuple[Message, ...] = (
+CATALOG: tuple[Message, ...] = (
     SubjectChanged(subject_id=SUBJECT, version=1, code="renewal", name="Renewal"),
     SubjectChanged(
         subject_id=SubjectId(catalog_id("subject", "survey")), version=1, code="survey", name="Survey"

@@ -17,7 +17,7 @@ from contracts.contacts import ContactChanged
 from contracts.vocabulary import ActivityState, ContactId, PreferenceKind
 from servicekit.clock import DrivenClock
 from servicekit.service import Service
-from tests.batch_loader.builders import AUTOMATIC, CATALOGUE, changed, contact, contact_id
+from tests.batch_loader.builders import AUTOMATIC, CATALOG, changed, contact, contact_id
 from tests.engines import Engines
 from tests.kit import Wire, eventually, running, settled
 
@@ -45,7 +45,7 @@ class Line:
     async def knows(self, contacts: Iterable[ContactChanged]) -> None:
         """The catalogue and these contacts have arrived."""
         contacts = list(contacts)
-        await self.wire.publish(*CATALOGUE, *contacts)
+        await self.wire.publish(*CATALOG, *contacts)
         known = {"_id": {"$in": [one.contact_id for one in contacts]}, "lifecycle": {"$exists": True}}
         copy = self.service.mongo["contacts"]
 
@@ -59,7 +59,7 @@ class Line:
         known = 0
         for collection in ("campaigns", "subjects", "endpoints", "agent_profiles"):
             known += await self.service.mongo[collection].count_documents({})
-        return known == len(CATALOGUE)
+        return known == len(CATALOG)
 
     async def draft(self, name: str = "A batch", filters: Any = None, **choices: Any) -> dict[str, Any]:
         answer = await self.api.post(

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from batch_loader.domain.choices import Catalogue, Item, Wanted, WrongChoice, resolve, resolve_filters
+from batch_loader.domain.choices import Catalog, Item, Wanted, WrongChoice, resolve, resolve_filters
 from batch_loader.domain.filters import Filters
 from contracts.vocabulary import ActivityKind, Mode
 from tests.batch_loader.builders import AUTOMATIC, batch
 
-CATALOGUE = Catalogue(
+CATALOG = Catalog(
     campaigns=(Item("c1", "spring", "sms", "e1"), Item("c2", "visits", "sms")),
     subjects=(Item("s1", "renewal"), Item("s2", "survey")),
     endpoints=(Item("e1", "main-line", "sms"), Item("e2", "mailbox", "email")),
@@ -25,15 +25,15 @@ def wanted(**told: Any) -> Wanted:
 
 
 def test_codes_and_ids_are_both_understood() -> None:
-    by_code = resolve(wanted(**AUTOMATIC), CATALOGUE)
+    by_code = resolve(wanted(**AUTOMATIC), CATALOG)
     by_id = resolve(
-        wanted(campaign="c1", subject="s1", source="automatic", agent_profile="p1", endpoint="e1"), CATALOGUE
+        wanted(campaign="c1", subject="s1", source="automatic", agent_profile="p1", endpoint="e1"), CATALOG
     )
     assert by_code == by_id
 
 
 def test_channel_and_endpoint_are_the_campaigns_when_left_out() -> None:
-    choices = resolve(wanted(**AUTOMATIC), CATALOGUE)
+    choices = resolve(wanted(**AUTOMATIC), CATALOG)
     assert (choices.channel, choices.endpoint_id) == ("sms", "e1")
     assert (choices.mode, choices.kind) == (Mode.AUTOMATED, ActivityKind.SMS)
 
@@ -49,7 +49,7 @@ def test_channel_and_endpoint_are_the_campaigns_when_left_out() -> None:
     ],
 )
 def test_the_kind_follows_the_channel(channel: str, kind: ActivityKind) -> None:
-    choices = resolve(wanted(**MANUAL, channel=channel), CATALOGUE)
+    choices = resolve(wanted(**MANUAL, channel=channel), CATALOG)
     assert choices.kind is kind
     assert choices.channel == (None if channel == "none" else channel)
 
@@ -71,13 +71,13 @@ def test_the_kind_follows_the_channel(channel: str, kind: ActivityKind) -> None:
 )
 def test_a_wrong_choice_is_explained_in_one_sentence(told: dict[str, str], sentence: str) -> None:
     with pytest.raises(WrongChoice) as wrong:
-        resolve(wanted(**AUTOMATIC | told), CATALOGUE)
+        resolve(wanted(**AUTOMATIC | told), CATALOG)
     assert str(wrong.value) == sentence
 
 
 def test_an_empty_catalogue_says_so() -> None:
     with pytest.raises(WrongChoice, match="known: none yet"):
-        resolve(wanted(**AUTOMATIC), Catalogue())
+        resolve(wanted(**AUTOMATIC), Catalog())
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_choices_that_do_not_fit_each_other_are_refused(told: dict[str, Any], se
 
 
 def test_subjects_of_a_filter_become_ids() -> None:
-    assert resolve_filters(Filters(last_subjects=("survey", "s1")), CATALOGUE).last_subjects == ("s2", "s1")
+    assert resolve_filters(Filters(last_subjects=("survey", "s1")), CATALOG).last_subjects == ("s2", "s1")
 
 
 @given(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=8, unique=True), st.integers(0, 200))

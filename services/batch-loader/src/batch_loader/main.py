@@ -6,7 +6,7 @@ from batch_loader import http
 from batch_loader.adapters import mongo_audience, mongo_batches, mongo_open_activities
 from batch_loader.adapters.mongo_audience import MongoAudience
 from batch_loader.adapters.mongo_batches import MongoShelf
-from batch_loader.adapters.mongo_catalogue import MongoCatalogue
+from batch_loader.adapters.mongo_catalog import MongoCatalog
 from batch_loader.adapters.mongo_open_activities import MongoOpenActivities, marked_refused
 from batch_loader.domain.batch import Batch
 from batch_loader.domain.page import Reservation
@@ -45,7 +45,7 @@ def build(settings: Settings) -> Service:
     shelf = MongoShelf(batches)
     audience = MongoAudience(service.mongo)
     open_activities = MongoOpenActivities(service.mongo)
-    catalogue = MongoCatalogue(campaigns, subjects, endpoints, agent_profiles)
+    catalog = MongoCatalog(campaigns, subjects, endpoints, agent_profiles)
     commands = service.commands(batches)
 
     follow = FollowActivities(batches, audience, open_activities, service.committer, clock, marked_refused)
@@ -82,8 +82,8 @@ def build(settings: Settings) -> Service:
         http.routes(
             batches,
             shelf,
-            DraftBatch(commands, catalogue, clock),
-            PreviewBatch(audience, catalogue, clock),
+            DraftBatch(commands, catalog, clock),
+            PreviewBatch(audience, catalog, clock),
             SteerBatch(batches, commands, audience, clock, loader.wake),
         )
     )

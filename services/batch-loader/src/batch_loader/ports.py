@@ -9,7 +9,7 @@ from typing import Protocol
 
 from batch_loader.domain.audience import Candidate
 from batch_loader.domain.batch import Batch
-from batch_loader.domain.choices import Catalogue
+from batch_loader.domain.choices import Catalog
 from batch_loader.domain.filters import Filters
 from contracts.activities import ActivityChanged
 from contracts.vocabulary import BatchId, BatchState, ContactId
@@ -56,8 +56,8 @@ class OpenActivities(Protocol):
     async def not_yet_refused(self, batch_id: BatchId, activity_ids: Sequence[str]) -> list[str]: ...
 
 
-class CatalogueReader(Protocol):
-    async def __call__(self) -> Catalogue: ...
+class CatalogReader(Protocol):
+    async def __call__(self) -> Catalog: ...
 
 
 @dataclass(frozen=True, slots=True)

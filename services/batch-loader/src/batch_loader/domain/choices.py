@@ -112,7 +112,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Catalogue:
+class Catalog:
     """What is known of the catalogue now."""
 
     campaigns: tuple[Item, ...] = ()
@@ -155,19 +155,17 @@ class NoEndpoint(WrongChoice):
         )
 
 
-def resolve(wanted: Wanted, catalogue: Catalogue) -> Choices:
+def resolve(wanted: Wanted, catalog: Catalog) -> Choices:
     """Raises WrongChoice."""
-    campaign = _find("campaign", wanted.campaign, catalogue.campaigns)
-    subject = _find("subject", wanted.subject, catalogue.subjects)
+    campaign = _find("campaign", wanted.campaign, catalog.campaigns)
+    subject = _find("subject", wanted.subject, catalog.subjects)
     channel = None if wanted.channel == NO_CHANNEL else wanted.channel or campaign.channel
-    profile = (
-        wanted.agent_profile and _find("agent profile", wanted.agent_profile, catalogue.agent_profiles).id
-    )
+    profile = wanted.agent_profile and _find("agent profile", wanted.agent_profile, catalog.agent_profiles).id
     return Choices(
         campaign_id=CampaignId(campaign.id),
         subject_id=SubjectId(subject.id),
         channel=channel,
-        endpoint_id=_endpoint(wanted, channel, campaign, catalogue),
+        endpoint_id=_endpoint(wanted, channel, campaign, catalog),
         source=wanted.source,
         agents=wanted.agents or (),
         agent_profile_id=profile,
@@ -178,15 +176,15 @@ def resolve(wanted: Wanted, catalogue: Catalogue) -> Choices:
     )
 
 
-def resolve_filters(filters: Filters, catalogue: Catalogue) -> Filters:
+def resolve_filters(filters: Filters, catalog: Catalog) -> Filters:
     """Subjects by id. Raises UnknownItem."""
-    subjects = tuple(_find("subject", name, catalogue.subjects).id for name in filters.last_subjects)
+    subjects = tuple(_find("subject", name, catalog.subjects).id for name in filters.last_subjects)
     return filters.model_copy(update={"last_subjects": subjects})
 
 
-def _endpoint(wanted: Wanted, channel: str | None, campaign: Item, catalogue: Catalogue) -> EndpointId | None:
+def _endpoint(wanted: Wanted, channel: str | None, campaign: Item, catalog: Catalog) -> EndpointId | None:
     if wanted.endpoint is not None:
-        endpoint = _find("endpoint", wanted.endpoint, catalogue.endpoints)
+        endpoint = _find("endpoint", wanted.endpoint, catalog.endpoints)
         if endpoint.channel != channel:
             raise WrongEndpoint(endpoint, channel)
         return EndpointId(endpoint.id)

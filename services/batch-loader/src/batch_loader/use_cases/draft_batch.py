@@ -8,29 +8,29 @@ from batch_loader.domain.batch import Batch, announced
 from batch_loader.domain.choices import PastSchedule, Wanted, resolve, resolve_filters
 from batch_loader.domain.filters import Filters
 from batch_loader.domain.schedule import has_passed
-from batch_loader.ports import CatalogueReader
+from batch_loader.ports import CatalogReader
 from contracts.vocabulary import BatchId
 from servicekit.clock import Clock
 from servicekit.unit_of_work import Commands
 
 
 class DraftBatch:
-    def __init__(self, batches: Commands[Batch], catalogue: CatalogueReader, clock: Clock) -> None:
+    def __init__(self, batches: Commands[Batch], catalog: CatalogReader, clock: Clock) -> None:
         self._batches = batches
-        self._catalogue = catalogue
+        self._catalog = catalog
         self._clock = clock
 
     async def __call__(self, name: str, filters: Filters, wanted: Wanted) -> Batch:
         """Raises WrongChoice."""
-        catalogue = await self._catalogue()
+        catalog = await self._catalog()
         now = self._clock.now()
         if has_passed(wanted.schedule, now):
             raise PastSchedule(wanted.schedule)
         batch = Batch(
             batch_id=BatchId(str(uuid4())),
             name=name,
-            filters=resolve_filters(filters, catalogue),
-            choices=resolve(wanted, catalogue),
+            filters=resolve_filters(filters, catalog),
+            choices=resolve(wanted, catalog),
             created_at=now,
             changed_at=now,
         )

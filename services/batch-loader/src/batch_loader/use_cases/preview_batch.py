@@ -8,7 +8,7 @@ from datetime import datetime
 from batch_loader.domain.choices import resolve_filters
 from batch_loader.domain.filters import Filters
 from batch_loader.domain.page import NEED_AN_ADDRESS, NO_ADDRESS, OPTED_OUT
-from batch_loader.ports import Audience, CatalogueReader, Example
+from batch_loader.ports import Audience, CatalogReader, Example
 from contracts.vocabulary import PREFERENCE_OF_CHANNEL
 from servicekit.clock import Clock
 
@@ -28,14 +28,14 @@ class Preview:
 
 
 class PreviewBatch:
-    def __init__(self, audience: Audience, catalogue: CatalogueReader, clock: Clock) -> None:
+    def __init__(self, audience: Audience, catalog: CatalogReader, clock: Clock) -> None:
         self._audience = audience
-        self._catalogue = catalogue
+        self._catalog = catalog
         self._clock = clock
 
     async def __call__(self, filters: Filters, channel: str | None) -> Preview:
         """Raises UnknownItem."""
-        filters = resolve_filters(filters, await self._catalogue())
+        filters = resolve_filters(filters, await self._catalog())
         as_of = self._clock.now()
         count = await self._audience.count(filters, as_of)
         return Preview(

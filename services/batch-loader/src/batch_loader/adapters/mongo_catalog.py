@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from batch_loader.domain.choices import Catalogue, Item
+from batch_loader.domain.choices import Catalog, Item
 from servicekit.projection import Projection
 
 
-class MongoCatalogue:
+class MongoCatalog:
     def __init__(
         self,
         campaigns: Projection,
@@ -19,8 +19,8 @@ class MongoCatalogue:
         self._endpoints = endpoints
         self._agent_profiles = agent_profiles
 
-    async def __call__(self) -> Catalogue:
-        return Catalogue(
+    async def __call__(self) -> Catalog:
+        return Catalog(
             campaigns=await _items(self._campaigns),
             subjects=await _items(self._subjects),
             endpoints=await _items(self._endpoints),
