@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from contracts import activities, batch_loader, campaigns, channel_sms, contacts, stats
-from contracts.message import Message, Topic
+from contracts.message import DEAD_LETTER_SUFFIX, Message, Topic
 
 MESSAGES: tuple[type[Message], ...] = (
     contacts.ContactChanged,
@@ -39,7 +39,6 @@ MESSAGES: tuple[type[Message], ...] = (
 CHANNELS = ("sms",)
 """Channels that ship with Parley; a topic is made for each. Others are configuration."""
 
-DEAD_LETTER_SUFFIX = ".dlq"
 DEAD_LETTER_RETENTION_DAYS = 30
 
 

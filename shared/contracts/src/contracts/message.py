@@ -14,6 +14,9 @@ PARLEY = uuid.UUID("6f1d0f5e-6a2b-5c8e-9d43-7a1b52c3d9e0")
 
 DAY_MS = 86_400_000
 
+DEAD_LETTER_SUFFIX = ".dlq"
+"""What a reader could not use goes to the topic of this name behind the topic's own."""
+
 
 def stable_id(*parts: object) -> str:
     """The same parts always give the same id: how an effect is made to happen once.

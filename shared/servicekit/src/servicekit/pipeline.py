@@ -20,6 +20,7 @@ import orjson
 import structlog
 from aiokafka.errors import KafkaError
 
+from contracts.message import DEAD_LETTER_SUFFIX
 from servicekit.delivery import Delivery, Ignored, Reader, Rejected, Tombstone, headers_of
 from servicekit.failpoints import failpoint
 from servicekit.metrics import Metrics
@@ -252,7 +253,7 @@ def dead_letter(reject: Rejected, subscriber: str) -> Outgoing:
     kept = [(name, value) for name, value in headers_of(record).items() if not name.startswith("dlq_")]
     headers = [(name, value.encode()) for name, value in [*kept, *origin.items()]]
     # A null body would be a tombstone in the dead letters; there it is an empty one, and the reason says so.
-    return Outgoing(f"{record.topic}.dlq", record.key, record.value or b"", headers)
+    return Outgoing(record.topic + DEAD_LETTER_SUFFIX, record.key, record.value or b"", headers)
 
 
 def _text(detail: Any) -> str:
