@@ -17,7 +17,7 @@ from pymongo import IndexModel
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
 from contracts.message import Message, Topic
-from servicekit import idempotency, outbox
+from servicekit import idempotency, leases, outbox
 from servicekit.bus import Bus, Subscription
 from servicekit.clock import Clock, clock_from
 from servicekit.failpoints import FAILPOINTS, InjectedFault
@@ -69,10 +69,11 @@ class Service:
         self._indexes: dict[str, Sequence[IndexModel]] = {
             outbox.COLLECTION: outbox.INDEXES,
             idempotency.COLLECTION: idempotency.INDEXES,
-            "leases": (),
+            leases.COLLECTION: (),
         }
         self._backgrounds: list[tuple[str, Callable[[], Awaitable[object]]]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self.failure: BaseException | None = None
 
     # What a composition root says
@@ -179,8 +180,6 @@ class Service:
         except BaseException as error:
             self.failure = error
             self.stopping.set()
-
-    _tasks: list[asyncio.Task[None]] = []
 
     async def _verify_topics(self) -> None:
         topics = Topics(self.settings.kafka_bootstrap_servers, self.settings.namespace)
