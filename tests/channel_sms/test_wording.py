@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channel_sms.domain.wording import Intention, Leaning, intention, leaning
+from channel_sms.domain.wording import Leaning, Meaning, leaning, meaning_of
 
 KEYWORDS = (
     "stop",
@@ -29,7 +29,7 @@ def any_case(draw: st.DrawFn, words: tuple[str, ...]) -> str:
 
 @given(EDGES, any_case(KEYWORDS), EDGES)
 def test_a_keyword_opts_out_in_any_case_and_punctuation(before: str, word: str, after: str) -> None:
-    assert intention(before + word + after) is Intention.OPT_OUT
+    assert meaning_of(before + word + after) is Meaning.OPT_OUT
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_keyword_opts_out_in_any_case_and_punctuation(before: str, word: str, 
     ],
 )
 def test_plain_language_opts_out(text: str) -> None:
-    assert intention(text) is Intention.OPT_OUT
+    assert meaning_of(text) is Meaning.OPT_OUT
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_plain_language_opts_out(text: str) -> None:
     ],
 )
 def test_ordinary_words_are_no_opt_out(text: str) -> None:
-    assert intention(text) is Intention.ORDINARY
+    assert meaning_of(text) is Meaning.ORDINARY
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=200))
 def test_nothing_a_stranger_writes_breaks_it(text: str) -> None:
-    assert intention(text) in Intention
+    assert meaning_of(text) in Meaning
     assert leaning(text) in Leaning
 
 
@@ -94,25 +94,25 @@ def test_nothing_a_stranger_writes_breaks_it(text: str) -> None:
     st.lists(st.sampled_from(["we", "bill", "tomorrow", "plan", "two", "seats", "the", "blue"]), max_size=8)
 )
 def test_words_that_ask_for_nothing_never_opt_out(words: list[str]) -> None:
-    assert intention(" ".join(words)) is Intention.ORDINARY
+    assert meaning_of(" ".join(words)) is Meaning.ORDINARY
 
 
 @given(any_case(("start", "unstop")), EDGES)
 def test_start_and_unstop_opt_in(word: str, after: str) -> None:
-    assert intention(word + after) is Intention.OPT_IN
+    assert meaning_of(word + after) is Meaning.OPT_IN
 
 
 @given(any_case(("help", "info")), EDGES)
 def test_help_and_info_ask_for_help(word: str, after: str) -> None:
-    assert intention(word + after) is Intention.HELP
+    assert meaning_of(word + after) is Meaning.HELP
 
 
 def test_a_subject_adds_words_and_takes_none_away() -> None:
-    assert intention("basta") is Intention.ORDINARY
-    assert intention("Basta!", ["basta"]) is Intention.OPT_OUT
-    assert intention("I say no gracias to you", ["no gracias"]) is Intention.OPT_OUT
-    assert intention("that is enough basta pasta", ["basta"]) is Intention.ORDINARY
-    assert intention("STOP", ["basta"]) is Intention.OPT_OUT
+    assert meaning_of("basta") is Meaning.ORDINARY
+    assert meaning_of("Basta!", ["basta"]) is Meaning.OPT_OUT
+    assert meaning_of("I say no gracias to you", ["no gracias"]) is Meaning.OPT_OUT
+    assert meaning_of("that is enough basta pasta", ["basta"]) is Meaning.ORDINARY
+    assert meaning_of("STOP", ["basta"]) is Meaning.OPT_OUT
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 
-class Intention(StrEnum):
+class Meaning(StrEnum):
     OPT_OUT = "opt_out"
     OPT_IN = "opt_in"
     HELP = "help"
@@ -81,21 +81,21 @@ def plain(text: str) -> str:
     return _SPACES.sub(" ", _NOT_WORDS.sub(" ", folded)).strip()
 
 
-def intention(text: str, more_opt_out_words: Iterable[str] = ()) -> Intention:
+def meaning_of(text: str, more_opt_out_words: Iterable[str] = ()) -> Meaning:
     """Opt-outs are found first and widely; the whole message must be the keyword for the other two.
 
-    >>> intention("Stop!"), intention("We have to stop this bill")
-    (<Intention.OPT_OUT: 'opt_out'>, <Intention.ORDINARY: 'ordinary'>)
+    >>> meaning_of("Stop!"), meaning_of("We have to stop this bill")
+    (<Meaning.OPT_OUT: 'opt_out'>, <Meaning.ORDINARY: 'ordinary'>)
     """
     said = plain(text)
     bare = " ".join(word for word in said.split() if word not in _COURTESY) or said
     if _says_opt_out(said, bare, more_opt_out_words):
-        return Intention.OPT_OUT
+        return Meaning.OPT_OUT
     if bare in _OPT_IN_WORDS:
-        return Intention.OPT_IN
+        return Meaning.OPT_IN
     if bare in _HELP_WORDS:
-        return Intention.HELP
-    return Intention.ORDINARY
+        return Meaning.HELP
+    return Meaning.ORDINARY
 
 
 def _says_opt_out(said: str, bare: str, more: Iterable[str]) -> bool:

@@ -33,7 +33,7 @@ from channel_sms.domain.conversation import (
 from channel_sms.domain.dialogue import Conclude, HandOver, Say, Turn
 from channel_sms.domain.inbound import Arrived, Thread, announce_received, inbound_activity, preference
 from channel_sms.domain.intent import IntentState, Purpose, new_intent
-from channel_sms.domain.wording import Intention, intention
+from channel_sms.domain.wording import Meaning, meaning_of
 from channel_sms.settings import Settings
 from contracts.campaigns import AgentProfileChanged, CampaignChanged, SubjectChanged
 from contracts.message import Message, stable_id
@@ -156,8 +156,8 @@ class WorkInbound:
     async def _work(self, batch: Sequence[Arrived]) -> None:
         conversations = await self._conversations.open_with({arrived.sender for arrived in batch})
         subjects = await self._knowledge.subjects.get({c.subject_id for c in conversations})
-        intentions = [self._intention(arrived, conversations, subjects) for arrived in batch]
-        leaving = [a for a, meant in zip(batch, intentions, strict=True) if meant is Intention.OPT_OUT]
+        meanings = [self._meaning(arrived, conversations, subjects) for arrived in batch]
+        leaving = [a for a, meant in zip(batch, meanings, strict=True) if meant is Meaning.OPT_OUT]
         contacts_of: dict[str, list[str]] = {}
         if leaving:
             await self._stop_sending_to({arrived.sender for arrived in leaving})
@@ -179,23 +179,23 @@ class WorkInbound:
             loaded={c.activity_id: c.version for c in conversations},
             suppressed=await self._suppressions.active_among({arrived.sender for arrived in batch}),
         )
-        for arrived, meant in zip(batch, intentions, strict=True):
+        for arrived, meant in zip(batch, meanings, strict=True):
             await self._one(arrived, meant, work, contacts_of.get(arrived.sender, []))
         await self._write(work)
 
-    def _intention(
+    def _meaning(
         self,
         arrived: Arrived,
         conversations: Sequence[Conversation],
         subjects: Mapping[str, SubjectChanged],
-    ) -> Intention:
+    ) -> Meaning:
         words = {
             word
             for conversation in conversations
             if conversation.their_address == arrived.sender and conversation.subject_id in subjects
             for word in subjects[conversation.subject_id].opt_out_words
         }
-        return intention(arrived.text, words)
+        return meaning_of(arrived.text, words)
 
     async def _stop_sending_to(self, addresses: set[str]) -> None:
         """Nothing goes to these addresses once this returns: new sends see the mark, and what was claimed
@@ -215,13 +215,13 @@ class WorkInbound:
             known.add(latest.contact_id)
         return sorted(known)
 
-    async def _one(self, arrived: Arrived, meant: Intention, work: _Work, contacts: list[str]) -> None:
+    async def _one(self, arrived: Arrived, meant: Meaning, work: _Work, contacts: list[str]) -> None:
         match meant:
-            case Intention.OPT_OUT:
+            case Meaning.OPT_OUT:
                 await self._opt_out(arrived, work, contacts)
-            case Intention.OPT_IN if arrived.sender in work.suppressed:
+            case Meaning.OPT_IN if arrived.sender in work.suppressed:
                 await self._opt_in(arrived, work)
-            case Intention.HELP if arrived.sender not in work.suppressed:
+            case Meaning.HELP if arrived.sender not in work.suppressed:
                 await self._help(arrived, work)
             case _:
                 await self._ordinary(arrived, work)
