@@ -9,7 +9,7 @@ import pytest
 
 from contracts.message import Topic
 from servicekit.clock import DrivenClock, SystemClock
-from servicekit.failpoints import Failpoints, InjectedFault, UnknownFailpointAction
+from servicekit.failpoints import Failpoints, InjectedFault, UnknownFailpoint, UnknownFailpointAction
 from servicekit.logs import mask, mask_personal_data
 from servicekit.settings import BadSettings, ServiceSettings
 from servicekit.topics import Topics, WrongTopics
@@ -77,9 +77,22 @@ def test_failpoints_act_at_the_named_hit_only(tmp_path: Path) -> None:
     with pytest.raises(InjectedFault):
         points.reach("a.b")
     points.reach("a.b")
-    assert (tmp_path / "journal").read_text().split("\n") == ["a.b", "other", "a.b error", ""]
+    assert (tmp_path / "journal").read_text().split("\n") == ["a.b reached", "other reached", "a.b error", ""]
     with pytest.raises(UnknownFailpointAction, match=r"expected name=kill"):
         points.arm("a.b=explode")
+
+
+def test_a_process_says_which_failpoints_it_has_and_refuses_others(tmp_path: Path) -> None:
+    points = Failpoints()
+    points.declared |= {"b.c", "a.b"}
+    points.arm("a.b=kill", tmp_path / "journal")
+    points.announce()
+    assert (tmp_path / "journal").read_text().splitlines() == ["a.b declared", "b.c declared"]
+    points.arm("misspelled=kill")
+    with pytest.raises(UnknownFailpoint, match="no failpoint misspelled"):
+        points.announce()
+    points.disarm()
+    assert points.declared == {"a.b", "b.c"}
 
 
 async def test_topics_that_differ_are_named(engines: Engines, namespace: str) -> None:

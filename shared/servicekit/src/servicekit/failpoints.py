@@ -2,7 +2,8 @@
 
 `PARLEY_FAILPOINTS` is a list of `name=action[@hit]`, comma separated: `outbox.sent=kill@3` kills this
 process with SIGKILL when it passes `outbox.sent` for the third time; `stop` sends SIGSTOP;
-`error` raises. `PARLEY_FAILPOINT_JOURNAL` names a file to which every name reached is appended.
+`error` raises. `PARLEY_FAILPOINT_JOURNAL` names a file to which lines are appended: `NAME declared` for
+each one the process has, `NAME reached` the first time, and `NAME kill` (or another action) before it acts.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ class UnknownFailpointAction(ValueError):
         super().__init__(f"failpoint {spec!r}: expected name=kill|stop|error, optionally with @hit")
 
 
+class UnknownFailpoint(ValueError):
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(f"this process has no failpoint {', '.join(names)}")
+
+
 @dataclass(slots=True)
 class _Armed:
     action: Action
@@ -36,6 +42,7 @@ class Failpoints:
     """The switchboard of one process."""
 
     def __init__(self) -> None:
+        self.declared: set[str] = set()
         self._armed: dict[str, _Armed] = {}
         self._hits: Counter[str] = Counter()
         self._journal: Path | None = None
@@ -52,21 +59,26 @@ class Failpoints:
         self.on = bool(self._armed) or journal is not None
 
     def disarm(self) -> None:
-        self.__init__()  # type: ignore[misc]
+        self._armed.clear()
+        self._hits.clear()
+        self._journal = None
+        self.on = False
+
+    def announce(self) -> None:
+        """Write down which there are. Raises UnknownFailpoint if one is armed that does not exist."""
+        if unknown := sorted(self._armed.keys() - self.declared):
+            raise UnknownFailpoint(unknown)
+        for name in sorted(self.declared):
+            self._note(f"{name} declared")
 
     def reach(self, name: str) -> None:
         self._hits[name] += 1
-        if self._journal is not None and self._hits[name] == 1:
-            with self._journal.open("a") as journal:
-                journal.write(f"{name}\n")
+        if self._hits[name] == 1:
+            self._note(f"{name} reached")
         armed = self._armed.get(name)
         if armed is None or self._hits[name] != armed.hit:
             return
-        if self._journal is not None:
-            with self._journal.open("a") as journal:
-                journal.write(f"{name} {armed.action}\n")
-                journal.flush()
-                os.fsync(journal.fileno())
+        self._note(f"{name} {armed.action}")
         match armed.action:
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -75,11 +87,24 @@ class Failpoints:
             case "error":
                 raise InjectedFault(f"failpoint {name}")
 
+    def _note(self, line: str) -> None:
+        if self._journal is not None:
+            with self._journal.open("a") as journal:
+                journal.write(f"{line}\n")
+
 
 FAILPOINTS = Failpoints()
 
 
-def failpoint(name: str) -> None:
-    """Mark a boundary between two effects."""
-    if FAILPOINTS.on:
-        FAILPOINTS.reach(name)
+class Failpoint:
+    """A boundary between two effects: declared once where it stands, reached by calling it."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        FAILPOINTS.declared.add(name)
+
+    def __call__(self) -> None:
+        if FAILPOINTS.on:
+            FAILPOINTS.reach(self.name)

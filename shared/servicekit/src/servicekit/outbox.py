@@ -23,7 +23,7 @@ from pymongo.errors import PyMongoError
 
 from contracts.message import Message, wire_headers
 from servicekit.clock import Clock
-from servicekit.failpoints import InjectedFault, failpoint
+from servicekit.failpoints import Failpoint, InjectedFault
 from servicekit.leases import BUCKETS, Leases, bucket_of
 from servicekit.metrics import Metrics
 from servicekit.mongo import Document, Mongo, Session
@@ -33,6 +33,10 @@ from servicekit.settings import ServiceSettings
 from servicekit.tracing import child_of, current_traceparent
 
 log = structlog.get_logger()
+
+_BEFORE_PUBLISH = Failpoint("outbox.before_publish")
+_AFTER_PUBLISH = Failpoint("outbox.after_publish")
+_AFTER_DELETE = Failpoint("outbox.after_delete")
 
 COLLECTION = "outbox"
 INDEXES = (IndexModel([("b", ASCENDING), ("_id", ASCENDING)]),)
@@ -198,17 +202,17 @@ class Relay:
         time_left = self._leases.remaining()
         if not rows or time_left <= 0:
             return 0
-        failpoint("outbox.before_publish")
+        _BEFORE_PUBLISH()
         results = await self._producer.publish(
             [Outgoing(row["t"], row["k"], row["v"], row["h"]) for row in rows], timeout=time_left
         )
-        failpoint("outbox.after_publish")
+        _AFTER_PUBLISH()
         confirmed = confirmed_in_order(waiting, results)
         if confirmed:
             await self._mongo[COLLECTION].delete_many(
                 {"_id": {"$in": [parcel["_id"] for parcel in confirmed]}}
             )
-            failpoint("outbox.after_delete")
+            _AFTER_DELETE()
         published = Counter(row["t"] for parcel in confirmed for row in parcel["m"])
         for topic, count in published.items():
             self._metrics.published.labels(topic).inc(count)

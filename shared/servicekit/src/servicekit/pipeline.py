@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError
 
 from contracts.message import DEAD_LETTER_SUFFIX
 from servicekit.delivery import Delivery, Ignored, Reader, Rejected, Tombstone, headers_of
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
 from servicekit.mongo import is_unavailable
 from servicekit.producer import NotPublished, Outgoing, Producer
@@ -67,6 +67,9 @@ class Pipeline:
         tries: int = TRIES,
     ) -> None:
         self._name = name
+        self._before_handling = Failpoint(f"{name}.before_handling")
+        self._before_offset_commit = Failpoint(f"{name}.before_offset_commit")
+        self._after_dead_letter = Failpoint(f"{name}.after_dead_letter")
         self._read = reader
         self._handler = handler
         self._producer = producer
@@ -80,7 +83,7 @@ class Pipeline:
 
     async def __call__(self, records: Sequence[Any]) -> None:
         began = time.perf_counter()
-        failpoint(f"{self._name}.before_handling")
+        self._before_handling()
         pending: list[Delivery[Any] | Tombstone] = []
         rejected: list[Rejected] = []
         counts: Counter[str] = Counter()
@@ -101,7 +104,7 @@ class Pipeline:
         if rejected:
             await self._bury(rejected)
             counts["dead_letter"] = len(rejected)
-        failpoint(f"{self._name}.before_offset_commit")
+        self._before_offset_commit()
         for outcome, count in counts.items():
             self._consumed[outcome].inc(count)
         if counts["unchanged"]:
@@ -222,7 +225,7 @@ class Pipeline:
             except NotPublished as error:
                 log.warning("dead letters wait for Kafka", error=str(error)[:200])
                 await self._pause(backoff(attempt))
-        failpoint(f"{self._name}.after_dead_letter")
+        self._after_dead_letter()
         for reject in rejected:
             self._metrics.dead_letters.labels(self._name, reject.reason).inc()
             log.warning(

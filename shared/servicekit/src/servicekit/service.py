@@ -20,7 +20,7 @@ from contracts.message import Message, Topic
 from servicekit import idempotency, leases, outbox
 from servicekit.bus import Bus, Subscription
 from servicekit.clock import Clock, clock_from
-from servicekit.failpoints import FAILPOINTS, InjectedFault
+from servicekit.failpoints import FAILPOINTS, InjectedFault, UnknownFailpoint
 from servicekit.http import PortTaken, create_app, http_server, serve
 from servicekit.logs import configure_logs
 from servicekit.metrics import Metrics
@@ -251,6 +251,7 @@ def run_service(name: str, settings_class: type[Settings], build: Callable[[Sett
 
     async def main() -> BaseException | None:
         service = build(settings)
+        FAILPOINTS.announce()
         spare_the_collector()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -263,12 +264,12 @@ def run_service(name: str, settings_class: type[Settings], build: Callable[[Sett
         import uvloop
 
         failure = uvloop.run(main())
-    except PortTaken as taken:
-        failure = taken
+    except (PortTaken, UnknownFailpoint) as wrong:
+        failure = wrong
     match failure:
         case None:
             return
-        case WrongTopics() | ConfigurationError() | PortTaken() | OperationFailure():
+        case WrongTopics() | ConfigurationError() | PortTaken() | OperationFailure() | UnknownFailpoint():
             sys.exit(_say(name, failure))
         case _:
             log.error("the service failed", exc_info=failure)

@@ -22,7 +22,7 @@ from pymongo.errors import PyMongoError
 
 from contracts.message import Message
 from servicekit.delivery import Delivery
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
 from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, is_conflict
 from servicekit.outbox import Outbox
@@ -93,23 +93,25 @@ class Committer:
     def __init__(self, mongo: Mongo, outbox: Outbox, service: str) -> None:
         self._mongo = mongo
         self.outbox = outbox
-        self._service = service
+        self._before_transaction = Failpoint(f"{service}.before_transaction")
+        self._before_commit = Failpoint(f"{service}.before_commit")
+        self._after_transaction = Failpoint(f"{service}.after_transaction")
 
     async def commit(self, changes: Changes) -> None:
         if not changes:
             return
-        failpoint(f"{self._service}.before_transaction")
+        self._before_transaction()
         try:
             async with self._mongo.transaction() as session:
                 await self._replace(changes.replaced, session)
                 await self._write(changes.also, session)
                 await self.outbox.insert(changes.rows, session)
-                failpoint(f"{self._service}.before_commit")
+                self._before_commit()
         except PyMongoError as error:
             if is_conflict(error):
                 raise Conflict(str(error)[:200]) from error
             raise
-        failpoint(f"{self._service}.after_transaction")
+        self._after_transaction()
         self.outbox.wake()
 
     async def _replace(self, replaced: Sequence[tuple[Store[Any], int, Any]], session: Session) -> None:

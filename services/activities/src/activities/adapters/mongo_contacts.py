@@ -10,10 +10,12 @@ from contracts.contacts import ContactChanged
 from contracts.vocabulary import Lifecycle, PhoneType, PreferenceKind
 from servicekit.clock import Clock
 from servicekit.delivery import Delivery, Tombstone
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.mongo import Collection, Document
 from servicekit.projection import Projection
 from servicekit.verdict import Outcome
+
+_BEFORE_WAKE = Failpoint("activities.before_wake")
 
 
 def keep_contact(message: ContactChanged) -> Document:
@@ -48,7 +50,7 @@ class KnowContacts:
 
     async def __call__(self, batch: Sequence[Delivery[Any] | Tombstone]) -> Sequence[Outcome]:
         outcomes = await self._projection(batch)
-        failpoint("activities.before_wake")
+        _BEFORE_WAKE()
         ids = {each.key if isinstance(each, Tombstone) else each.message.contact_id for each in batch}
         # Without a version: it only makes the scheduler look earlier, and a lost wake costs at most an hour.
         await self._activities.update_many(

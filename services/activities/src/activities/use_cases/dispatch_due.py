@@ -15,7 +15,7 @@ from activities.domain.moves import judged, offer
 from activities.ports import Catalogs, Contacts, DueActivities
 from contracts.vocabulary import Mode
 from servicekit.clock import Clock
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict
 from servicekit.resting import rest
@@ -23,6 +23,8 @@ from servicekit.unit_of_work import Changes, Committer, Store
 from servicekit.verdict import Become
 
 log = structlog.get_logger()
+
+_DUE_CLAIMED = Failpoint("activities.due_claimed")
 
 
 class DispatchDue:
@@ -71,7 +73,7 @@ class DispatchDue:
         contacts = await self._contacts.read(
             activity.contact_id for activity in due if activity.mode is Mode.AUTOMATED
         )
-        failpoint("activities.due_claimed")
+        _DUE_CLAIMED()
         moved = await self._write([_moved_on(activity, contacts, catalog, now) for activity in due], due)
         log.info("due activities moved on", due=len(due), moved=moved)
         return moved

@@ -12,10 +12,13 @@ from batch_loader.ports import Audience, OpenActivities
 from contracts.activities import ActivityChanged
 from contracts.vocabulary import ActivityState, BatchId
 from servicekit.clock import Clock
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.mongo import Conflict
 from servicekit.unit_of_work import Changes, Committer, Store
 from servicekit.verdict import Write
+
+_AFTER_OPEN_ACTIVITIES = Failpoint("batch-loader.after_open_activities")
+_AFTER_LAST_COMPLETED = Failpoint("batch-loader.after_last_completed")
 
 _TRIES = 30
 
@@ -40,9 +43,9 @@ class FollowActivities:
     async def __call__(self, changes: Sequence[ActivityChanged]) -> int:
         """How many were news. Each effect is conditioned by itself, so a repeat completes what was begun."""
         news = await self._open_activities.keep(changes)
-        failpoint("batch-loader.after_open_activities")
+        _AFTER_OPEN_ACTIVITIES()
         await self._audience.keep_last_completed(changes)
-        failpoint("batch-loader.after_last_completed")
+        _AFTER_LAST_COMPLETED()
         for batch_id, activity_ids in _refused(changes).items():
             await self._correct(batch_id, activity_ids)
         return news

@@ -12,7 +12,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import BulkWriteError
 
 from channel_sms.domain.inbound import Arrived
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.mongo import DUPLICATE_KEY, Collection, Document, Mongo
 from servicekit.verdict import Write
 
@@ -36,6 +36,8 @@ class Intake:
     def __init__(self, mongo: Mongo, collection: str) -> None:
         self._mongo = mongo
         self._name = collection
+        self._before_store = Failpoint(f"channel-sms.before_store_{collection}")
+        self._after_store = Failpoint(f"channel-sms.after_store_{collection}")
         self._waiting: list[tuple[Document, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
         self.stored = asyncio.Event()
@@ -54,9 +56,9 @@ class Intake:
                 batch, self._waiting = self._waiting[:500], self._waiting[500:]
                 failure: Exception | None = None
                 try:
-                    failpoint(f"channel-sms.before_store_{self._name}")
+                    self._before_store()
                     await self._insert_many([document for document, _ in batch])
-                    failpoint(f"channel-sms.after_store_{self._name}")
+                    self._after_store()
                 except Exception as error:
                     failure = error
                 for _, waiter in batch:

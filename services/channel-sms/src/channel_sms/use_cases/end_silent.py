@@ -12,12 +12,14 @@ from channel_sms.adapters.mongo_knowledge import Knowledge
 from channel_sms.domain.conversation import Conversation, Ending, ended
 from contracts.campaigns import SubjectChanged
 from servicekit.clock import Clock
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict
 from servicekit.unit_of_work import Changes, Committer
 
 log = structlog.get_logger()
+
+_BEFORE_NO_RESPONSE = Failpoint("channel-sms.before_no_response")
 
 _BATCH = 200
 
@@ -71,7 +73,7 @@ class EndSilent:
             concluded, outcome = ended(conversation, ending, now)
             changes.replaced.append((self._conversations, conversation.version, concluded))
             changes.rows.extend(self._committer.outbox.rows([outcome]))
-        failpoint("channel-sms.before_no_response")
+        _BEFORE_NO_RESPONSE()
         await self._committer.commit(changes)
         log.info("conversations ended without a reply", conversations=len(silent))
         return len(silent)

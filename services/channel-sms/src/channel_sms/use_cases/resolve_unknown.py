@@ -19,12 +19,14 @@ from channel_sms.provider import LookUpFailed, Promise, Provider, Text
 from channel_sms.settings import Settings
 from channel_sms.use_cases.settle_sends import SettleSends, Settling
 from servicekit.clock import Clock
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict
 from servicekit.unit_of_work import Changes, Committer
 
 log = structlog.get_logger()
+
+_AFTER_LOOK_UP = Failpoint("channel-sms.after_look_up")
 
 _BATCH = 100
 _AT_ONCE = 20
@@ -72,7 +74,7 @@ class ResolveUnknown:
     async def _look(self, intent: Intent) -> None:
         async with self._slots:
             found = await self._find(intent)
-        failpoint("channel-sms.after_look_up")
+        _AFTER_LOOK_UP()
         now = real_now()
         if found:
             await self._settle([Settling(intent, Sent(found))])

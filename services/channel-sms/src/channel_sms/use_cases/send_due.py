@@ -22,13 +22,18 @@ from channel_sms.provider import Accepted, Ambiguous, NotSent, Provider, Refused
 from channel_sms.settings import Settings
 from channel_sms.use_cases.settle_sends import SettleSends, Settling
 from servicekit.clock import Clock
-from servicekit.failpoints import InjectedFault, failpoint
+from servicekit.failpoints import Failpoint, InjectedFault
 from servicekit.leases import BUCKETS, Leases
 from servicekit.mongo import Conflict
 from servicekit.pipeline import backoff
 from servicekit.resting import rest
 
 log = structlog.get_logger()
+
+_BEFORE_CLAIM = Failpoint("channel-sms.before_claim")
+_AFTER_CLAIM = Failpoint("channel-sms.after_claim")
+_BEFORE_SEND = Failpoint("channel-sms.before_send")
+_AFTER_SEND = Failpoint("channel-sms.after_send")
 
 _BATCH = 100
 _LONGEST_REST = 5.0
@@ -109,10 +114,10 @@ class SendDue:
         self._held_back = len(allowed) < len(due)
         if not allowed or self._leases.remaining() <= 0:
             return 0
-        failpoint("channel-sms.before_claim")
+        _BEFORE_CLAIM()
         before = time.monotonic() + self._timeout
         claimed = await self._intents.claim(allowed, self._clock.now(), real_now())
-        failpoint("channel-sms.after_claim")
+        _AFTER_CLAIM()
         for intent in await self._not_opted_out(claimed):
             task = asyncio.create_task(self._send(intent, before))
             self._in_flight.add(task)
@@ -136,7 +141,7 @@ class SendDue:
         suppressed, opted_out = await asyncio.gather(
             self._suppressions.among(addresses), self._knowledge.opted_out_among(contacts)
         )
-        failpoint("channel-sms.before_send")
+        _BEFORE_SEND()
         free = []
         for intent in claimed:
             exempt = intent.purpose in SENT_IN_SPITE_OF_OPT_OUT
@@ -151,7 +156,7 @@ class SendDue:
         text = Text(intent.intent_id, intent.to, intent.sender, intent.text, left)
         try:
             result = await self._provider.send(text, before)
-            failpoint("channel-sms.after_send")
+            _AFTER_SEND()
         except InjectedFault:
             log.warning("a result was lost on purpose", intent_id=intent.intent_id)
             return

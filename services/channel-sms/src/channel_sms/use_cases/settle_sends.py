@@ -27,12 +27,15 @@ from channel_sms.domain.settling import (
 )
 from contracts.campaigns import SubjectChanged
 from servicekit.clock import Clock
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.mongo import Conflict
 from servicekit.unit_of_work import Changes, Committer
 from servicekit.verdict import Write
 
 log = structlog.get_logger()
+
+_BEFORE_RESULTS = Failpoint("channel-sms.before_results")
+_AFTER_RESULTS = Failpoint("channel-sms.after_results")
 
 _TRIES = 30
 
@@ -126,9 +129,9 @@ class SettleSends:
                         must_match=False,
                     )
                 )
-        failpoint("channel-sms.before_results")
+        _BEFORE_RESULTS()
         await self._committer.commit(changes)
-        failpoint("channel-sms.after_results")
+        _AFTER_RESULTS()
 
     async def _contexts(
         self, settlings: Sequence[Settling]

@@ -38,13 +38,17 @@ from channel_sms.settings import Settings
 from contracts.campaigns import AgentProfileChanged, CampaignChanged, SubjectChanged
 from contracts.message import Message, stable_id
 from servicekit.clock import Clock
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict
 from servicekit.unit_of_work import Changes, Committer
 from servicekit.verdict import Write
 
 log = structlog.get_logger()
+
+_AFTER_STOP_ANNOUNCED = Failpoint("channel-sms.after_stop_announced")
+_BEFORE_INBOUND_WORKED = Failpoint("channel-sms.before_inbound_worked")
+_AFTER_INBOUND_WORKED = Failpoint("channel-sms.after_inbound_worked")
 
 _BATCH = 100
 _TRIES = 30
@@ -201,7 +205,7 @@ class WorkInbound:
         """Nothing goes to these addresses once this returns: new sends see the mark, and what was claimed
         before it is settled or can no longer be written."""
         await self._suppressions.announce(addresses)
-        failpoint("channel-sms.after_stop_announced")
+        _AFTER_STOP_ANNOUNCED()
         while True:
             if not await self._intents.being_sent_to(addresses, real_now() - self._write_window):
                 return
@@ -403,6 +407,6 @@ class WorkInbound:
             [self._committer.outbox.row(message, cause.trace, work.now) for cause, message in work.messages],
             work.also,
         )
-        failpoint("channel-sms.before_inbound_worked")
+        _BEFORE_INBOUND_WORKED()
         await self._committer.commit(changes)
-        failpoint("channel-sms.after_inbound_worked")
+        _AFTER_INBOUND_WORKED()

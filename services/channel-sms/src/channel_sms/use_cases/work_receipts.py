@@ -23,12 +23,15 @@ from channel_sms.domain.intent import (
 from channel_sms.domain.settling import Sent
 from channel_sms.use_cases.settle_sends import SettleSends, Settling
 from servicekit.clock import Clock
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict, Document
 from servicekit.unit_of_work import Changes, Committer
 
 log = structlog.get_logger()
+
+_AFTER_RECEIPTS = Failpoint("channel-sms.after_receipts")
+_BEFORE_RECEIPTS = Failpoint("channel-sms.before_receipts")
 
 _BATCH = 300
 _IN_DOUBT = (IntentState.SENDING, IntentState.UNKNOWN)
@@ -69,7 +72,7 @@ class WorkReceipts:
         except Conflict:
             for row in rows:
                 await self._alone(row)
-        failpoint("channel-sms.after_receipts")
+        _AFTER_RECEIPTS()
         await self._receipts.forget(row["_id"] for row in rows)
         return len(rows)
 
@@ -110,7 +113,7 @@ class WorkReceipts:
             if status in ("undelivered", "failed") and row.get("error_code") in _DEAD_NUMBERS:
                 dead.append(intent)
         await self._end_with(dead, changes)
-        failpoint("channel-sms.before_receipts")
+        _BEFORE_RECEIPTS()
         await self._committer.commit(changes)
 
     async def _end_with(self, dead: list[Intent], changes: Changes) -> None:

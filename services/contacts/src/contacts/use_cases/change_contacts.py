@@ -15,11 +15,13 @@ from contacts.domain.contact_type import ContactType
 from contacts.domain.importing import identifiers
 from contracts.contacts import CONTACT_CHANGED
 from servicekit.clock import Clock
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.outbox import Outbox, Tombstoned
 from servicekit.problems import NotFound, Problem
 from servicekit.unit_of_work import Commands
 from servicekit.verdict import Become, Unchanged, Verdict
+
+_REJECTS_ERASED = Failpoint("contacts.rejects_erased")
 
 
 class CreateContact:
@@ -140,7 +142,7 @@ class EraseContact:
             raise NotFound("contact", contact_id)
         # First what cannot be found again once the contact is gone.
         await self._imports.erase_rejects(identifiers(contact.details()))
-        failpoint("contacts.rejects_erased")
+        _REJECTS_ERASED()
         tombstone = Tombstoned(CONTACT_CHANGED.name, contact_id)
         while contact.erased_at is None:
             refuse_other_version(contact, version)

@@ -13,12 +13,15 @@ from contacts.domain.phone import REGIONS
 from contacts.domain.upload import Upload
 from contacts.use_cases.change_contacts import type_named
 from servicekit.clock import Clock
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.leases import bucket_of
 from servicekit.problems import Problem
 from servicekit.unit_of_work import Changes, Committer
 
 log = structlog.get_logger()
+
+_IMPORT_KEPT = Failpoint("contacts.import_kept")
+_IMPORT_CHUNK_KEPT = Failpoint("contacts.import_chunk_kept")
 
 _CHUNK = 256 * 1024
 
@@ -65,7 +68,7 @@ class ReceiveImport:
         except BaseException:
             await self._imports.forget(import_id)
             raise
-        failpoint("contacts.import_kept")
+        _IMPORT_KEPT()
         accepted = Import(
             import_id=import_id,
             version=1,
@@ -95,7 +98,7 @@ class ReceiveImport:
             if len(held) >= _CHUNK:
                 await self._imports.add_chunk(import_id, number, bytes(held), datetime.now(UTC))
                 number, held = number + 1, bytearray()
-                failpoint("contacts.import_chunk_kept")
+                _IMPORT_CHUNK_KEPT()
         upload.end()
         await self._imports.add_chunk(import_id, number, bytes(held), datetime.now(UTC))
 

@@ -26,7 +26,7 @@ from contacts.domain.importing import (
 )
 from contacts.domain.upload import text_decoder
 from servicekit.clock import Clock
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
@@ -34,6 +34,9 @@ from servicekit.resting import rest
 from servicekit.unit_of_work import Changes, Committer, Store
 
 log = structlog.get_logger()
+
+_IMPORT_FINISHED = Failpoint("contacts.import_finished")
+_IMPORT_BATCH = Failpoint("contacts.import_batch")
 
 _LOOK_EVERY = 0.25
 _TIDY_EVERY = 600
@@ -95,7 +98,7 @@ class RunImports:
             if import_.state in (ImportState.WAITING, ImportState.RUNNING):
                 import_ = await self._rows(import_)
             if import_.state in (ImportState.FINISHED, ImportState.FAILED):
-                failpoint("contacts.import_finished")
+                _IMPORT_FINISHED()
                 await self._imports.sweep(import_.import_id)
                 await self._save(import_, import_.evolved(swept=True))
         except Conflict:
@@ -115,7 +118,7 @@ class RunImports:
         async for batch in self._batches(import_):
             if self._stopping.is_set() or import_.bucket not in await self._leases.held():
                 return import_
-            failpoint("contacts.import_batch")
+            _IMPORT_BATCH()
             import_ = await self._take(import_, batch, columns, type_)
             log.info("import advanced", import_id=import_.import_id, rows=import_.rows, line=import_.line)
         done = import_.evolved(state=ImportState.FINISHED, finished_at=self._clock.now())

@@ -18,7 +18,7 @@ from pymongo import ASCENDING, DESCENDING, DeleteOne, IndexModel, ReplaceOne, Up
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from contracts.stats import AttemptCounters
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.leases import bucket_of
 from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, is_conflict
 from stats.domain.counters import COUNT, LAST, Lane, Tally
@@ -88,7 +88,10 @@ class MongoLedger:
 
     def __init__(self, mongo: Mongo, service: str, instance: str) -> None:
         self._mongo = mongo
-        self._service = service
+        self._before_transaction = Failpoint(f"{service}.before_transaction")
+        self._before_commit = Failpoint(f"{service}.before_commit")
+        self._after_transaction = Failpoint(f"{service}.after_transaction")
+        self._between_ledger_and_counters = Failpoint(f"{service}.between_ledger_and_counters")
         # Replicas write cells of their own; a report adds them up. Shared ones would collide all the time.
         self._shard = f"attempts-{crc32(instance.encode()) % 64}"
 
@@ -103,16 +106,16 @@ class MongoLedger:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
         """Commits at the end. Raises Conflict, with nothing written, if something moved meanwhile."""
-        failpoint(f"{self._service}.before_transaction")
+        self._before_transaction()
         try:
             async with self._mongo.transaction() as session:
                 yield session
-                failpoint(f"{self._service}.before_commit")
+                self._before_commit()
         except PyMongoError as error:
             if is_conflict(error) or _was_gone(error):
                 raise Conflict(str(error)[:200]) from error
             raise
-        failpoint(f"{self._service}.after_transaction")
+        self._after_transaction()
 
     async def interactions(self, heads: Iterable[str], session: Session) -> dict[str, list[Row]]:
         """All rows of each interaction that is known, head first."""
@@ -147,7 +150,7 @@ class MongoLedger:
     async def write(self, work: Work, session: Session) -> None:
         """Rows first, so that what remains of a lane can be looked up with them in place."""
         await self._write_rows(work.changed, session)
-        failpoint(f"{self._service}.between_ledger_and_counters")
+        self._between_ledger_and_counters()
         updates, moved = await self._counter_updates(work, session)
         if updates:
             await self.targets.bulk_write(updates, ordered=False, session=session)

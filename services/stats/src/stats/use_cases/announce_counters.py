@@ -22,7 +22,7 @@ from pymongo import UpdateOne
 from contracts.message import wire_headers
 from contracts.stats import ContactStatsChanged
 from servicekit.clock import Clock
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
 from servicekit.metrics import Metrics
 from servicekit.mongo import Document, Mongo
@@ -33,6 +33,10 @@ from stats.domain.counters import counters_of, total_of
 from stats.domain.ledger import ERASED, TargetKey, target_of
 
 log = structlog.get_logger()
+
+_BEFORE_ANNOUNCING = Failpoint("stats.before_announcing")
+_AFTER_ANNOUNCING = Failpoint("stats.after_announcing")
+_AFTER_UNMARKING = Failpoint("stats.after_unmarking")
 
 _BATCH = 500
 _MARKS = 1000
@@ -95,7 +99,7 @@ class AnnounceCounters:
         done = [mark["_id"] for mark in marks if failed.isdisjoint(mark["targets"])]
         if done:
             await self._mongo[MARKS].delete_many({"_id": {"$in": done}})
-            failpoint("stats.after_unmarking")
+            _AFTER_UNMARKING()
         return bool(done)
 
     async def _publish(self, targets: Sequence[TargetKey]) -> set[TargetKey]:
@@ -106,11 +110,11 @@ class AnnounceCounters:
         if time_left <= 0:
             return set(targets)
         now = self._clock.now()
-        failpoint("stats.before_announcing")
+        _BEFORE_ANNOUNCING()
         results = await self._producer.publish(
             [self._outgoing(target, now) for target in documents], timeout=time_left
         )
-        failpoint("stats.after_announcing")
+        _AFTER_ANNOUNCING()
         confirmed = [target for target, failure in zip(documents, results, strict=True) if failure is None]
         await self._remember(confirmed)
         self._published.inc(len(confirmed))

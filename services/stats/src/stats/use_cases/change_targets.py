@@ -15,12 +15,14 @@ from datetime import datetime
 from pymongo import UpdateOne
 
 from contracts.stats import SetParent, SetTargetLink
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.mongo import Conflict
 from stats.adapters.mongo_ledger import NOBODY, Work
 from stats.domain.ledger import ERASED, TargetKey, forgotten, head_id, moved, relink, target_key
 from stats.use_cases.transactions import Rewriting
 from stats.use_cases.worlds import Worlds
+
+_BETWEEN_MARK_AND_MOVE = Failpoint("stats.between_mark_and_move")
 
 
 class Refused(Exception):
@@ -47,7 +49,7 @@ class MergeTargets:
                 return await self(loser, survivor)
         elif _final(loser, gone) != survivor:
             raise Refused("the target was merged into another one before")
-        failpoint("stats.between_mark_and_move")
+        _BETWEEN_MARK_AND_MOVE()
         count = 0
         while heads := await self._rewriting.heads_of(loser):
             count += await self._rewriting.interactions(heads, moved, leaving=loser)
@@ -80,7 +82,7 @@ class EraseTarget:
                 )
                 await ledger.mark([target], session)
             return 0
-        failpoint("stats.between_mark_and_move")
+        _BETWEEN_MARK_AND_MOVE()
         count = 0
         while heads := await self._rewriting.heads_of(target):
             count += await self._rewriting.interactions(heads, forgotten, leaving=target)

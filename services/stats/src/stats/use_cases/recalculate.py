@@ -21,7 +21,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from servicekit.clock import Clock
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases, bucket_of
 from servicekit.mongo import Document, Mongo, is_conflict
 from servicekit.settings import ServiceSettings
@@ -31,6 +31,9 @@ from stats.domain.ledger import Row, TargetKey, target_key, target_of
 from stats.use_cases.announce_counters import is_erased, listed
 
 log = structlog.get_logger()
+
+_AFTER_RECALCULATION_PAGE = Failpoint("stats.after_recalculation_page")
+_BEFORE_MENDING = Failpoint("stats.before_mending")
 
 RUNS = "recalculations"
 DIFFERENCES = "recalculation_differences"
@@ -157,7 +160,7 @@ class Recalculations:
             began = time.monotonic()
             page = await self._look(scope, run["after"], size)
             run = await self._write_page(run, page)
-            failpoint("stats.after_recalculation_page")
+            _AFTER_RECALCULATION_PAGE()
             if run["state"] != "running":
                 log.info("recalculation stands", run=run["_id"], state=run["state"])
                 return
@@ -235,7 +238,7 @@ class Recalculations:
 
     async def _write(self, target: TargetKey, kept: Document | None, counted: dict[str, Any]) -> bool:
         fields: Document = {"channels": counted}
-        failpoint("stats.before_mending")
+        _BEFORE_MENDING()
         try:
             async with self._mongo.transaction() as session:
                 if kept is None:

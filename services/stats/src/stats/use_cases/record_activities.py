@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError
 from contracts.activities import ActivityChanged, ActivityCompleted
 from contracts.vocabulary import FINAL_STATES, Mode, to_millisecond
 from servicekit.delivery import Delivery
-from servicekit.failpoints import failpoint
+from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
 from servicekit.mongo import Conflict, Document, Mongo, is_conflict
 from servicekit.verdict import Outcome, TryAgain, Unchanged
@@ -41,6 +41,7 @@ class RecordActivities:
 
     def __init__(self, name: str, mongo: Mongo, instance: str, metrics: Metrics) -> None:
         self._name = name
+        self._before_commit = Failpoint(f"stats.{name}.before_commit")
         self._mongo = mongo
         self._shard = f"{name}-{crc32(instance.encode()) % 64}"
         self._metrics = metrics
@@ -83,7 +84,7 @@ class RecordActivities:
                     )
                 if updates := cell_updates(cells, self._shard):
                     await self._mongo[CELLS].bulk_write(updates, ordered=False, session=session)
-                failpoint(f"stats.{self._name}.before_commit")
+                self._before_commit()
         except PyMongoError as error:
             if is_conflict(error):
                 raise Conflict(str(error)[:200]) from error
