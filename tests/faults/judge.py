@@ -16,7 +16,7 @@ import json
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ Json = dict[str, Any]
 
 RESTING = {"completed", "failed", "cancelled", "expired", "purged", "outcome_unknown"}
 WAITING = {"scheduled", "available", "assigned"}
+KEYWORD = re.compile(
+    r"^\W*(stop|stopall|unsubscribe|cancel|end|quit|revoke|optout|start|unstop|help|info)\W*$", re.I
+)
+CONFIRMATION = re.compile(r"opted out", re.IGNORECASE)
 STOP = re.compile(r"^\W*(stop|stopall|unsubscribe|cancel|end|quit|revoke|optout)\W*$", re.IGNORECASE)
 
 
@@ -50,7 +54,10 @@ class Evidence:
 
     journal: list[Json]
     topics: dict[str, list[Event]]
-    databases: dict[str, Any]
+    stored: dict[str, list[Json]]
+    """`service/collection`: its documents."""
+    given: Json | None = None
+    """What the load says it put in, where there was one that says so."""
 
     def of_type(self, topic: str, type_: str) -> Iterator[Json]:
         """The bodies of one type on a topic, each event once."""
@@ -59,6 +66,9 @@ class Evidence:
             if event.headers.get("ce_type") == type_ and event.body is not None and event.id not in seen:
                 seen.add(event.id)
                 yield event.body
+
+    def rows(self, place: str) -> list[Json]:
+        return self.stored.get(place, [])
 
     def accepted(self) -> list[Json]:
         return [entry for entry in self.journal if entry["kind"] == "accepted"]
@@ -104,6 +114,11 @@ def no_message_twice(evidence: Evidence) -> Finding:
             found.faults.append(
                 f"{number} got {sent} messages for {asked[number]} dispatches and {answered[number]} replies"
             )
+    keywords = Counter(entry["from"] for entry in evidence.replies() if KEYWORD.match(entry["body"]))
+    for (number, text), times in Counter((entry["to"], entry["body"]) for entry in accepted).items():
+        # Whatever the agent says, it says once in a conversation; confirmations follow keywords.
+        if times > asked[number] + keywords[number]:
+            found.faults.append(f"{number} was told {text[:40]!r} {times} times")
     return found
 
 
@@ -118,15 +133,28 @@ def one_reply_for_one_message(evidence: Evidence) -> Finding:
     replies = {entry["sid"] for entry in evidence.replies()}
     found.counted |= {"replies in the journal": len(replies), "recorded": len(recorded)}
     found.faults += [f"reply {sid} was recorded {n} times" for sid, n in recorded.items() if n > 1]
-    unmatched = {row["_id"] for row in evidence.databases["channel-sms"]["inbound"].find({}, {"_id": 1})}
+    unmatched = {row["_id"] for row in evidence.rows("channel-sms/inbound") if not row.get("contact_id")}
     found.faults += [f"reply {sid} was lost" for sid in sorted(replies - set(recorded) - unmatched)]
+    found.faults += [f"message {sid} was never received" for sid in sorted(set(recorded) - replies)]
+    opening: dict[str, str] = {}
+    owed: Counter[str] = Counter()
+    for entry in evidence.journal:
+        match entry["kind"]:
+            case "reply":
+                owed[entry["from"]] += 1
+            case "accepted" if opening.setdefault(entry["to"], entry["body"]) != entry["body"]:
+                owed[entry["to"]] -= 1
+                if owed[entry["to"]] < 0:
+                    found.faults.append(f"{entry['to']} got more answers than it sent messages")
+            case _:
+                pass
     return found
 
 
 def no_activity_lost_or_doubled(evidence: Evidence) -> Finding:
     """P2. What was selected exists, once, and rests in a state that somebody can explain."""
     found = Finding("P2", "no activity was lost or made twice")
-    stored = {row["_id"]: row for row in evidence.databases["activities"]["activities"].find({})}
+    stored = {row["_id"]: row for row in evidence.rows("activities/activities")}
     created = {
         body["activity_id"]: body
         for body in evidence.of_type("activity-created", "parley.activity.created.v1")
@@ -135,12 +163,17 @@ def no_activity_lost_or_doubled(evidence: Evidence) -> Finding:
     found.faults += [
         f"activity {id_} was asked for and is not stored" for id_ in sorted(created.keys() - stored.keys())
     ]
+    found.faults += [
+        f"activity {id_} is stored and was never asked for"
+        for id_, row in stored.items()
+        if id_ not in created and row.get("source") in ("batch", "automatic", "manual", "workflow")
+    ]
     progress: dict[str, dict[str, Any]] = {}
     for body in evidence.of_type("batch-progressed", "parley.batch.progressed.v1"):
         progress[body["batch_id"]] = max(
             body, progress.get(body["batch_id"], body), key=lambda each: each["version"]
         )
-    for batch in evidence.databases["batch-loader"]["batches"].find({}):
+    for batch in evidence.rows("batch-loader/batches"):
         made = [b for b in created.values() if b.get("batch_id") == batch["_id"]]
         refused = sum(
             1 for b in made if stored.get(b["activity_id"], {}).get("reason") == "duplicate_open_activity"
@@ -161,10 +194,7 @@ def no_activity_lost_or_doubled(evidence: Evidence) -> Finding:
     states = Counter(row["state"] for row in stored.values())
     found.counted |= dict(states)
     open_talks = {
-        row["_id"]
-        for row in evidence.databases["channel-sms"]["conversations"].find(
-            {"state": {"$ne": "concluded"}}, {"_id": 1}
-        )
+        row["_id"] for row in evidence.rows("channel-sms/conversations") if row["state"] != "concluded"
     }
     for id_, row in stored.items():
         if row["state"] not in RESTING | WAITING and row["mode"] == "automated" and id_ not in open_talks:
@@ -172,22 +202,46 @@ def no_activity_lost_or_doubled(evidence: Evidence) -> Finding:
     return found
 
 
+def what_was_given_is_there(evidence: Evidence) -> Finding:
+    """P2. Each contact that was put in exists once and was loaded once."""
+    found = Finding("P2", "each contact that was put in exists once and was loaded once")
+    if evidence.given is None:
+        return found
+    people: dict[str, list[str]] = defaultdict(list)
+    for row in evidence.rows("contacts/contacts"):
+        people[str(row.get("external_id"))].append(row["_id"])
+    loaded = Counter(
+        body["contact_id"]
+        for body in evidence.of_type("activity-created", "parley.activity.created.v1")
+        if body.get("batch_id")
+    )
+    given, opted_out = evidence.given["contacts"], set(evidence.given["opted_out"])
+    found.counted |= {"put in": len(given), "loaded": loaded.total()}
+    for external_id in given:
+        ids = people[external_id]
+        if len(ids) != 1:
+            found.faults.append(f"contact {external_id} exists {len(ids)} times")
+        elif loaded[ids[0]] != 1 and not (external_id in opted_out and loaded[ids[0]] == 0):
+            found.faults.append(f"contact {external_id} was loaded {loaded[ids[0]]} times")
+    return found
+
+
 def completions_were_followed(evidence: Evidence) -> Finding:
     """P2. Every completion was announced once and decided once, and its follow-ups exist once."""
     found = Finding("P2", "every completion was announced and decided once")
-    completed = {
-        row["_id"]
-        for row in evidence.databases["activities"]["activities"].find({"state": "completed"}, {"_id": 1})
-    }
+    completed = {row["_id"] for row in evidence.rows("activities/activities") if row["state"] == "completed"}
     announced = Counter(
         body["activity_id"] for body in evidence.of_type("activity-completed", "parley.activity.completed.v1")
     )
-    decided = {row["_id"] for row in evidence.databases["workflow"]["decisions"].find({}, {"_id": 1})}
+    decided = {row["_id"] for row in evidence.rows("workflow/decisions")}
     found.counted |= {"completed": len(completed), "announced": len(announced), "decided": len(decided)}
     found.faults += [f"completion of {id_} was not announced" for id_ in sorted(completed - announced.keys())]
     found.faults += [f"completion of {id_} was announced {n} ways" for id_, n in announced.items() if n > 1]
     found.faults += [f"completion of {id_} was not decided" for id_ in sorted(announced.keys() - decided)]
     found.faults += [f"{id_} was decided and never completed" for id_ in sorted(decided - announced.keys())]
+    found.faults += [
+        f"{id_} was announced and is not completed" for id_ in sorted(announced.keys() - completed)
+    ]
     attempts: dict[tuple[str, int, str], set[str]] = defaultdict(set)
     for body in evidence.of_type("activity-created", "parley.activity.created.v1"):
         if body.get("parent_id"):
@@ -210,6 +264,7 @@ def statistics_add_up(evidence: Evidence) -> Finding:
         key = body["interaction_type"], body["interaction_id"]
         if key not in newest or newest[key]["version"] < body["version"]:
             newest[key] = body
+    final = _whom_it_counts_for(evidence)
     counted: dict[str, Counter[str]] = defaultdict(Counter)
     directions: Counter[str] = Counter()
     for body in newest.values():
@@ -218,8 +273,9 @@ def statistics_add_up(evidence: Evidence) -> Finding:
             continue
         directions[f"{body['interaction_type']} {direction}"] += 1
         targets = body.get("targets")
-        for target in [body["contact_id"]] if targets is None else [t["id"] for t in targets]:
-            counted[target][direction] += 1
+        names = [body["contact_id"]] if targets is None else [t["id"] for t in targets]
+        for target in {final(name) for name in names} - {None}:
+            counted[str(target)][direction] += 1
     announced: dict[str, Json] = {}
     for event in evidence.topics.get("contact-stats-changed", ()):
         if (
@@ -239,13 +295,41 @@ def statistics_add_up(evidence: Evidence) -> Finding:
         if total and dates[0] != max(filter(None, dates[1:]), default=None):
             found.faults.append(f"contact {target}: last contact is not the later of in and out")
     accepted, replies = len(evidence.accepted()), len(evidence.replies())
-    unmatched = evidence.databases["channel-sms"]["inbound"].count_documents({"contact_id": None})
+    unmatched = sum(1 for row in evidence.rows("channel-sms/inbound") if not row.get("contact_id"))
+    sent = {
+        body["message_id"]
+        for body in evidence.of_type("message-recorded", "parley.message.recorded.v1")
+        if body["direction"] == "outgoing"
+    }
+    found.faults += [
+        f"message {entry['reference']} was sent and never recorded"
+        for entry in evidence.accepted()
+        if entry["reference"] not in sent
+    ]
     found.counted |= {"accepted": accepted, "replies": replies, **directions}
     found.equal("messages accepted = outgoing interactions", accepted, directions["sms outgoing"])
     found.equal(
         "replies = incoming interactions (+ unmatched)", replies, directions["sms incoming"] + unmatched
     )
     return found
+
+
+def _whom_it_counts_for(evidence: Evidence) -> Callable[[str], str | None]:
+    """Follows merges to the survivor; nobody for a target that was erased."""
+    survivors = {
+        body["target_id"]: body["survivor_id"]
+        for body in evidence.of_type("stats-commands", "parley.stats.merge-targets.v1")
+    }
+    erased = {
+        body["target_id"] for body in evidence.of_type("stats-commands", "parley.stats.erase-target.v1")
+    } | {event.key for event in evidence.topics.get("contact-changed", ()) if event.body is None}
+
+    def final(target: str) -> str | None:
+        while target in survivors:
+            target = survivors[target]
+        return None if target in erased else target
+
+    return final
 
 
 def stop_was_honoured(evidence: Evidence) -> Finding:
@@ -271,6 +355,11 @@ def stop_was_honoured(evidence: Evidence) -> Finding:
             found.faults.append(
                 f"{number} said STOP at {said_stop[number]} and got {len(bodies)} messages after it"
             )
+        found.faults += [
+            f"{number} said STOP and was told {body[:40]!r}"
+            for body in bodies
+            if not CONFIRMATION.search(body)
+        ]
     return found
 
 
@@ -286,14 +375,29 @@ def dead_letters_are_explained(evidence: Evidence) -> Finding:
             )
             if not {"dlq_topic", "dlq_partition", "dlq_offset", "dlq_reason"} <= event.headers.keys():
                 found.faults.append(f"a record of {topic} does not say where it came from")
+    if evidence.given is not None:
+        _poison_alone_is_dead(evidence, found)
     return found
+
+
+def _poison_alone_is_dead(evidence: Evidence, found: Finding) -> None:
+    dead = [
+        (topic.removesuffix(".dlq"), event.headers.get("ce_id", ""))
+        for topic, events in evidence.topics.items()
+        if topic.endswith(".dlq")
+        for event in events
+    ]
+    poison = {(each["topic"], each["ce_id"]) for each in (evidence.given or {})["poison"]}
+    found.faults += [f"{id_} of {topic} is no dead letter" for topic, id_ in sorted(poison - set(dead))]
+    found.faults += [
+        f"good message {id_} of {topic} was given up" for topic, id_ in sorted(set(dead) - poison)
+    ]
 
 
 def nothing_waits_to_be_published(evidence: Evidence) -> Finding:
     found = Finding("P2", "nothing written was left unpublished")
-    for name, database in evidence.databases.items():
-        rows = database["outbox"].count_documents({})
-        if rows:
+    for name in DATABASES:
+        if rows := len(evidence.rows(f"{name}/outbox")):
             found.faults.append(f"{name} has {rows} unpublished rows")
     return found
 
@@ -301,6 +405,7 @@ def nothing_waits_to_be_published(evidence: Evidence) -> Finding:
 CHECKS = (
     no_message_twice,
     no_activity_lost_or_doubled,
+    what_was_given_is_there,
     completions_were_followed,
     nothing_waits_to_be_published,
     statistics_add_up,
@@ -310,18 +415,33 @@ CHECKS = (
 )
 
 DATABASES = ("contacts", "campaigns", "batch-loader", "activities", "workflow", "channel-sms", "stats")
+_READ = (
+    ("contacts", "contacts"),
+    ("batch-loader", "batches"),
+    ("activities", "activities"),
+    ("workflow", "decisions"),
+    ("channel-sms", "conversations"),
+    ("channel-sms", "inbound"),
+)
 
 
 def judge(evidence: Evidence) -> list[Finding]:
     return [check(evidence) for check in CHECKS]
 
 
-async def gather(kafka: str, mongo: str, journal: Path, namespace: str = "") -> Evidence:
+async def gather(
+    kafka: str, mongo: str, journal: Path, namespace: str = "", given: Path | None = None
+) -> Evidence:
     """Read everything there is now."""
     client: MongoClient[Json] = MongoClient(mongo, tz_aware=True)
     prefix = f"{namespace}-" if namespace else ""
-    databases = {name: client[f"{prefix}parley-{name}"] for name in DATABASES}
-    return Evidence(list(_lines(journal)), await _read_topics(kafka, namespace), databases)
+    with client:
+        stored = {
+            f"{name}/{collection}": list(client[f"{prefix}parley-{name}"][collection].find({}))
+            for name, collection in [*_READ, *((name, "outbox") for name in DATABASES)]
+        }
+    told = json.loads(given.read_text()) if given is not None else None
+    return Evidence(list(_lines(journal)), await _read_topics(kafka, namespace), stored, told)
 
 
 def _lines(journal: Path) -> Iterable[Json]:
@@ -396,8 +516,11 @@ def main() -> None:
     parser.add_argument("--mongo", required=True)
     parser.add_argument("--journal", required=True, type=Path)
     parser.add_argument("--namespace", default="")
+    parser.add_argument("--given", type=Path, help="what a load says it put in (its given.json)")
     chosen = parser.parse_args()
-    findings = judge(asyncio.run(gather(chosen.kafka, chosen.mongo, chosen.journal, chosen.namespace)))
+    findings = judge(
+        asyncio.run(gather(chosen.kafka, chosen.mongo, chosen.journal, chosen.namespace, chosen.given))
+    )
     sys.stdout.write(report(findings) + "\n")
     sys.exit(0 if all(finding.kept for finding in findings) else 1)
 
