@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
+
+from aiokafka import ConsumerRecord
 
 from contracts.catalogue import dead_letters_of
+from servicekit.delivery import Reader
 from servicekit.failpoints import FAILPOINTS
+from servicekit.metrics import Metrics
+from servicekit.mongo import Conflict
+from servicekit.pipeline import Pipeline
+from servicekit.producer import Producer
 from servicekit.settings import ServiceSettings
+from servicekit.verdict import Outcome, TryAgain
 from tests.engines import Engines
 from tests.kit import Wire, eventually, running, settled
 from tests.servicekit.conftest import HEARD, SAID, EarService, WordHeard, WordSaid
@@ -159,3 +170,30 @@ async def _words(ears: EarService, name: str) -> bool:
 async def _all(ears: EarService):  # type: ignore[no-untyped-def]
     async for row in ears.store.collection.find({}):
         yield ears.store.from_document(row)
+
+
+async def test_what_somebody_killed_still_holds_is_waited_for_without_counting(engines: Engines) -> None:
+    record = ConsumerRecord("t", 0, 0, 0, 0, b"anna", said("anna", 1).to_json(), None, 4, 2, tuple(CE))
+    asked = 0
+
+    async def held_for_long(batch: Sequence[Any]) -> list[Outcome]:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise Conflict("a version moved")
+        return [TryAgain("held", after=0.0, patient=True) if asked < 20 else None]
+
+    metrics = Metrics()
+    pipeline = Pipeline(
+        "test.ear",
+        Reader((WordSaid,), (WordSaid,)),
+        held_for_long,
+        Producer(engines.kafka, "test"),
+        metrics,
+        asyncio.Event(),
+        tries=2,
+    )
+    await pipeline([record])
+    assert asked == 20
+    assert metrics.consumed.labels("test.ear", "done")._value.get() == 1
+    assert metrics.consumed.labels("test.ear", "dead_letter")._value.get() == 0

@@ -24,7 +24,7 @@ from contracts.message import DEAD_LETTER_SUFFIX
 from servicekit.delivery import Delivery, Ignored, Reader, Rejected, Tombstone, headers_of
 from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
-from servicekit.mongo import is_unavailable
+from servicekit.mongo import Conflict, is_unavailable
 from servicekit.producer import NotPublished, Outgoing, Producer
 from servicekit.verdict import GiveUp, Outcome, TryAgain, Unchanged
 
@@ -43,8 +43,11 @@ class Stopping(Exception):
 
 
 def is_dependency(error: BaseException) -> bool:
-    """Whether waiting can help: something this process needs does not answer."""
-    return isinstance(error, KafkaError | ConnectionError | TimeoutError) or is_unavailable(error)
+    """Whether waiting can help: something this process needs does not answer, or is held by somebody.
+
+    The transaction of a process that was killed holds its documents until the database gives it up.
+    """
+    return isinstance(error, KafkaError | ConnectionError | TimeoutError | Conflict) or is_unavailable(error)
 
 
 def backoff(attempt: int, first: float = 0.1, most: float = _MAX_WAIT) -> float:
@@ -196,11 +199,14 @@ class Pipeline:
                     rejected.append(
                         Rejected(delivery.record, reason, _text(detail), getattr(delivery, "attempts", 0) + 1)
                     )
-                case TryAgain(reason, after):
+                case TryAgain(reason, after, patient):
                     follows = delivery.record.key in blocked
                     blocked.add(delivery.record.key)
-                    attempts = getattr(delivery, "attempts", 0) + (not follows)
-                    if attempts >= self._tries or isinstance(delivery, Tombstone):
+                    attempts = getattr(delivery, "attempts", 0) + (not follows and not patient)
+                    if isinstance(delivery, Tombstone) and (patient or follows):
+                        wait = min(wait, after)
+                        again.append(delivery)
+                    elif attempts >= self._tries or isinstance(delivery, Tombstone):
                         rejected.append(Rejected(delivery.record, "tries_exhausted", reason, attempts))
                     else:
                         wait = min(wait, after * 1.5 ** max(attempts - 1, 0))

@@ -99,9 +99,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Conflict)
     async def _conflict(_: Request, __: Conflict) -> JSONResponse:
-        return answer(
-            Problem(409, "conflict", "The state changed meanwhile", "Read it again and repeat the request.")
-        )
+        busy = "Others change it all the time, or somebody who was killed still holds it. Try again shortly."
+        response = answer(Problem(503, "busy", "The state is held by somebody else", busy))
+        response.headers["Retry-After"] = "2"
+        return response
 
     @app.exception_handler(PyMongoError)
     async def _database(_: Request, error: PyMongoError) -> JSONResponse:

@@ -205,7 +205,7 @@ class UnitOfWork(Generic[M, S, F]):
                 self._metrics.conflicts.labels(self._name).inc()
                 why = str(conflict)
                 await asyncio.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
-        return [TryAgain(f"conflict: {why}", after=1.0)]
+        return [TryAgain(f"conflict: {why}", after=1.0, patient=True)]
 
     async def _attempt(self, batch: Sequence[Delivery[M]]) -> list[Outcome]:
         messages = [delivery.message for delivery in batch]

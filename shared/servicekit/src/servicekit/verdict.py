@@ -59,6 +59,8 @@ class TryAgain:
 
     reason: str
     after: float = 0.2
+    patient: bool = False
+    """It does not count as a try: nothing is wrong with the message, and the wait surely ends."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class RecordActivities:
             except Conflict:
                 self._metrics.conflicts.labels(f"stats.{self._name}").inc()
                 await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
-        return [TryAgain("activities change too fast", after=1.0)] * len(batch)
+        return [TryAgain("activities change too fast", after=1.0, patient=True)] * len(batch)
 
     async def _attempt(self, messages: Sequence[Told]) -> list[Outcome]:
         outcomes: list[Outcome] = []

@@ -56,7 +56,7 @@ class RecordInteractions:
                 log.info("a batch is decided again", subscriber=self._name, why=str(conflict))
                 await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
         if len(batch) == 1:
-            return [TryAgain("its target changes too fast", after=1.0)]
+            return [TryAgain("its target changes too fast", after=1.0, patient=True)]
         half = len(batch) // 2
         return [*await self(batch[:half]), *await self(batch[half:])]
 
