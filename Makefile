@@ -17,7 +17,7 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install clean lock check lint types imports format \
-	test test-pymongo test-containers test-kafka test-kafka-short ci \
+	test test-scenarios test-pymongo faults planted test-containers test-kafka test-kafka-short ci \
 	bench-consume bench-outbox bench-line bench-latency bench-idle bench-stats bench-recalculate stats-kills \
 	demo up docs asyncapi-check compose-up compose-down compose-demo compose-check k8s-check
 
@@ -149,6 +149,15 @@ asyncapi-check: ## Validate docs/asyncapi with a parser that is not ours (needs 
 	@test -n "$(wildcard docs/asyncapi/*)" || { echo "docs/asyncapi is empty; run: make docs" >&2; exit 1; }
 	@test -d tools/asyncapi/node_modules || npm ci --silent --no-fund --no-audit --prefix tools/asyncapi
 	node tools/asyncapi/validate.mjs $(wildcard docs/asyncapi/*.json docs/asyncapi/*.yaml)
+
+##@ Faults (the outside judge recounts what is left of the promises)
+RUN ?= all
+
+faults: $(INSTALLED) ## Kill, stop and mistreat the line: RUN=sweep|storm|rewind|replicas|clock|all, ARGS="--seed 7 --size 500"
+	$(BIN)/python -m tests.faults $(RUN) $(ARGS)
+
+planted: $(INSTALLED) ## Plant each known bug in a copy and see it caught (ARGS=--quick as CI does)
+	$(BIN)/python -m tests.faults.planted $(ARGS)
 
 ##@ Deployment (Docker with Compose; ARGS="--scale channel-sms=3" goes to it)
 # Packages come from where pip on this machine has them from, without that getting into the image.

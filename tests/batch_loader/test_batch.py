@@ -187,3 +187,18 @@ def test_an_end_is_estimated_while_loading_only() -> None:
     assert page.batch.estimated_end_at == NOON + timedelta(seconds=3)
     end = load_page(page.batch, [], set(), more=False, per_second=20, now=NOON)
     assert end.batch.estimated_end_at is None
+
+
+def test_an_activity_of_a_batch_has_one_id_for_each_contact() -> None:
+    made = loading(batch())
+    found = [Candidate(contact_id=contact_id(n), reachable_by=REACHABLE) for n in range(3)]
+    once, again = (
+        [
+            message.activity_id
+            for message in load_page(made, found, set(), more=False, per_second=1.0, now=now).messages
+            if isinstance(message, ActivityCreated)
+        ]
+        for now in (NOON, NOON + timedelta(hours=1))
+    )
+    assert once == again
+    assert len(set(once)) == 3

@@ -55,7 +55,7 @@ def message(id_: str, contact: str, direction: str, sid: str) -> list[tuple[str,
 
 
 def counters(contact: str, ins: int, outs: int, version: int = 1) -> tuple[str, Event]:
-    total = {"contact_count": ins + outs, "contact_count_in": ins, "contact_count_out": outs}
+    total: Json = {"contact_count": ins + outs, "contact_count_in": ins, "contact_count_out": outs}
     total |= {"last_contact_at": "2026-01-05T10:00:00Z", "last_contact_at_in": None}
     total |= {"last_contact_at_out": "2026-01-05T10:00:00Z"}
     return event(

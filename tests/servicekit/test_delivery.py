@@ -197,3 +197,26 @@ async def test_what_somebody_killed_still_holds_is_waited_for_without_counting(e
     assert asked == 20
     assert metrics.consumed.labels("test.ear", "done")._value.get() == 1
     assert metrics.consumed.labels("test.ear", "dead_letter")._value.get() == 0
+
+
+async def test_the_good_ones_of_a_batch_come_before_its_dead_letters(engines: Engines, wire: Wire) -> None:
+    await wire.create_topics(TOPICS)
+    topic = wire.name("word-said")
+    records = [
+        ConsumerRecord(topic, 0, 0, 0, 0, b"anna", body, None, 4, len(body), tuple(CE))
+        for body in (b"{torn", said("anna", 1).to_json())
+    ]
+    letters_before: list[int] = []
+
+    async def work(batch: Sequence[Any]) -> list[Outcome]:
+        letters_before.append(len(await wire.dead_letters("word-said")))
+        return [None] * len(batch)
+
+    producer = Producer(engines.kafka, "test")
+    pipeline = Pipeline(
+        "test.ear", Reader((WordSaid,), (WordSaid,)), work, producer, Metrics(), asyncio.Event()
+    )
+    await pipeline(records)
+    await producer.close()
+    assert letters_before == [0]
+    assert len(await wire.dead_letters("word-said")) == 1

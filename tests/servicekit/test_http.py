@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
+from pymongo import MongoClient
 
 from servicekit.problems import MEDIA_TYPE, NotFound
 from servicekit.service import Service
@@ -99,6 +101,23 @@ async def test_the_same_key_while_the_first_runs_is_a_conflict(
     assert second.status_code == 409
     assert (await first).status_code == 201
     assert kitchen.cooked == ["soup"]
+
+
+async def test_what_an_earlier_life_of_this_instance_left_running_runs_again_at_once(
+    client: httpx.AsyncClient, kitchen: Kitchen, engines: Engines, namespace: str
+) -> None:
+    key = {"Idempotency-Key": "k1"}
+    first = await client.post("/v1/orders", json=SOUP, headers=key)
+    with MongoClient[dict[str, Any]](engines.mongo) as mongo:
+        (name,) = [name for name in mongo.list_database_names() if name.startswith(namespace)]
+        killed = {"$set": {"state": "running", "by.life": "killed"}, "$unset": {"answer": ""}}
+        mongo[name]["idempotency_keys"].update_one({"_id": "k1"}, killed)
+        again = await client.post("/v1/orders", json=SOUP, headers=key)
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert kitchen.cooked == ["soup", "soup"]
+        other = {"$set": {"state": "running", "by": {"instance": "another", "life": "alive"}}}
+        mongo[name]["idempotency_keys"].update_one({"_id": "k1"}, other)
+        assert (await client.post("/v1/orders", json=SOUP, headers=key)).status_code == 409
 
 
 async def test_a_failed_request_may_be_tried_again_with_its_key(

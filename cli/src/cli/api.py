@@ -126,7 +126,11 @@ class Api:
             return answer
         if answer.status_code == 503:
             raise Unavailable(_sentence(service, 503, _problem(answer)))
-        raise Refused(service, answer.status_code, _problem(answer))
+        refused = Refused(service, answer.status_code, _problem(answer))
+        if refused.kind == "in-progress":
+            # Our own call, asked again after its connection broke: the answer is not there yet.
+            raise Unavailable(str(refused))
+        raise refused
 
 
 def _problem(answer: httpx.Response) -> Mapping[str, Any]:

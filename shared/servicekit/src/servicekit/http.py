@@ -51,7 +51,9 @@ def create_app(
         separate_input_output_schemas=False,
     )
     problems.install(app)
-    app.add_middleware(RequestGuard, mongo=service.mongo, streamed=streamed)
+    app.add_middleware(
+        RequestGuard, mongo=service.mongo, instance=service.settings.instance, streamed=streamed
+    )
     app.add_middleware(TraceContext)
     for router in routers:
         app.include_router(router)

@@ -1,6 +1,7 @@
 """Idempotency-Key: the same key gives the same answer, however often and at whichever replica.
 
 Same key and other request: 422. Same key while the first is still running: 409. Kept for 24 hours.
+What ran in a process that is gone is run again: at once if that was an earlier life of this instance.
 A 5xx answer is forgotten, so that the request may be tried again.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection as Names
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError
@@ -36,10 +38,16 @@ class RequestGuard:
     """
 
     def __init__(
-        self, app: ASGIApp, mongo: Mongo, streamed: Names[str] = (), limit: int = BODY_LIMIT
+        self,
+        app: ASGIApp,
+        mongo: Mongo,
+        instance: str,
+        streamed: Names[str] = (),
+        limit: int = BODY_LIMIT,
     ) -> None:
         self._app = app
         self._mongo = mongo
+        self._runner = {"instance": instance, "life": uuid4().hex}
         self._streamed = frozenset(streamed)
         self._limit = limit
 
@@ -105,7 +113,7 @@ class RequestGuard:
     async def _claim(self, id_: str, fingerprint: str) -> Problem | dict[str, object] | None:
         """None when this request is the first; else what to answer instead of running it."""
         now = datetime.now(UTC)
-        record = {"_id": id_, "fingerprint": fingerprint, "state": "running", "at": now}
+        record = {"_id": id_, "fingerprint": fingerprint, "state": "running", "at": now, "by": self._runner}
         try:
             await self._mongo[COLLECTION].insert_one(record)
             return None
@@ -124,8 +132,17 @@ class RequestGuard:
         if stored["state"] == "done":
             answer_: dict[str, object] = stored["answer"]
             return answer_
+        earlier_life = {
+            "by.instance": self._runner["instance"],
+            "by.life": {"$ne": self._runner["life"]},
+        }
         taken_over = await self._mongo[COLLECTION].update_one(
-            {"_id": id_, "state": "running", "at": {"$lt": now - _RUNNING_FOR}}, {"$set": {"at": now}}
+            {
+                "_id": id_,
+                "state": "running",
+                "$or": [{"at": {"$lt": now - _RUNNING_FOR}}, earlier_life],
+            },
+            {"$set": {"at": now, "by": self._runner}},
         )
         if taken_over.modified_count:
             return None

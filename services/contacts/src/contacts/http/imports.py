@@ -16,6 +16,7 @@ from contacts.domain.importing import Import, ImportState
 from contacts.http.pages import Cursor, Limit, Page
 from contacts.use_cases.receive_import import ReceiveImport
 from contacts.use_cases.run_imports import RunImports
+from contracts.message import stable_id
 from contracts.vocabulary import Code, Time
 from servicekit.problems import NotFound, Problem
 
@@ -65,6 +66,11 @@ class Progress(BaseModel):
     finished_at: Time | None
 
 
+def _id_for(key: str | None) -> str:
+    """The same for a request that is made again after the process that took it was killed."""
+    return stable_id("import", key) if key else str(uuid4())
+
+
 def routes(imports: Imports, receive: ReceiveImport, worker: RunImports) -> APIRouter:
     router = APIRouter(prefix=PATH, tags=["imports"])
 
@@ -87,7 +93,7 @@ def routes(imports: Imports, receive: ReceiveImport, worker: RunImports) -> APIR
                 f"Send it with Content-Type: text/csv, not {given[:80]}.",
             )
         accepted = await receive(
-            str(uuid4()),
+            _id_for(request.headers.get("idempotency-key")),
             request.stream(),
             contact_type=contact_type,
             default_region=default_region,

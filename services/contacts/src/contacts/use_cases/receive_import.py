@@ -57,6 +57,11 @@ class ReceiveImport:
                 "No such region",
                 f"default_region takes an ISO 3166 country code such as US, not {default_region[:20]!r}.",
             )
+        if standing := await self._imports.get(import_id):
+            await _read_to_the_end(body)
+            return standing
+        # What an upload that was killed half-way left behind.
+        await self._imports.forget(import_id)
         type_ = await type_named(self._types, contact_type)
         upload = Upload(type_)
         try:

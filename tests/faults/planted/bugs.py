@@ -1,0 +1,237 @@
+"""Small wrong changes of the kind that reviews miss, and the tests that must notice each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIT = "shared/servicekit/src/servicekit"
+SMS = "services/channel-sms/src/channel_sms"
+STATS = "services/stats/src/stats"
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`wrong` in place of `right`, once, in one file of a copy."""
+
+    name: str
+    breaks: str
+    file: str
+    right: str
+    wrong: str
+    caught_by: tuple[str, ...]
+    quick: bool = False
+    """Belongs to the short list that CI runs."""
+
+
+BUGS = (
+    Bug(
+        "commit before the work",
+        "P2",
+        f"{KIT}/bus.py",
+        "            ack_policy=AckPolicy.NACK_ON_ERROR,\n            max_records",
+        "            ack_policy=AckPolicy.ACK_FIRST,\n            max_records",
+        ("tests/servicekit/test_delivery.py::test_no_subscriber_acknowledges_by_itself",),
+        quick=True,
+    ),
+    Bug(
+        "acknowledgement on error",
+        "P2",
+        f"{KIT}/bus.py",
+        "        except (Stopping, InjectedFault):\n            raise\n",
+        "        except (Stopping, InjectedFault):\n            return\n",
+        (
+            "tests/servicekit/test_delivery.py"
+            "::test_an_effect_survives_the_failure_between_it_and_its_acknowledgement",
+        ),
+    ),
+    Bug(
+        "no version condition",
+        "P2",
+        f"{KIT}/unit_of_work.py",
+        'ReplaceOne({"_id": document["_id"], "version": expected}, document)',
+        'ReplaceOne({"_id": document["_id"]}, document)',
+        ("tests/servicekit/test_state.py::test_a_state_that_moved_meanwhile_is_decided_again",),
+        quick=True,
+    ),
+    Bug(
+        "outbox outside the transaction",
+        "P2",
+        f"{KIT}/unit_of_work.py",
+        "await self.outbox.insert(changes.rows, session)",
+        "await self.outbox.insert(changes.rows, None)  # type: ignore[arg-type]",
+        ("tests/servicekit/test_state.py::test_a_state_that_moved_meanwhile_is_decided_again",),
+    ),
+    Bug(
+        "outbox deleted before the broker's answer",
+        "P2",
+        f"{KIT}/outbox.py",
+        "        _BEFORE_PUBLISH()\n",
+        '        await self._mongo[COLLECTION].delete_many({"_id": {"$in": [row["_id"] for row in rows]}})\n'
+        "        _BEFORE_PUBLISH()\n",
+        (
+            "tests/servicekit/test_outbox.py"
+            "::test_a_failure_between_publishing_and_deleting_repeats_but_never_loses",
+        ),
+        quick=True,
+    ),
+    Bug(
+        "a row overtakes an unconfirmed one of its key",
+        "P2",
+        f"{KIT}/outbox.py",
+        "            held.add(lane)\n        if lane not in held:",
+        "            continue\n        if lane not in held:",
+        ("tests/servicekit/test_outbox.py::test_no_row_overtakes_an_unconfirmed_one_of_its_key",),
+        quick=True,
+    ),
+    Bug(
+        "lease unchecked",
+        "P1",
+        f"{KIT}/leases.py",
+        '                        {"$expr": {"$lte": ["$until", "$$NOW"]}},\n',
+        '                        {"owner": {"$exists": True}},\n',
+        ("tests/servicekit/test_outbox.py::test_a_lease_is_not_taken_from_who_holds_it",),
+        quick=True,
+    ),
+    Bug(
+        "a conflict counts as a try",
+        "P10",
+        f"{KIT}/pipeline.py",
+        "(not follows and not patient)",
+        "(not follows)",
+        (
+            "tests/servicekit/test_delivery.py"
+            "::test_what_somebody_killed_still_holds_is_waited_for_without_counting",
+        ),
+        quick=True,
+    ),
+    Bug(
+        "a poison message takes its batch with it",
+        "P10",
+        f"{KIT}/pipeline.py",
+        "                    rejected.append(reject)\n",
+        "                    rejected.append(reject)\n                    break\n",
+        ("tests/servicekit/test_delivery.py::test_poison_goes_to_the_dead_letters_and_the_good_flows_on",),
+    ),
+    Bug(
+        "dead letters before the good ones",
+        "P10",
+        f"{KIT}/pipeline.py",
+        "        first = pending[:_IDS_LOGGED]\n",
+        "        first = pending[:_IDS_LOGGED]\n        await self._bury(rejected)\n",
+        ("tests/servicekit/test_delivery.py::test_the_good_ones_of_a_batch_come_before_its_dead_letters",),
+    ),
+    Bug(
+        "an older version overwrites a newer one",
+        "P2",
+        f"{KIT}/projection.py",
+        '{"$lt": document["version"]}',
+        '{"$ne": document["version"]}',
+        ("tests/servicekit/test_state.py::test_an_older_copy_never_overwrites_a_newer_one",),
+        quick=True,
+    ),
+    Bug(
+        "retry after a read timeout",
+        "P1",
+        f"{SMS}/providers/twilio.py",
+        "return Ambiguous(why) if body.begun else NotSent(why, everybody=True)",
+        "return NotSent(why, everybody=True)",
+        (
+            "tests/channel_sms/test_sending.py"
+            "::test_an_ambiguous_send_is_resolved_by_look_up_and_never_repeated",
+        ),
+    ),
+    Bug(
+        "retry after a 500",
+        "P1",
+        f"{SMS}/providers/twilio.py",
+        '    return Ambiguous(f"status {status}")\n',
+        '    return NotSent(f"status {status}")\n',
+        ("tests/channel_sms/test_intents.py::test_an_answer_proves_no_more_than_it_does",),
+        quick=True,
+    ),
+    Bug(
+        "intent claimed after the send",
+        "P1",
+        f"{SMS}/use_cases/send_due.py",
+        "        claimed = await self._intents.claim(allowed, self._clock.now(), real_now())\n",
+        "        claimed = list(allowed)\n",
+        ("tests/channel_sms/test_sending.py::test_two_senders_send_each_intent_once",),
+    ),
+    Bug(
+        "the claim forgets its condition",
+        "P1",
+        f"{SMS}/adapters/mongo_intents.py",
+        '            {"_id": {"$in": ids}, "state": IntentState.PENDING},\n',
+        '            {"_id": {"$in": ids}},\n',
+        ("tests/channel_sms/test_sending.py::test_two_senders_send_each_intent_once",),
+    ),
+    Bug(
+        "opt-out read once, before the claim",
+        "P11",
+        f"{SMS}/use_cases/send_due.py",
+        "            if not exempt and (intent.to in suppressed or intent.contact_id in opted_out):",
+        "            if False and not exempt:",
+        ("tests/channel_sms/test_sending.py::test_a_contact_who_opted_out_elsewhere_is_not_texted",),
+    ),
+    Bug(
+        "a receipt moves backwards",
+        "P3",
+        f"{SMS}/domain/intent.py",
+        "    return _RANK.get(told, 0) > _RANK.get(standing, 0)",
+        "    return told != standing",
+        ("tests/channel_sms/test_intents.py::test_receipts_only_move_a_status_forward",),
+        quick=True,
+    ),
+    Bug(
+        "each delivery of a webhook is a message of its own",
+        "P4",
+        f"{SMS}/webhooks.py",
+        '                "_id": id_,\n                "sender": sender,',
+        '                "_id": f"{id_}-{real_now().timestamp()}",\n                "sender": sender,',
+        ("tests/channel_sms/test_webhooks.py::test_a_webhook_that_comes_five_times_gets_one_reply",),
+    ),
+    Bug(
+        "follow-up with a random id",
+        "P2",
+        "services/workflow/src/workflow/domain/decision.py",
+        'return ActivityId(stable_id("activity", completed.activity_id, place))',
+        'return ActivityId(__import__("uuid").uuid4().hex)',
+        ("tests/workflow/test_decision.py::test_the_same_completion_gives_the_same_bytes",),
+        quick=True,
+    ),
+    Bug(
+        "activity of a batch with a random id",
+        "P2",
+        "services/batch-loader/src/batch_loader/domain/page.py",
+        'ActivityId(stable_id("activity", batch.batch_id, candidate.contact_id))',
+        'ActivityId(__import__("uuid").uuid4().hex)',
+        ("tests/batch_loader/test_batch.py::test_an_activity_of_a_batch_has_one_id_for_each_contact",),
+        quick=True,
+    ),
+    Bug(
+        "duplicate rule not atomic",
+        "P2",
+        "services/activities/src/activities/domain/moves.py",
+        '"holders": {"$size": 0}}',
+        '"holders": {"$type": "array"}}',
+        (
+            "tests/batch_loader/test_loading.py::test_batches_that_race_over_the_same_people_never_both_get_one",
+        ),
+    ),
+    Bug(
+        "increment without the ledger",
+        "P3",
+        f"{STATS}/adapters/mongo_ledger.py",
+        "        await self._write_rows(work.changed, session)\n",
+        "",
+        ("tests/stats/test_effects.py::test_repeats_and_older_versions_change_nothing",),
+    ),
+    Bug(
+        "in and out swapped",
+        "P3",
+        f"{STATS}/domain/counters.py",
+        'COUNT = {"incoming": "in", "outgoing": "out"}',
+        'COUNT = {"incoming": "out", "outgoing": "in"}',
+        ("tests/stats/test_effects.py::test_an_attempt_counts_in_total_and_in_its_channel",),
+    ),
+)
