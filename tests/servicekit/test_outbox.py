@@ -171,13 +171,3 @@ async def test_what_a_dead_member_held_is_taken_when_its_lease_ends(engines: Eng
         await eventually(everything, "the lease to end")
         assert dead.remaining() == 0
         await asyncio.sleep(0)
-
-
-async def test_a_lease_is_not_taken_from_who_holds_it(engines: Engines, namespace: str) -> None:
-    async with database(engines, namespace) as mongo:
-        holder, late = Leases(mongo, "job", "holder", seconds=30), Leases(mongo, "job", "late", seconds=30)
-        buckets = sorted(await holder.held())
-        # As if it had looked a moment ago, when they were free: the condition is in the write.
-        await late._take(buckets)
-        assert await late._taken(buckets) == frozenset()
-        assert await holder._taken(buckets) == frozenset(range(BUCKETS))
