@@ -152,3 +152,17 @@ async def test_a_repeated_draft_with_the_same_key_makes_one_batch(here: Line) ->
     assert answers[0].json()["batch_id"] == answers[1].json()["batch_id"]
     listed = (await here.api.get("/v1/batches", params={"limit": 1000})).json()["items"]
     assert [batch["name"] for batch in listed].count("Once") == 1
+
+
+async def test_a_draft_whose_answer_was_lost_with_its_process_is_the_same_batch(here: Line) -> None:
+    await here.knows([])
+    body = {"name": "Lost", "choices": AUTOMATIC}
+    key = {"Idempotency-Key": f"{here.crowd}-lost"}
+    first = await here.api.post("/v1/batches", json=body, headers=key)
+    # As a kill between the transaction and the kept answer leaves it, once the claim has run out.
+    await here.service.mongo["idempotency_keys"].delete_one({"_id": key["Idempotency-Key"]})
+    again = await here.api.post("/v1/batches", json=body, headers=key)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json()["batch_id"] == again.json()["batch_id"]
+    listed = (await here.api.get("/v1/batches", params={"limit": 1000})).json()["items"]
+    assert [batch["name"] for batch in listed].count("Lost") == 1

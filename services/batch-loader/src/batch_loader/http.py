@@ -93,10 +93,14 @@ def routes(
     router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
     @router.post("", status_code=201, operation_id="draftBatch")
-    async def draft(request: DraftRequest, response: Response) -> BatchResource:
+    async def draft(
+        request: DraftRequest,
+        response: Response,
+        idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    ) -> BatchResource:
         """Draft a batch. Nothing is loaded until it is told to."""
         with problems():
-            batch = await draft_batch(request.name, request.filters, request.choices)
+            batch = await draft_batch(request.name, request.filters, request.choices, idempotency_key)
         response.headers["Location"] = f"/v1/batches/{batch.batch_id}"
         return _resource(batch, response)
 

@@ -9,9 +9,11 @@ from batch_loader.domain.choices import PastSchedule, Wanted, resolve, resolve_f
 from batch_loader.domain.filters import Filters
 from batch_loader.domain.schedule import has_passed
 from batch_loader.ports import CatalogReader
+from contracts.message import stable_id
 from contracts.vocabulary import BatchId
 from servicekit.clock import Clock
 from servicekit.unit_of_work import Commands
+from servicekit.verdict import Unchanged
 
 
 class DraftBatch:
@@ -20,19 +22,22 @@ class DraftBatch:
         self._catalog = catalog
         self._clock = clock
 
-    async def __call__(self, name: str, filters: Filters, wanted: Wanted) -> Batch:
-        """Raises WrongChoice."""
+    async def __call__(self, name: str, filters: Filters, wanted: Wanted, key: str | None = None) -> Batch:
+        """Raises WrongChoice. `key`: the same one again is the same batch, whoever was killed in between."""
         catalog = await self._catalog()
         now = self._clock.now()
         if has_passed(wanted.schedule, now):
             raise PastSchedule(wanted.schedule)
         batch = Batch(
-            batch_id=BatchId(str(uuid4())),
+            batch_id=BatchId(stable_id("batch", key) if key else str(uuid4())),
             name=name,
             filters=resolve_filters(filters, catalog),
             choices=resolve(wanted, catalog),
             created_at=now,
             changed_at=now,
         )
-        await self._batches.change(batch.batch_id, lambda _: announced(batch))
-        return batch
+        drafted, _ = await self._batches.change(
+            batch.batch_id, lambda standing: Unchanged("drafted before") if standing else announced(batch)
+        )
+        assert drafted is not None
+        return drafted
