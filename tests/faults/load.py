@@ -317,14 +317,14 @@ class Load(threading.Thread):
     def _come_to_rest(self) -> None:
         end = self.clock.now() + timedelta(days=_DAYS)
         quiet = Quiet(self._api, self.clock.now, self._check)
-        self.clock.set(self.clock.now(), rate=_SLOWLY)
         while True:
             quiet.wait()
             self._work()
             following = self._next_time()
             if following is None or following >= end:
                 break
-            self.clock.set(max(following, self.clock.now()), rate=_SLOWLY)
+            self.clock.set(max(following, self.clock.now()), rate=RATE)
+        self.clock.set(self.clock.now(), rate=_SLOWLY)
         self._until(lambda: not self._in_doubt(), "doubtful sends to be resolved")
         quiet.wait()
 

@@ -50,7 +50,7 @@ def run(copy: Path, bugs: Sequence[Bug], report: Path | None) -> bool:
     code, seconds, words = pytest(copy, tests)
     if code == _FAILED:
         # A busy machine fails what waits for something; what fails twice is not fit to catch anything.
-        code, seconds, words = pytest(copy, tests, "--lf")
+        code, seconds, words = pytest(copy, tests)
     if code != 0:
         sys.stdout.write(f"{words}\nThe tests do not pass without any bug: nothing can be learned.\n")
         return False
