@@ -291,7 +291,7 @@ class Probes:
             "contact_type": "customer",
             "external_id": probe,
             "first_name": "Probe",
-            "phones": [{"number": f"+120255502{self._number % 100:02}"}],
+            "phones": [{"number": f"+1202555{int(probe.rpartition('-')[2]) % 100 + 100:04}"}],
             "time_zone": "America/New_York",
         }
         url = self._run.line.parley.url("contacts")
