@@ -18,7 +18,13 @@ from activities.domain.catalog import Contact
 from activities.domain.gate import Allow, Defer, Deny, Ruling
 from activities.domain.moves import MAY, IllegalMove, Move, Taken
 from activities.domain.outcomes import OutcomeFacts, hear
-from contracts.activities import ActivityChanged, ActivityCompleted, ActivityDecided, ActivityDispatched
+from contracts.activities import (
+    ActivityChanged,
+    ActivityCompleted,
+    ActivityDecided,
+    ActivityDispatched,
+    ActivityRecalled,
+)
 from contracts.channel_sms import InteractionRecorded
 from contracts.message import Message
 from contracts.vocabulary import FINAL_STATES, ActivityState, Direction, EndpointId, Mode
@@ -302,3 +308,25 @@ def test_an_outcome_whose_disposition_has_not_arrived_yet_is_tried_again() -> No
 
 def test_a_contact_of_the_domain_knows_no_name() -> None:
     assert not {"first_name", "last_name", "fields"} & set(Contact.__slots__)
+
+
+@pytest.mark.parametrize("state", ["dispatched", "in_progress", "awaiting_reply", "outcome_unknown"])
+def test_cancelling_what_a_channel_has_in_hand_recalls_it(state: str) -> None:
+    in_hand = activity().model_copy(update={"state": S(state)})
+    verdict = moves.cancel(in_hand, "on second thoughts", "ann", NOON)
+    (recalled,) = [message for message in verdict.messages if isinstance(message, ActivityRecalled)]
+    assert (recalled.activity_id, recalled.channel, recalled.reason) == (
+        in_hand.activity_id,
+        "sms",
+        "on second thoughts",
+    )
+
+
+@pytest.mark.parametrize(
+    "untouched",
+    [activity(), manual_activity(), manual_activity().model_copy(update={"state": S.IN_PROGRESS})],
+    ids=["scheduled", "manual", "with a person"],
+)
+def test_cancelling_what_no_channel_has_recalls_nothing(untouched: Activity) -> None:
+    verdict = moves.cancel(untouched, "no", "ann", NOON)
+    assert not [message for message in verdict.messages if isinstance(message, ActivityRecalled)]

@@ -260,3 +260,46 @@ async def test_a_dispatch_that_comes_again_changes_nothing(stage: Stage) -> None
         await eventually(unchanged, "the repeats to be seen")
         assert references(talk) == {talk.opening_id(1): 1}
         assert len(await talk.messages(ActivityOutcome)) == 1
+
+
+async def test_a_paused_campaign_begins_no_conversation_that_was_dispatched_before(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1, 2])
+        await talk.campaign_is("paused", 1)
+        await talk.wire.publish(talk.dispatched(1, campaign_id=talk.campaign_id), talk.dispatched(2))
+        await talk.until("intents", {"contact_id": talk.contact_id(2), "state": "sent"})
+        assert references(talk) == {talk.opening_id(2): 1}
+        (held,) = await talk.find("intents", {"contact_id": talk.contact_id(1)})
+        assert held["state"] == "pending"
+        await talk.campaign_is("running", 2)
+        await talk.until("intents", {"state": "sent"}, 2)
+        assert references(talk) == {talk.opening_id(1): 1, talk.opening_id(2): 1}
+
+
+async def test_what_is_recalled_before_it_was_sent_is_never_sent(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1, 2])
+        await talk.campaign_is("paused", 1)
+        held = talk.dispatched(1, campaign_id=talk.campaign_id)
+        await talk.wire.publish(held)
+        await talk.until("intents", {"state": "pending"})
+        await talk.wire.publish(talk.recalled(1))
+        await talk.until("intents", {"state": "cancelled"})
+        await talk.campaign_is("running", 2)
+        await talk.wire.publish(held, talk.dispatched(2))
+        await talk.until("intents", {"contact_id": talk.contact_id(2), "state": "sent"})
+        assert references(talk) == {talk.opening_id(2): 1}
+        assert await talk.messages(ActivityOutcome) == []
+
+
+async def test_a_conversation_that_is_recalled_is_not_answered_any_more(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.until("conversations", {"state": "awaiting_reply"})
+        await talk.wire.publish(talk.recalled(1))
+        await talk.until("conversations", {"state": "concluded", "reason": "recalled: on second thoughts"})
+        await talk.write(1, "Yes")
+        await talk.until("inbound", {"state": {"$ne": "new"}})
+        assert references(talk) == {talk.opening_id(1): 1}
+        assert await talk.messages(ActivityOutcome) == []

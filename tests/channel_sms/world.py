@@ -22,11 +22,11 @@ from carrier.settings import Settings as CarrierSettings
 from carrier.signature import signature
 from channel_sms.main import build
 from channel_sms.settings import Settings
-from contracts.activities import ActivityDispatched
-from contracts.campaigns import DispositionChanged, EndpointChanged, Question, SubjectChanged
+from contracts.activities import ActivityDispatched, ActivityRecalled
+from contracts.campaigns import CampaignChanged, DispositionChanged, EndpointChanged, Question, SubjectChanged
 from contracts.contacts import ContactChanged, Phone
 from contracts.message import Message, stable_id
-from contracts.vocabulary import ActivityId, ContactId, EndpointId, SubjectId
+from contracts.vocabulary import ActivityId, CampaignId, CampaignState, ContactId, EndpointId, SubjectId
 from servicekit.service import Service
 from tests.engines import Engines
 from tests.kit import Wire, eventually, running
@@ -161,7 +161,34 @@ class Scene:
             dispatched_at=NOW,
         ).evolve(**changes)
 
+    @property
+    def campaign_id(self) -> CampaignId:
+        return CampaignId(f"campaign-{self.number}")
+
+    def recalled(self, person: int) -> ActivityRecalled:
+        return ActivityRecalled(
+            activity_id=ActivityId(self.activity_id(person)),
+            contact_id=ContactId(self.contact_id(person)),
+            channel="sms",
+            reason="on second thoughts",
+            recalled_at=NOW,
+        )
+
     # What is done
+
+    async def campaign_is(self, state: str, version: int) -> None:
+        """Tell the service, and wait until it acts on it."""
+        await self.wire.publish(
+            CampaignChanged(
+                campaign_id=self.campaign_id,
+                version=version,
+                code=f"campaign-{self.number}",
+                name="A campaign",
+                channel="sms",
+                state=CampaignState(state),
+            )
+        )
+        await self.until("campaigns", {"_id": self.campaign_id, "state": state})
 
     async def know(self, people: Sequence[int], **subject_changes: Any) -> None:
         """Tell the service about the catalogue and the contacts, and wait until it knows."""

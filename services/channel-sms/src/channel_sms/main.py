@@ -23,7 +23,7 @@ from channel_sms.use_cases.start_conversations import StartConversations
 from channel_sms.use_cases.work_inbound import WorkInbound
 from channel_sms.use_cases.work_receipts import WorkReceipts
 from channel_sms.webhooks import STATUS_PATH, Webhooks
-from contracts.activities import ActivityDispatched
+from contracts.activities import ActivityDispatched, ActivityRecalled
 from contracts.asyncapi import asyncapi_document
 from contracts.campaigns import (
     AgentProfileChanged,
@@ -123,7 +123,7 @@ def build(settings: Settings) -> Service:
     service.subscribe("know-catalog", _CATALOG, by_type(knowledge.handlers()))
     service.subscribe(
         "start-conversations",
-        ActivityDispatched,
+        (ActivityDispatched, ActivityRecalled),
         service.unit_of_work(
             "start-conversations",
             conversations,

@@ -169,6 +169,24 @@ class ActivityDispatched(
     dispatched_at: Time
 
 
+class ActivityRecalled(
+    Message,
+    type="parley.activity.recalled.v1",
+    topic=ACTIVITY_DISPATCHED,
+    key="contact_id",
+    identity=("activity_id",),
+    published_by=("activities",),
+    read_by=("channel-sms",),
+):
+    """Cancelled after it was dispatched: the channel is to do no more for it, and to report nothing."""
+
+    activity_id: ActivityId
+    contact_id: ContactId
+    channel: ChannelName
+    reason: str
+    recalled_at: Time
+
+
 class ActivityDecided(
     Message,
     type="parley.activity.decided.v1",

@@ -21,6 +21,7 @@ MESSAGES: tuple[type[Message], ...] = (
     activities.ActivityProgressed,
     activities.ActivityOutcome,
     activities.ActivityDispatched,
+    activities.ActivityRecalled,
     activities.ActivityDecided,
     activities.ActivityCompleted,
     activities.ActivityChanged,

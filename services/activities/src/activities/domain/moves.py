@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, assert_never
@@ -10,7 +11,7 @@ from typing import Any, assert_never
 from activities.domain.activity import Activity, AuditEntry, LastVerdict
 from activities.domain.announcements import changed, completed, decided, dispatched, interaction, verdict_of
 from activities.domain.gate import Allow, Defer, Deny, Ruling
-from contracts.activities import ActivityOutcome, ActivityProgressed
+from contracts.activities import ActivityOutcome, ActivityProgressed, ActivityRecalled
 from contracts.campaigns import DispositionChanged
 from contracts.message import Message
 from contracts.vocabulary import FINAL_STATES, URGENCY_RANK, ActivityState, Mode, Urgency
@@ -265,8 +266,9 @@ def complete(
 
 
 def cancel(activity: Activity, reason: str, actor: str, now: datetime) -> Become[Activity]:
+    """What a channel has in hand is called back from there as well."""
     check(activity, Move.CANCEL)
-    return _moved(
+    cancelled = _moved(
         activity,
         now,
         state=S.CANCELLED,
@@ -275,6 +277,16 @@ def cancel(activity: Activity, reason: str, actor: str, now: datetime) -> Become
         awaits_contact=False,
         audit=_with(activity, "cancelled", actor, now),
     )
+    if activity.mode is not Mode.AUTOMATED or activity.state is S.SCHEDULED or activity.channel is None:
+        return cancelled
+    recalled = ActivityRecalled(
+        activity_id=activity.activity_id,
+        contact_id=activity.contact_id,
+        channel=activity.channel,
+        reason=reason,
+        recalled_at=now,
+    )
+    return replace(cancelled, messages=(*cancelled.messages, recalled))
 
 
 def reschedule(

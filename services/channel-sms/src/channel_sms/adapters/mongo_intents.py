@@ -72,6 +72,16 @@ def change(intent: Intent, **changes: Any) -> Write:
     )
 
 
+def cancelled(intent_id: str) -> Write:
+    """Not sent, if it still waits for its time."""
+    return Write(
+        COLLECTION,
+        {"_id": intent_id, "state": IntentState.PENDING},
+        {"$set": {"state": IntentState.CANCELLED}, "$inc": {"version": 1}},
+        must_match=False,
+    )
+
+
 class Intents:
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
@@ -90,6 +100,7 @@ class Intents:
         real_now: datetime,
         buckets: Members[int],
         endpoints_at_rest: Members[str],
+        campaigns_at_rest: Members[str],
         limit: int,
     ) -> list[Intent]:
         query: dict[str, Any] = {
@@ -100,6 +111,8 @@ class Intents:
         }
         if endpoints_at_rest:
             query["endpoint_id"] = {"$nin": list(endpoints_at_rest)}
+        if campaigns_at_rest:
+            query["$nor"] = [{"purpose": Purpose.OPENING, "campaign_id": {"$in": list(campaigns_at_rest)}}]
         rows = await self.collection.find(query).sort("send_at", ASCENDING).limit(limit).to_list(limit)
         return [from_document(row) for row in rows]
 

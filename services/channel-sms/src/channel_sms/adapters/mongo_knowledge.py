@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pymongo import ASCENDING, IndexModel
@@ -16,13 +17,15 @@ from contracts.campaigns import (
 )
 from contracts.contacts import ContactChanged
 from contracts.message import Message
-from contracts.vocabulary import Picker, PreferenceKind, SubjectDirection
+from contracts.vocabulary import CampaignState, Picker, PreferenceKind, SubjectDirection
 from servicekit.mongo import Document
 from servicekit.projection import Projection
 from servicekit.service import Service
+from servicekit.verdict import Outcome
 
 M = TypeVar("M", bound=Message)
 
+_FRESH_SECONDS = 0.2
 OPTED_OUT_FIELD = f"preferences.{PreferenceKind.DO_NOT_SMS.value}"
 CONTACT_INDEXES = (IndexModel([("numbers", ASCENDING)]),)
 
@@ -66,15 +69,32 @@ class Knowledge:
         self.campaigns = Copy(service.projection("campaigns"), CampaignChanged)
         self.profiles = Copy(service.projection("agent_profiles"), AgentProfileChanged)
         self.dispositions = service.projection("dispositions", fresh_for=1.0)
+        self._at_rest: frozenset[str] = frozenset()
+        self._at_rest_until = 0.0
 
     def handlers(self) -> dict[type, Any]:
         return {
             SubjectChanged: self.subjects.projection,
             EndpointChanged: self.endpoints.projection,
-            CampaignChanged: self.campaigns.projection,
+            CampaignChanged: self._keep_campaigns,
             AgentProfileChanged: self.profiles.projection,
             DispositionChanged: self.dispositions,
         }
+
+    async def _keep_campaigns(self, batch: Sequence[Any]) -> list[Outcome]:
+        outcomes = await self.campaigns.projection(batch)
+        self._at_rest_until = 0.0
+        return outcomes
+
+    async def campaigns_at_rest(self) -> frozenset[str]:
+        """Campaigns that begin no conversation now, as they were at most a moment ago."""
+        if time.monotonic() >= self._at_rest_until:
+            rows = self.campaigns.projection.collection.find(
+                {"state": {"$ne": CampaignState.RUNNING.value}, "erased": {"$exists": False}}, {"_id": 1}
+            )
+            self._at_rest = frozenset([row["_id"] async for row in rows])
+            self._at_rest_until = time.monotonic() + _FRESH_SECONDS
+        return self._at_rest
 
     async def contacts_by_id(self, ids: Iterable[str]) -> Mapping[str, Document]:
         """Erased ones too: they carry `erased`."""

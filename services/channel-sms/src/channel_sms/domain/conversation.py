@@ -220,6 +220,17 @@ def ended(conversation: Conversation, ending: Ending, now: datetime) -> tuple[Co
     return concluded, outcome
 
 
+def recalled(conversation: Conversation, reason: str, now: datetime) -> Conversation:
+    """Over without an outcome: whoever cancelled the activity knows why."""
+    return conversation.evolve(
+        state=ConversationState.CONCLUDED,
+        intent_id=None,
+        deadline_at=None,
+        reason=f"recalled: {reason}",
+        changed_at=now,
+    )
+
+
 def unknown_outcome(conversation: Conversation, intent_id: str, now: datetime) -> ActivityOutcome:
     """Nobody could find out whether a message was sent. The conversation stays open: an answer may come."""
     return ActivityOutcome(

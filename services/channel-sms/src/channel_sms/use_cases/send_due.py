@@ -109,7 +109,14 @@ class SendDue:
         buckets = await self._leases.held()
         if not buckets:
             return 0
-        due = await self._intents.due(self._clock.now(), real_now(), buckets, self._pace.exhausted(), free)
+        due = await self._intents.due(
+            self._clock.now(),
+            real_now(),
+            buckets,
+            self._pace.exhausted(),
+            await self._knowledge.campaigns_at_rest(),
+            free,
+        )
         allowed = await self._within_pace(due, len(buckets) / BUCKETS) if due else []
         self._held_back = len(allowed) < len(due)
         if not allowed or self._leases.remaining() <= 0:

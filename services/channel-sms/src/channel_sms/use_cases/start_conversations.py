@@ -1,4 +1,5 @@
-"""A dispatched activity becomes a conversation with a first message to send, in one write."""
+"""A dispatched activity becomes a conversation with a first message to send, in one write; a recalled one
+ends it. Both in one place, because a dispatch that is tried again must not be overtaken by its recall."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from channel_sms.adapters import mongo_intents
 from channel_sms.adapters.mongo_inbound import real_now
 from channel_sms.adapters.mongo_knowledge import Knowledge
 from channel_sms.adapters.mongo_suppressions import Suppressions
-from channel_sms.domain.conversation import Conversation, Known, open_conversation
-from contracts.activities import ActivityDispatched
+from channel_sms.domain.conversation import Conversation, Known, open_conversation, recalled
+from contracts.activities import ActivityDispatched, ActivityRecalled
 from contracts.campaigns import EndpointChanged, SubjectChanged
 from contracts.vocabulary import PreferenceKind
 from servicekit.clock import Clock
@@ -47,7 +48,8 @@ class StartConversations:
         self._provider = provider
         self._validity = validity_seconds
 
-    async def facts(self, messages: Sequence[ActivityDispatched]) -> Facts:
+    async def facts(self, told: Sequence[ActivityDispatched | ActivityRecalled]) -> Facts:
+        messages = [message for message in told if isinstance(message, ActivityDispatched)]
         return Facts(
             await self._knowledge.subjects.get({message.subject_id for message in messages}),
             await self._knowledge.endpoints.get({message.endpoint_id for message in messages}),
@@ -58,6 +60,15 @@ class StartConversations:
         )
 
     def decide(
+        self, message: ActivityDispatched | ActivityRecalled, standing: Conversation | None, facts: Facts
+    ) -> Verdict[Conversation]:
+        match message:
+            case ActivityRecalled():
+                return _recall(message, standing)
+            case ActivityDispatched():
+                return self._start(message, standing, facts)
+
+    def _start(
         self, message: ActivityDispatched, standing: Conversation | None, facts: Facts
     ) -> Verdict[Conversation]:
         if standing is not None and (standing.is_open or message.dispatch_number <= standing.dispatch_number):
@@ -100,3 +111,11 @@ class StartConversations:
         if endpoint.provider != self._provider:
             return f"provider_not_configured: {endpoint.provider}"
         return None
+
+
+def _recall(message: ActivityRecalled, standing: Conversation | None) -> Verdict[Conversation]:
+    """What the carrier already has cannot be called back; its receipts and replies are still recorded."""
+    if standing is None or not standing.is_open:
+        return Unchanged("nothing in hand")
+    waiting = (mongo_intents.cancelled(standing.intent_id),) if standing.intent_id else ()
+    return Become(recalled(standing, message.reason, message.recalled_at), also=waiting)

@@ -32,7 +32,7 @@ from channel_sms.domain.conversation import (
 )
 from channel_sms.domain.dialogue import Conclude, HandOver, Say, Turn
 from channel_sms.domain.inbound import Arrived, Thread, announce_received, inbound_activity, preference
-from channel_sms.domain.intent import IntentState, Purpose, new_intent
+from channel_sms.domain.intent import Purpose, new_intent
 from channel_sms.domain.wording import Meaning, meaning_of
 from channel_sms.settings import Settings
 from contracts.campaigns import AgentProfileChanged, CampaignChanged, SubjectChanged
@@ -329,14 +329,7 @@ class WorkInbound:
     def _cancel(self, conversation: Conversation, work: _Work) -> None:
         """A reply that waits for its time is pointless once the conversation is over."""
         if conversation.intent_id is not None:
-            work.also.append(
-                Write(
-                    mongo_intents.COLLECTION,
-                    {"_id": conversation.intent_id, "state": IntentState.PENDING},
-                    {"$set": {"state": IntentState.CANCELLED}, "$inc": {"version": 1}},
-                    must_match=False,
-                )
-            )
+            work.also.append(mongo_intents.cancelled(conversation.intent_id))
 
     async def _thread(self, arrived: Arrived, work: _Work) -> Thread | None:
         """The open conversation, else the latest one, else the contact with this number, else nobody."""
