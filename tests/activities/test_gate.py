@@ -199,3 +199,8 @@ def test_what_is_allowed_is_allowed_by_every_rule(
                 assert is_inside(until, local, POLICY.window)
         case Deny(reason):
             assert reason
+
+
+def test_a_channel_that_parley_keeps_no_addresses_for_gets_the_contacts_id() -> None:
+    assert contact(phones=(), emails=()).address("postcard") == contact().contact_id
+    assert contact(phones=(), emails=()).address("sms") is None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.exits import WrongUsage
+
+_CHANNEL = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
 
 
 def an_id(text: str) -> str:
@@ -17,6 +20,12 @@ def an_id(text: str) -> str:
     return text
 
 
+def _a_channel(name: str) -> str:
+    if not _CHANNEL.match(name):
+        raise WrongUsage(f"--channel {name!r}: small letters, digits and -, beginning with a letter.")
+    return name
+
+
 DataDir = Annotated[
     Path,
     typer.Option(
@@ -24,6 +33,15 @@ DataDir = Annotated[
         envvar="PARLEY_CLI_DATA_DIR",
         help="Where `parley up` keeps everything.",
         file_okay=False,
+    ),
+]
+Channels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--channel",
+        help="A further channel, worked by a service of yours: it gets the topic `activity-dispatched.NAME`. "
+        "May be given several times.",
+        callback=lambda names: [_a_channel(name) for name in names or ()],
     ),
 ]
 Against = Annotated[

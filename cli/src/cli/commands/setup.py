@@ -14,6 +14,7 @@ from pymongo.uri_parser import parse_uri
 from cli import console
 from cli.exits import Unavailable, WrongConfiguration
 from cli.line.chosen_engines import ask_database, make_topics
+from cli.options import Channels
 from servicekit.logs import mask
 from servicekit.settings import BadSettings, ServiceSettings
 
@@ -29,6 +30,7 @@ def setup(
     form_replica_set: Annotated[
         bool, typer.Option(help="Initiate the replica set that MONGO_URL names, with the members it names.")
     ] = False,
+    channel: Channels = None,
     patience: Annotated[
         float, typer.Option(help="Seconds to wait for the broker and the database.", min=0)
     ] = 120,
@@ -43,6 +45,8 @@ def setup(
       parley setup --form-replica-set
 
       KAFKA_BOOTSTRAP_SERVERS=kafka:9092 parley setup --replication 3
+
+      parley setup --channel postcard
     """
     try:
         settings = ServiceSettings.from_environment()
@@ -54,7 +58,8 @@ def setup(
         console.say("The replica set is new." if formed else "The replica set was there.")
     _patiently(lambda: ask_database(settings.mongo_url), deadline)
     created = _patiently(
-        lambda: make_topics(settings.kafka_bootstrap_servers, settings.namespace, replication), deadline
+        lambda: make_topics(settings.kafka_bootstrap_servers, settings.namespace, replication, channel or ()),
+        deadline,
     )
     console.say(f"Created {len(created)} topics." if created else "All topics are there.")
 

@@ -12,7 +12,7 @@ from cli import console
 from cli.line import Line, LineState
 from cli.line.line import Wanted
 from cli.line.members import chosen
-from cli.options import DataDir
+from cli.options import Channels, DataDir
 from cli.signals import signals_as_interrupts, signals_call
 
 _LOOK_EVERY = 0.25
@@ -38,6 +38,7 @@ def up(
     only: Annotated[
         str | None, typer.Option(help="Some services only, comma separated; the engines always run.")
     ] = None,
+    channel: Channels = None,
     namespace: Annotated[str, typer.Option(help="Prefix of topics, groups and databases.")] = "",
 ) -> None:
     """Run the engines and all services, until Ctrl-C.
@@ -53,7 +54,7 @@ def up(
 
       parley up --only contacts,campaigns,carrier
     """
-    wanted = Wanted(chosen(only), kafka_port, mongo_port, ports_from, namespace)
+    wanted = Wanted(chosen(only), kafka_port, mongo_port, ports_from, namespace, tuple(channel or ()))
     with signals_as_interrupts():
         line = Line(data_dir, wanted, console.say)
         try:

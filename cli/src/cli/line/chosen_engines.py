@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from cli.engines.broker import EmbeddedBroker
 from cli.engines.database import EmbeddedDatabase
 from cli.engines.lock import DataDirectoryLock
 from cli.exits import Failure, Unavailable, WrongConfiguration
-from contracts.catalogue import topics
+from contracts.catalogue import CHANNELS, topics
 from servicekit.logs import mask
 from servicekit.topics import Topics, WrongTopics
 
@@ -135,13 +135,19 @@ def ask_database(url: str) -> None:
         )
 
 
-def make_topics(bootstrap_servers: str, namespace: str, replication: int = 1) -> list[str]:
-    """Create the topics that are missing and check the others; returns the names created."""
+def make_topics(
+    bootstrap_servers: str, namespace: str, replication: int = 1, channels: Sequence[str] = ()
+) -> list[str]:
+    """Create the topics that are missing and check the others; returns the names created.
+
+    channels: further ones than Parley's own, each of which gets a topic for its dispatches.
+    """
+    wanted = tuple(topics((*CHANNELS, *channels)))
 
     async def make() -> list[str]:
         ours = Topics(bootstrap_servers, namespace)
-        created = await ours.create(topics(), replication)
-        await ours.verify(topics())
+        created = await ours.create(wanted, replication)
+        await ours.verify(wanted)
         return created
 
     try:

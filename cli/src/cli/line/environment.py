@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cli.line.members import CARRIER, Member
 from cli.line.state import LineState
+from contracts.catalogue import CHANNELS
 
 _KEPT = ("PARLEY_MONGO_DRIVER", "PARLEY_LOG_LEVEL")
 _HOST = "127.0.0.1"
@@ -24,7 +27,9 @@ def inherited() -> dict[str, str]:
     }
 
 
-def of(member: Member, port: int, state: LineState, data_dir: Path) -> dict[str, str]:
+def of(
+    member: Member, port: int, state: LineState, data_dir: Path, channels: Sequence[str] = ()
+) -> dict[str, str]:
     if member.name == CARRIER:
         return _carrier(port, state, data_dir) | inherited()
     shared = {
@@ -37,7 +42,13 @@ def of(member: Member, port: int, state: LineState, data_dir: Path) -> dict[str,
         "PARLEY_CLOCK_FILE": str(state.clock_file),
         "PARLEY_LOG_FORMAT": "json",
     }
-    return inherited() | shared | (_sms(state) if member.name == "channel-sms" else {})
+    match member.name:
+        case "channel-sms":
+            return inherited() | shared | _sms(state)
+        case "activities" if channels:
+            return inherited() | shared | {"PARLEY_CHANNELS": json.dumps([*CHANNELS, *channels])}
+        case _:
+            return inherited() | shared
 
 
 def _sms(state: LineState) -> dict[str, str]:

@@ -30,6 +30,8 @@ class Wanted:
     mongo_port: int | None = None
     ports_from: int | None = None
     namespace: str = ""
+    channels: Sequence[str] = ()
+    """Further than Parley's own: worked by services that somebody else runs."""
 
 
 class Line:
@@ -90,7 +92,7 @@ class Line:
         self.state.kafka_bootstrap_servers = endpoints.bootstrap_servers
         self.state.mongo_url = endpoints.mongo_url
         self.state.kafka_port, self.state.mongo_port = self._engines.kafka_port, self._engines.mongo_port
-        make_topics(endpoints.bootstrap_servers, self._wanted.namespace)
+        make_topics(endpoints.bootstrap_servers, self._wanted.namespace, channels=self._wanted.channels)
 
     def _start_services(self) -> None:
         taken: set[int] = set()
@@ -104,7 +106,7 @@ class Line:
             )
         for member in self._wanted.members:
             where = self.state.services[member.name]
-            env = environment.of(member, where.port, self.state, self.data_dir)
+            env = environment.of(member, where.port, self.state, self.data_dir, self._wanted.channels)
             self._supervisor.add(member, env, where.log)
         self._supervisor.start()
         self._remember()

@@ -45,7 +45,10 @@ class Contact:
         )
 
     def address(self, channel: str) -> str | None:
-        """The first address for a channel; a text goes to a cell phone if there is one."""
+        """The first address for a channel; a text goes to a cell phone if there is one.
+
+        A channel that Parley has no addresses for gets the contact's id: its service knows where to.
+        """
         match channel:
             case "sms":
                 lines = [number for number, type_ in self.phones if type_ is not PhoneType.FAX]
@@ -55,7 +58,8 @@ class Contact:
                 return next((number for number, type_ in self.phones if type_ is not PhoneType.FAX), None)
             case "email":
                 return next(iter(self.emails), None)
-        return None
+            case _:
+                return self.contact_id
 
 
 @dataclass(frozen=True, slots=True)
