@@ -160,7 +160,7 @@ class ActivityDispatched(
     dispatch_number: int = Field(ge=1)
     endpoint_id: EndpointId
     destination: str
-    """E.164 for phones, an address for mail; the contact's id on a channel that Parley keeps no addresses for."""
+    """E.164 for phones, an address for mail; the contact's id on a channel Parley keeps no addresses for."""
     subject_id: SubjectId
     campaign_id: CampaignId | None = None
     agent_profile_id: str | None = None
