@@ -76,6 +76,37 @@ async def test_poison_goes_to_the_dead_letters_and_the_good_flows_on(
         assert (await wire.messages(WordHeard))[0].words == ("good",)
 
 
+async def test_what_is_too_large_for_the_dead_letters_leaves_its_body_and_holds_nothing_back(
+    engines: Engines, wire: Wire, ears: EarService
+) -> None:
+    await wire.create_topics(TOPICS)
+    body = b"{" + b" " * (1024 * 1024 - 350)
+    async with running(ears.build, ServiceSettings, engines, wire.namespace):
+        await wire.publish_raw("word-said", body, b"anna", CE)
+        await wire.publish(said("anna", 1))
+        await wire.expect(WordHeard, 1)
+
+        async def buried() -> list[dict[str, str]]:
+            return await wire.dead_letters("word-said")
+
+        (letter,) = await eventually(buried, "a dead letter")
+        assert letter["dlq_reason"] == "invalid_body"
+        assert letter["dlq_body_left_out"] == str(len(body))
+
+
+async def test_what_could_never_be_announced_is_given_up_and_changes_nothing(
+    engines: Engines, wire: Wire, ears: EarService
+) -> None:
+    await wire.create_topics(TOPICS)
+    async with running(ears.build, ServiceSettings, engines, wire.namespace) as service:
+        await wire.publish(said("anna", 1, "x" * (1024 * 1024 - 400)), said("anna", 2, "small"))
+        (heard,) = await wire.expect(WordHeard, 1)
+        await settled(service)
+        assert heard.words == ("small",)
+        (letter,) = await wire.dead_letters("word-said")
+        assert letter["dlq_reason"] == "too_large"
+
+
 async def test_a_newer_version_of_a_known_type_is_left_alone(
     engines: Engines, wire: Wire, ears: EarService
 ) -> None:

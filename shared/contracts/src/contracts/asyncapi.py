@@ -261,9 +261,15 @@ def _dead_letter_headers() -> Part:
         "dlq_attempts": "How often it was tried.",
         "dlq_failed_at": "Milliseconds since 1970.",
     }
+    sometimes = {
+        "dlq_body_left_out": "The size of a body, in bytes, that did not fit beside these headers; "
+        "it is still where it came from.",
+    }
     return {
         "type": "object",
         "description": "The headers the record had, and these. All values are text.",
         "required": list(told),
-        "properties": {name: {"type": "string", "description": text} for name, text in told.items()},
+        "properties": {
+            name: {"type": "string", "description": text} for name, text in (told | sometimes).items()
+        },
     }

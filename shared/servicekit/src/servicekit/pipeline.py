@@ -18,14 +18,14 @@ from typing import Any
 
 import orjson
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from contracts.message import DEAD_LETTER_SUFFIX
 from servicekit.delivery import Delivery, Ignored, Reader, Rejected, Tombstone, headers_of
 from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
 from servicekit.mongo import Conflict, is_unavailable
-from servicekit.producer import NotPublished, Outgoing, Producer
+from servicekit.producer import Outgoing, Producer
 from servicekit.verdict import GiveUp, Outcome, TryAgain, Unchanged
 
 log = structlog.get_logger()
@@ -36,6 +36,7 @@ TRIES = 8
 """How often a message may ask for another try, or fail for reasons of its own."""
 _MAX_WAIT = 5.0
 _IDS_LOGGED = 50
+_SHORT_HEADER = 1024
 
 
 class Stopping(Exception):
@@ -222,14 +223,24 @@ class Pipeline:
         raise Stopping
 
     async def _bury(self, rejected: Sequence[Rejected]) -> None:
-        """Publish the dead letters, waiting for Kafka as long as it takes."""
+        """Publish the dead letters, waiting for Kafka as long as it takes.
+
+        Our headers may be what makes a record too large for the broker. It would wait for ever and the
+        partition with it, so it goes without its body: the headers say where the whole of it is.
+        """
         letters = [dead_letter(reject, self._name) for reject in rejected]
         for attempt in range(2**31):
-            try:
-                await self._producer.publish_all(letters)
+            answers = await self._producer.publish(letters)
+            missing = [(each, answer) for each, answer in zip(letters, answers, strict=True) if answer]
+            if not missing:
                 break
-            except NotPublished as error:
-                log.warning("dead letters wait for Kafka", error=str(error)[:200])
+            too_large = [isinstance(answer, MessageSizeTooLargeError) for _, answer in missing]
+            letters = [
+                without_body(each) if large else each
+                for (each, _), large in zip(missing, too_large, strict=True)
+            ]
+            if not all(too_large):
+                log.warning("dead letters wait for Kafka", error=repr(missing[0][1])[:200])
                 await self._pause(backoff(attempt))
         self._after_dead_letter()
         for reject in rejected:
@@ -263,6 +274,17 @@ def dead_letter(reject: Rejected, subscriber: str) -> Outgoing:
     headers = [(name, value.encode()) for name, value in [*kept, *origin.items()]]
     # A null body would be a tombstone in the dead letters; there it is an empty one, and the reason says so.
     return Outgoing(record.topic + DEAD_LETTER_SUFFIX, record.key, record.value or b"", headers)
+
+
+def without_body(letter: Outgoing) -> Outgoing:
+    """What is left of a dead letter that the broker refuses for its size: its key and its short headers."""
+    size = ("dlq_body_left_out", str(len(letter.value or b"")).encode())
+    short = [
+        (name, value)
+        for name, value in letter.headers
+        if name.startswith("dlq_") or len(value) <= _SHORT_HEADER
+    ]
+    return Outgoing(letter.topic, letter.key, b"", [*short, size])
 
 
 def _text(detail: Any) -> str:
