@@ -45,6 +45,8 @@ _IDLE_SECONDS_ALONE = 0.25
 """Its own writers wake a relay at once; only another replica's rows have to be looked for."""
 _PARCEL_ROWS = 100
 _PARCEL_BYTES = 256 * 1024
+LARGEST_BODY = 1024 * 1024 - 8 * 1024
+"""Of what a topic takes in one record; the rest is for the key, the headers and Kafka's own frame."""
 _COMMIT_MICROSECONDS = 2_000_000
 """How long after its id was given a row nearly always is committed; the rest waits for the next sweep."""
 _SWEEP_SECONDS = 1.0
@@ -126,6 +128,11 @@ class Outbox:
         """Tell the relay and whoever else looks for work that something was committed."""
         for listener in self._listeners:
             listener.set()
+
+
+def too_large(rows: Iterable[Document]) -> bool:
+    """Whether the broker would refuse one of them, now and ever."""
+    return any(len(row["v"] or b"") > LARGEST_BODY for row in rows)
 
 
 def parcels(rows: Sequence[Document]) -> Iterator[Document]:

@@ -25,7 +25,7 @@ from servicekit.delivery import Delivery
 from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
 from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, is_conflict
-from servicekit.outbox import Outbox
+from servicekit.outbox import LARGEST_BODY, Outbox, too_large
 from servicekit.tracing import current_traceparent, span
 from servicekit.verdict import Become, GiveUp, Outcome, TryAgain, Unchanged, Verdict, Versioned, Write
 
@@ -230,9 +230,14 @@ class UnitOfWork(Generic[M, S, F]):
                     current_traceparent.reset(token)
             match verdict:
                 case Become(state, announced, also):
+                    rows = self._committer.outbox.rows(announced, traceparent)
+                    if too_large(rows):
+                        # A row that can never leave would hold back all that its key says after it.
+                        outcomes.append(GiveUp("too_large", {"largest_announcement": LARGEST_BODY}))
+                        continue
                     states[id_] = touched[id_] = state
                     changes.also.extend(also)
-                    changes.rows.extend(self._committer.outbox.rows(announced, traceparent))
+                    changes.rows.extend(rows)
                     outcomes.append(None)
                 case TryAgain():
                     waiting.add(delivery.key)
