@@ -5,6 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
+from activities.domain.activity import Activity, scheduled
+from activities.domain.moves import come_to_life
 from contracts.activities import (
     ActivityChanged,
     ActivityCompleted,
@@ -13,6 +17,9 @@ from contracts.activities import (
 )
 from contracts.channel_sms import InteractionRecorded
 from contracts.vocabulary import Source
+from servicekit.mongo import Conflict
+from servicekit.unit_of_work import Changes
+from servicekit.verdict import Become
 from tests.activities.builders import NOON, opted_out
 from tests.activities.line import Case
 from tests.kit import eventually
@@ -183,6 +190,23 @@ async def test_of_many_exclusive_activities_one_is_made_until_it_has_ended(case:
     await case.becomes("next", state="dispatched")
     changes = {str(change.activity_id): change for change in await case.said(ActivityChanged)}
     assert changes[case.id("twin-1")].reason == "duplicate_open_activity"
+
+
+async def test_of_two_that_saw_the_slot_empty_one_is_made(case: Case) -> None:
+    store = case.service.store("activities", Activity, "activity_id")
+    twins = [
+        come_to_life(scheduled(case.manual(name, exclusive=True), NOON), None, NOON) for name in ("a", "b")
+    ]
+
+    async def write(twin: Become[Activity]) -> None:
+        await case.service.committer.commit(Changes([(store, 0, twin.state)], also=list(twin.also)))
+
+    await write(twins[0])
+    with pytest.raises(Conflict):
+        await write(twins[1])
+    assert await case.stored("b") is None
+    slot = await case.service.mongo["slots"].find_one({"_id": f"{case.contact_id}:subject-1"})
+    assert slot["holders"] == [case.id("a")]
 
 
 async def test_an_open_activity_that_is_not_exclusive_keeps_exclusive_ones_out(case: Case) -> None:

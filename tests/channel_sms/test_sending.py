@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from channel_sms.adapters.mongo_intents import Intents, to_document
+from channel_sms.domain.intent import Purpose, new_intent
 from channel_sms.main import build
 from channel_sms.settings import Settings
 from contracts.activities import ActivityOutcome
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
 from contracts.contacts import ContactChanged, SetPreference
 from servicekit.failpoints import FAILPOINTS
-from tests.channel_sms.world import Scene, Stage, everybody, standing
+from servicekit.mongo import Mongo
+from tests.channel_sms.world import NOW, Scene, Stage, everybody, fictional, standing
 from tests.engines import Engines
 from tests.kit import eventually
 
@@ -133,6 +136,36 @@ async def test_two_senders_send_each_intent_once(stage: Stage) -> None:
             await rival.mongo.close()
 
 
+async def test_of_two_who_saw_the_same_message_due_one_may_send_it(engines: Engines, namespace: str) -> None:
+    mongo = Mongo(engines.mongo, f"{namespace}-claims")
+    intents = Intents(mongo)
+    due = [
+        new_intent(
+            intent_id=f"intent-{number}",
+            contact_id=f"contact-{number}",
+            activity_id=f"activity-{number}",
+            endpoint_id="endpoint",
+            sender=fictional(0),
+            to=fictional(number),
+            text="Hello",
+            purpose=Purpose.OPENING,
+            created_at=NOW,
+            send_at=NOW,
+            expires_real_at=NOW,
+            no_response_seconds=60.0,
+            subject_id="subject",
+        )
+        for number in range(1, 11)
+    ]
+    await intents.collection.insert_many(map(to_document, due))
+    claims = await asyncio.gather(*(intents.claim(due, NOW, NOW) for _ in range(4)))
+    claimed = Counter(intent.intent_id for claim in claims for intent in claim)
+    assert claimed == {intent.intent_id: 1 for intent in due}
+    # Who comes later, with what was true before, gets none of them either.
+    assert await intents.claim(due, NOW, NOW) == []
+    await mongo.close()
+
+
 async def test_an_unresolved_send_is_reported_unknown_and_decided_by_a_person(
     engines: Engines, namespace: str, tmp_path: Path
 ) -> None:
@@ -230,6 +263,32 @@ async def test_a_contact_who_opted_out_elsewhere_is_not_texted(stage: Stage) -> 
         await talk.dispatch(1)
         (outcome,) = await talk.expect(ActivityOutcome, 1)
         assert outcome.disposition == "opted-out"
+        assert talk.journal() == []
+
+
+@pytest.mark.parametrize("how", ["the contact", "the number"])
+async def test_who_opts_out_while_a_text_waits_is_not_sent_it(stage: Stage, how: str) -> None:
+    async with stage.scene(rate_limited=1.0, retry_after_seconds=0.2) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.until("intents", {"state": "pending", "attempts": {"$gte": 1}})
+        if how == "the contact":
+            optout = {"do-not-sms": {"at": "2026-01-01T00:00:00Z", "source": "api", "actor": "x"}}
+            told = talk.contact(1).model_dump() | {"version": 2, "preferences": optout}
+            await talk.wire.publish(ContactChanged.model_validate(told))
+            await talk.until("contacts", {"version": 2})
+        else:
+            await talk.service.mongo["suppressions"].insert_one({"_id": talk.theirs(1), "state": "active"})
+        (before,) = await talk.find("intents", {})
+
+        async def decided() -> bool:
+            (intent,) = await talk.find("intents", {})
+            return bool(intent["state"] == "cancelled" or intent["attempts"] > before["attempts"] + 2)
+
+        await eventually(decided, "the sender to look again")
+        talk.behave()
+        (outcome,) = await talk.expect(ActivityOutcome, 1)
+        assert (outcome.disposition, outcome.reason) == ("opted-out", "opted_out")
         assert talk.journal() == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -12,10 +13,12 @@ from pydantic import BaseModel, ConfigDict
 from contracts.contacts import ContactChanged
 from contracts.message import Message
 from servicekit.delivery import Delivery, Tombstone
-from servicekit.mongo import Mongo
+from servicekit.failpoints import FAILPOINTS, InjectedFault
+from servicekit.mongo import Conflict, Mongo
 from servicekit.projection import Projection
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
+from servicekit.unit_of_work import Changes, Store
 from servicekit.verdict import Become, Unchanged, Verdict, Write
 from tests.engines import Engines
 from tests.kit import Wire, running, settled
@@ -55,6 +58,54 @@ class Seat(BaseModel):
     seat_id: str
     version: int
     taken_by: str
+
+
+@asynccontextmanager
+async def a_seat(engines: Engines, wire: Wire) -> AsyncIterator[tuple[Service, Store[Seat]]]:
+    """A service with one seat, in version 1."""
+    await wire.create_topics((SAID, HEARD))
+
+    def build(settings: ServiceSettings) -> Service:
+        return Service("seats", settings)
+
+    async with running(build, ServiceSettings, engines, wire.namespace) as service:
+        seats = service.store("seats", Seat, "seat_id")
+        await service.committer.commit(Changes([(seats, 0, Seat(seat_id="a", version=1, taken_by=""))]))
+        yield service, seats
+
+
+def sits(service: Service, seats: Store[Seat], who: str) -> Changes:
+    """What somebody writes who saw the seat in version 1."""
+    heard = WordHeard(name=who, number=1, words=("mine",))
+    return Changes(
+        [(seats, 1, Seat(seat_id="a", version=2, taken_by=who))], service.committer.outbox.rows((heard,))
+    )
+
+
+async def test_what_was_decided_from_an_older_version_is_not_written(engines: Engines, wire: Wire) -> None:
+    async with a_seat(engines, wire) as (service, seats):
+        anna, berta = (sits(service, seats, who) for who in ("anna", "berta"))
+        await service.committer.commit(anna)
+        with pytest.raises(Conflict):
+            await service.committer.commit(berta)
+        await settled(service)
+        assert await seats.get("a") == Seat(seat_id="a", version=2, taken_by="anna")
+        assert [heard.name for heard in await wire.messages(WordHeard)] == ["anna"]
+
+
+async def test_nothing_is_announced_of_a_transaction_that_failed(engines: Engines, wire: Wire) -> None:
+    async with a_seat(engines, wire) as (service, seats):
+        FAILPOINTS.arm("seats.before_commit=error@1")
+        try:
+            with pytest.raises(InjectedFault):
+                await service.committer.commit(sits(service, seats, "anna"))
+        finally:
+            FAILPOINTS.disarm()
+        assert await seats.get("a") == Seat(seat_id="a", version=1, taken_by="")
+        await service.committer.commit(sits(service, seats, "berta"))
+        await wire.expect(WordHeard, 1)
+        await settled(service)
+        assert [heard.name for heard in await wire.messages(WordHeard)] == ["berta"]
 
 
 async def test_of_many_who_want_one_place_exactly_one_gets_it(engines: Engines, wire: Wire) -> None:

@@ -50,7 +50,7 @@ BUGS = (
         f"{KIT}/unit_of_work.py",
         'ReplaceOne({"_id": document["_id"], "version": expected}, document)',
         'ReplaceOne({"_id": document["_id"]}, document)',
-        ("tests/servicekit/test_state.py::test_a_state_that_moved_meanwhile_is_decided_again",),
+        ("tests/servicekit/test_state.py::test_what_was_decided_from_an_older_version_is_not_written",),
         quick=True,
     ),
     Bug(
@@ -59,7 +59,7 @@ BUGS = (
         f"{KIT}/unit_of_work.py",
         "await self.outbox.insert(changes.rows, session)",
         "await self.outbox.insert(changes.rows, None)  # type: ignore[arg-type]",
-        ("tests/servicekit/test_state.py::test_a_state_that_moved_meanwhile_is_decided_again",),
+        ("tests/servicekit/test_state.py::test_nothing_is_announced_of_a_transaction_that_failed",),
     ),
     Bug(
         "outbox deleted before the broker's answer",
@@ -164,7 +164,7 @@ BUGS = (
         f"{SMS}/adapters/mongo_intents.py",
         '            {"_id": {"$in": ids}, "state": IntentState.PENDING},\n',
         '            {"_id": {"$in": ids}},\n',
-        ("tests/channel_sms/test_sending.py::test_two_senders_send_each_intent_once",),
+        ("tests/channel_sms/test_sending.py::test_of_two_who_saw_the_same_message_due_one_may_send_it",),
     ),
     Bug(
         "opt-out read once, before the claim",
@@ -172,7 +172,7 @@ BUGS = (
         f"{SMS}/use_cases/send_due.py",
         "            if not exempt and (intent.to in suppressed or intent.contact_id in opted_out):",
         "            if False and not exempt:",
-        ("tests/channel_sms/test_sending.py::test_a_contact_who_opted_out_elsewhere_is_not_texted",),
+        ("tests/channel_sms/test_sending.py::test_who_opts_out_while_a_text_waits_is_not_sent_it",),
     ),
     Bug(
         "a receipt moves backwards",
@@ -215,9 +215,7 @@ BUGS = (
         "services/activities/src/activities/domain/moves.py",
         '"holders": {"$size": 0}}',
         '"holders": {"$type": "array"}}',
-        (
-            "tests/batch_loader/test_loading.py::test_batches_that_race_over_the_same_people_never_both_get_one",
-        ),
+        ("tests/activities/test_through_topics.py::test_of_two_that_saw_the_slot_empty_one_is_made",),
     ),
     Bug(
         "increment without the ledger",
