@@ -362,3 +362,15 @@ async def test_a_conversation_that_is_recalled_is_not_answered_any_more(stage: S
         await talk.until("inbound", {"state": {"$ne": "new"}})
         assert references(talk) == {talk.opening_id(1): 1}
         assert await talk.messages(ActivityOutcome) == []
+
+
+@pytest.mark.parametrize("word", ["STOP", "HELP"])
+async def test_who_was_never_written_to_is_answered_and_sending_goes_on(stage: Stage, word: str) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1, 2])
+        await talk.write(1, word)
+        await talk.accepted(1)
+        await talk.dispatch(2)
+        await talk.accepted(2)
+        assert [entry["to"] for entry in talk.journal()] == [talk.theirs(1), talk.theirs(2)]
+        await talk.until("intents", {"state": "sent"}, 2)

@@ -56,7 +56,6 @@ class Intent:
 
     intent_id: str
     contact_id: str
-    activity_id: str | None
     endpoint_id: str
     sender: str
     to: str
@@ -65,6 +64,8 @@ class Intent:
     created_at: datetime
     send_at: datetime
     expires_real_at: datetime
+    activity_id: str | None = None
+    """None for the answer to a keyword of somebody who is in no conversation."""
     campaign_id: str | None = None
     subject_id: str | None = None
     no_response_seconds: float | None = None
