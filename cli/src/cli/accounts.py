@@ -21,6 +21,7 @@ from contracts.vocabulary import FINAL_STATES
 
 _WITH_PEOPLE = ("available", "assigned")
 _IN_A_CHANNEL = ("dispatched", "in_progress", "awaiting_reply", "outcome_unknown")
+_REFUSED = "duplicate_open_activity"
 _SENT = ("sent", "delivered", "undelivered")
 
 
@@ -50,6 +51,7 @@ class Activities:
     states: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     batches: Counter[str] = field(default_factory=Counter)
+    """Without what was refused: that counts as skipped."""
     dispositions: Counter[str] = field(default_factory=Counter)
     logged: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Calls and messages that people logged by completing, by channel and disposition."""
@@ -57,7 +59,8 @@ class Activities:
     def add(self, activity: dict[str, Any]) -> None:
         self.total += 1
         self.states[activity["state"]] += 1
-        self.batches[activity.get("batch_id") or ""] += 1
+        if activity.get("reason") != _REFUSED:
+            self.batches[activity.get("batch_id") or ""] += 1
         self.sources["batches" if activity.get("batch_id") else activity["source"]] += 1
         if activity["state"] == "completed":
             self.dispositions[activity["disposition"]] += 1
