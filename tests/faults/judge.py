@@ -166,7 +166,17 @@ def no_activity_lost_or_doubled(evidence: Evidence) -> Finding:
     found.faults += [
         f"activity {id_} is stored and was never asked for"
         for id_, row in stored.items()
-        if id_ not in created and row.get("source") in ("batch", "automatic", "manual", "workflow")
+        if id_ not in created and row.get("source") in ("batch", "automatic", "workflow")
+    ]
+    announced = {
+        body["activity_id"]
+        for body in evidence.of_type("activity-changed", "parley.activity.changed.v1")
+        if body["version"] == 1
+    }
+    found.faults += [
+        f"activity {id_} was made over REST and never announced"
+        for id_, row in stored.items()
+        if id_ not in created and row.get("source") == "manual" and id_ not in announced
     ]
     progress: dict[str, dict[str, Any]] = {}
     for body in evidence.of_type("batch-progressed", "parley.batch.progressed.v1"):
@@ -234,13 +244,14 @@ def completions_were_followed(evidence: Evidence) -> Finding:
         body["activity_id"] for body in evidence.of_type("activity-completed", "parley.activity.completed.v1")
     )
     decided = {row["_id"] for row in evidence.rows("workflow/decisions")}
+    purged = {row["_id"] for row in evidence.rows("activities/activities") if row["state"] == "purged"}
     found.counted |= {"completed": len(completed), "announced": len(announced), "decided": len(decided)}
     found.faults += [f"completion of {id_} was not announced" for id_ in sorted(completed - announced.keys())]
     found.faults += [f"completion of {id_} was announced {n} ways" for id_, n in announced.items() if n > 1]
     found.faults += [f"completion of {id_} was not decided" for id_ in sorted(announced.keys() - decided)]
     found.faults += [f"{id_} was decided and never completed" for id_ in sorted(decided - announced.keys())]
     found.faults += [
-        f"{id_} was announced and is not completed" for id_ in sorted(announced.keys() - completed)
+        f"{id_} was announced and is not completed" for id_ in sorted(announced.keys() - completed - purged)
     ]
     attempts: dict[tuple[str, int, str], set[str]] = defaultdict(set)
     for body in evidence.of_type("activity-created", "parley.activity.created.v1"):
@@ -278,10 +289,9 @@ def statistics_add_up(evidence: Evidence) -> Finding:
             counted[str(target)][direction] += 1
     announced: dict[str, Json] = {}
     for event in evidence.topics.get("contact-stats-changed", ()):
-        if (
-            event.body is not None
-            and event.body["version"] >= announced.get(event.key, {"version": 0})["version"]
-        ):
+        if event.body is None:
+            announced.pop(event.key, None)
+        elif event.body["version"] >= announced.get(event.key, {"version": 0})["version"]:
             announced[event.key] = event.body
     for target in counted.keys() | announced.keys():
         total = announced.get(target, {}).get("total", {})

@@ -194,6 +194,7 @@ def without_confirmation_twice(evidence: Evidence) -> None:
         ("P2", drop("activity-created", "created a1")),
         ("P2", again("activity-created", "created a1", activity_id="a9")),
         ("P2", row("activities/activities", 0, state="dispatched")),
+        ("P2", row("activities/activities", 0, _id="rest", source="manual")),
         ("P2", row("batch-loader/batches", 0, created=3)),
         ("P2", row("batch-loader/batches", 0, refused=1)),
         ("P2", again("batch-progressed", "progress b", version=2, selected=3)),
