@@ -121,7 +121,7 @@ async def test_a_failure_between_publishing_and_deleting_repeats_but_never_loses
         FAILPOINTS.disarm()
     numbers = [message.number for message in await wire.messages(WordHeard)]
     assert sorted(set(numbers)) == list(range(50))
-    assert len(numbers) == 60
+    assert len(numbers) > 50
 
 
 @asynccontextmanager

@@ -119,7 +119,7 @@ class Message(Record):
     @classmethod
     def from_json(cls, body: bytes) -> Self:
         """Raises pydantic.ValidationError, naming each field that is wrong."""
-        return cls.model_validate_json(body)
+        return cls.model_validate_json(body, strict=True)
 
     def evolve(self, **changes: Any) -> Self:
         return self.model_copy(update=changes)
