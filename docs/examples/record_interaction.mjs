@@ -23,6 +23,7 @@ await producer.send({
       value: JSON.stringify({
         interaction_id: call,
         interaction_type: "call",
+        channel: "voice",
         version: 1,
         contact_id: contact,
         direction,

@@ -18,6 +18,7 @@ async def main(servers: str, contact: str, call: str, direction: str) -> None:
     interaction = {
         "interaction_id": call,
         "interaction_type": "call",
+        "channel": "voice",
         "version": 1,
         "contact_id": contact,
         "direction": direction,

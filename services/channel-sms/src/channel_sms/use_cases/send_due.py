@@ -37,6 +37,8 @@ _AFTER_SEND = Failpoint("channel-sms.after_send")
 
 _BATCH = 100
 _LONGEST_REST = 5.0
+_LONGEST_TOLD = 60.0
+"""Confirmations of an opt-out wait as well, so a provider is asked again after a minute, whatever it said."""
 
 
 class SendDue:
@@ -179,7 +181,8 @@ class SendDue:
             self._failures = 0
         elif result.everybody and time.monotonic() >= self._rest_until:
             self._failures += 1
-            seconds = max(result.retry_after, backoff(self._failures, 0.1, _LONGEST_REST))
+            told = min(result.retry_after, _LONGEST_TOLD)
+            seconds = max(told, backoff(self._failures, 0.1, _LONGEST_REST))
             self._rest_until = time.monotonic() + seconds
             log.info("sending rests", reason=result.reason, seconds=round(seconds, 2))
 
