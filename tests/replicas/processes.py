@@ -76,7 +76,7 @@ class Replicas:
         log = self.directory / f"{name}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "activities.main"],
+                [sys.executable, "-c", "from activities.main import run; run()"],
                 env=self._environment(name, port) | settings,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

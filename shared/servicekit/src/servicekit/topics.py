@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import time
+from collections.abc import Collection, Iterable
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -11,6 +13,9 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from contracts.message import Topic
 
 _CHECKED = ("cleanup.policy",)
+
+
+_KNOWN_WITHIN_SECONDS = 30.0
 
 
 class WrongTopics(Exception):
@@ -57,6 +62,7 @@ class Topics:
                     faults.append(f"topic {name} was not created: {error.__name__} {rest[0] if rest else ''}")
             if faults:
                 raise WrongTopics(faults)
+            await _until_known(admin, missing.keys())
             return sorted(missing)
         finally:
             await admin.close()
@@ -98,3 +104,12 @@ class Topics:
                     if key in found and found[key] != expected[key]
                 ]
         return faults
+
+
+async def _until_known(admin: AIOKafkaAdminClient, names: Collection[str]) -> None:
+    """The controller has made them; a broker hears of it a little later, and until then denies them."""
+    until = time.monotonic() + _KNOWN_WITHIN_SECONDS
+    while missing := set(names) - set(await admin.list_topics()):
+        if time.monotonic() > until:
+            raise WrongTopics([f"topic {name} was created and is not to be seen" for name in sorted(missing)])
+        await asyncio.sleep(0.05)
