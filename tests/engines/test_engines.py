@@ -17,7 +17,16 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from pymongo import AsyncMongoClient, MongoClient
 
-from cli.engines import DataDirectoryInUse, EmbeddedEngines, EngineDidNotStart, EngineDied, PortTaken
+from cli.engines import (
+    DataDirectoryInUse,
+    DiskFull,
+    EmbeddedEngines,
+    EngineDidNotStart,
+    EngineDied,
+    PortTaken,
+)
+from cli.engines.database import EmbeddedDatabase
+from cli.engines.ports import choose
 from tests.engines import Engines
 from tests.engines.choice import database_kind
 
@@ -219,6 +228,55 @@ def test_a_program_that_cannot_load_its_libraries_says_which_package_is_missing(
     with pytest.raises(EngineDidNotStart, match="apt-get install libcurl4"):
         engines.database.process.wait_until(lambda: False, "it did not answer", timeout=5)
     engines.stop()
+
+
+def test_too_little_room_is_told_before_anything_is_written(data_dir: Path) -> None:
+    with pytest.raises(DiskFull, match=rf"MiB are free on the disk of {data_dir}, and the engines need"):
+        EmbeddedEngines(data_dir, least_free=2**60).start()
+    assert not data_dir.exists()
+
+
+BREAKS_OFF = """#!{python}
+import socketserver, struct, sys
+import bson
+
+OP_MSG = 2013
+
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+
+class Client(socketserver.StreamRequestHandler):
+    def handle(self):
+        while header := self.rfile.read(16):
+            length, request, _, _ = struct.unpack("<iiii", header)
+            if b"replSetGetConfig" in self.rfile.read(length - 16):
+                print("No space left on device", flush=True)
+                self.server.shutdown()
+                return
+            answer = bson.encode({{"ok": 1.0, "isWritablePrimary": True, "maxWireVersion": 17}})
+            body = struct.pack("<iB", 0, 0) + answer
+            self.wfile.write(struct.pack("<iiii", 16 + len(body), 1, request, OP_MSG) + body)
+
+Server(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Client).serve_forever()
+"""
+
+
+def test_a_database_that_breaks_off_while_the_replica_set_is_formed_is_one_sentence(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "mongod"
+    program.parent.mkdir()
+    program.write_text(BREAKS_OFF.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    database = EmbeddedDatabase(data_dir / "database", choose("database"))
+    try:
+        with pytest.raises(
+            EngineDidNotStart, match=r"did not start: the disk is full \(its log: .*database.log"
+        ):
+            database.start()
+    finally:
+        database.stop()
 
 
 ABANDON = """

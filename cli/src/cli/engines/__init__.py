@@ -3,15 +3,18 @@
 from cli.engines.embedded import EmbeddedEngines, Endpoints
 from cli.engines.errors import (
     DataDirectoryInUse,
+    DiskFull,
     EngineDidNotStart,
     EngineDied,
     EngineError,
     EngineNotInstalled,
     PortTaken,
 )
+from cli.engines.room import check_room
 
 __all__ = [
     "DataDirectoryInUse",
+    "DiskFull",
     "EmbeddedEngines",
     "Endpoints",
     "EngineDidNotStart",
@@ -19,4 +22,5 @@ __all__ = [
     "EngineError",
     "EngineNotInstalled",
     "PortTaken",
+    "check_room",
 ]

@@ -68,7 +68,11 @@ class EmbeddedDatabase:
             ports.LOOPBACK, self.port, directConnection=True, serverSelectionTimeoutMS=50
         ) as client:
             self.process.wait_until(lambda: _answers(client), "it did not answer", timeout=60)
-            self._configure(client)
+            try:
+                self._configure(client)
+            except PyMongoError as error:
+                reason = f"it formed no replica set ({str(error).partition(',')[0][:200]})"
+                raise self.process.did_not_start(reason) from error
             self.process.wait_until(lambda: _is_primary(client), "it elected no primary", timeout=60)
 
     def _configure(self, client: MongoClient[dict[str, Any]]) -> None:

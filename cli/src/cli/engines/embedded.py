@@ -9,6 +9,7 @@ from cli.engines import ports
 from cli.engines.broker import EmbeddedBroker
 from cli.engines.database import EmbeddedDatabase
 from cli.engines.lock import DataDirectoryLock
+from cli.engines.room import LEAST_FREE, check_room
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,21 @@ class EmbeddedEngines:
     Start it from the main thread: on Linux the engines then end with this process, however it ends.
     A later start on the same directory finds all topics and databases, on other ports if need be.
 
-    Raises (all `EngineError`, each with one sentence as its text): `DataDirectoryInUse`, `PortTaken`,
-    `EngineNotInstalled`, `EngineDidNotStart`; nothing is left running after any of them.
+    Raises (all `EngineError`, each with one sentence as its text): `DataDirectoryInUse`, `DiskFull`,
+    `PortTaken`, `EngineNotInstalled`, `EngineDidNotStart`; nothing is left running after any of them.
     """
 
     def __init__(
-        self, data_dir: Path, *, kafka_port: int | None = None, mongo_port: int | None = None
+        self,
+        data_dir: Path,
+        *,
+        kafka_port: int | None = None,
+        mongo_port: int | None = None,
+        least_free: int = LEAST_FREE,
     ) -> None:
         self.data_dir = data_dir.expanduser().resolve()
         self._lock = DataDirectoryLock(self.data_dir)
+        self._least_free = least_free
         self._wanted_kafka_port = kafka_port
         self._wanted_mongo_port = mongo_port
         self.broker = EmbeddedBroker(self.data_dir / "broker", kafka_port or 0)
@@ -41,6 +48,8 @@ class EmbeddedEngines:
 
     def start(self) -> Endpoints:
         """Start both and return when both answer."""
+        # First, since even the lock is a file.
+        check_room(self.data_dir, self._least_free)
         self._lock.acquire()
         try:
             # An engine that an earlier run left behind may still hold the port it is about to be given.

@@ -28,6 +28,17 @@ class PortTaken(EngineError):
         super().__init__(f"Port {port} for the {engine} is taken by another program: choose another port.")
 
 
+class DiskFull(EngineError):
+    """Too little is free where the engines keep their data."""
+
+    def __init__(self, data_dir: Path, free: int, least: int) -> None:
+        self.data_dir = data_dir
+        super().__init__(
+            f"Only {free / 2**20:,.0f} MiB are free on the disk of {data_dir}, and the engines need "
+            f"{least / 2**20:,.0f} MiB to start: make room or choose another data directory."
+        )
+
+
 class EngineNotInstalled(EngineError):
     """There is no program to start."""
 

@@ -22,7 +22,11 @@ _MISSING = {
     "libssl.so.3": "OpenSSL 3 is missing, on Debian 12 or newer: apt-get install libssl3",
     "libcrypto.so.3": "OpenSSL 3 is missing, on Debian 12 or newer: apt-get install libssl3",
     "GLIBC_2.34' not found": "it needs glibc 2.34, which Debian has since release 12",
+    "No space left on device": "the disk is full",
 }
+
+_LAST_BREATH = 5.0
+"""Seconds in which a program that broke off talking has ended, if it is going to."""
 
 
 class EngineProcess:
@@ -71,6 +75,14 @@ class EngineProcess:
             if time.monotonic() > deadline:
                 raise EngineDidNotStart(self.engine, f"{what} within {timeout:.0f} s", self.log)
             time.sleep(0.02)
+
+    def did_not_start(self, reason: str) -> EngineDidNotStart:
+        """The error of a start that broke off: the program's last words if it ended, else the reason."""
+        with suppress(subprocess.TimeoutExpired):
+            if self._process is not None:
+                self._process.wait(_LAST_BREATH)
+                reason = self._last_words()
+        return EngineDidNotStart(self.engine, reason, self.log)
 
     def check(self) -> None:
         """Raise `EngineDied` if the program ended without being asked to."""

@@ -15,11 +15,13 @@ from pymongo.errors import ConfigurationError, PyMongoError
 
 from cli.engines import (
     DataDirectoryInUse,
+    DiskFull,
     EmbeddedEngines,
     Endpoints,
     EngineError,
     EngineNotInstalled,
     PortTaken,
+    check_room,
     ports,
 )
 from cli.engines.broker import EmbeddedBroker
@@ -30,7 +32,7 @@ from contracts.catalogue import CHANNELS, topics
 from servicekit.logs import mask
 from servicekit.topics import Topics, WrongTopics
 
-_MENDED_BY_A_PERSON = (DataDirectoryInUse, PortTaken, EngineNotInstalled)
+_MENDED_BY_A_PERSON = (DataDirectoryInUse, DiskFull, PortTaken, EngineNotInstalled)
 
 
 class ChosenEngines:
@@ -88,6 +90,8 @@ class ChosenEngines:
         return endpoints
 
     def _start_rest(self) -> Endpoints:
+        if not self._kafka or not self._mongo:
+            check_room(self._data_dir)
         lock = DataDirectoryLock(self._data_dir)
         lock.acquire()
         self._stack.callback(lock.release)
