@@ -55,6 +55,7 @@ class Line:
 
     def start(self) -> None:
         """Returns when every service consumes; nothing is left behind when it raises a Failure."""
+        self._check_ports()
         try:
             self._start_engines()
             self._start_services()
@@ -82,6 +83,17 @@ class Line:
     def hurry(self) -> None:
         """Do not wait for services to drain."""
         self._supervisor.hurry()
+
+    def _check_ports(self) -> None:
+        """Before time goes into engines. What an earlier run holds is looked at once that is stopped."""
+        if self._wanted.ports_from is None:
+            return
+        before = self._before.services if self._before else {}
+        ours = {service.port for service in before.values() if service.pid is not None}
+        for member in self._wanted.members:
+            port = _asked_port(member, self._wanted.ports_from)
+            if port not in ours:
+                _check_free(member, port)
 
     def _start_engines(self) -> None:
         endpoints = self._engines.start()
@@ -137,11 +149,8 @@ class Line:
 
     def _port_of(self, member: Member, taken: set[int]) -> int:
         if self._wanted.ports_from is not None:
-            port = self._wanted.ports_from + member.port % 100
-            if not ports.is_free(port):
-                raise WrongConfiguration(
-                    f"Port {port} for {member.name} is taken by another program: choose another --ports-from."
-                )
+            port = _asked_port(member, self._wanted.ports_from)
+            _check_free(member, port)
             return port
         before = self._before.services.get(member.name) if self._before else None
         for port in filter(None, (before.port if before else None, member.port)):
@@ -154,6 +163,17 @@ class Line:
     def _free_again(self, name: str) -> int | None:
         port: int | None = getattr(self._before, name, None)
         return port if port is not None and ports.is_free(port) else None
+
+
+def _asked_port(member: Member, ports_from: int) -> int:
+    return ports_from + member.port % 100
+
+
+def _check_free(member: Member, port: int) -> None:
+    if not ports.is_free(port):
+        raise WrongConfiguration(
+            f"Port {port} for {member.name} is taken by another program: choose another --ports-from."
+        )
 
 
 def _ready(client: httpx.Client, name: str, url: str) -> bool:
