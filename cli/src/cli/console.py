@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -18,6 +20,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -25,7 +28,10 @@ from rich.table import Table
 
 _TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
 
-_UNSEEN_WIDTH = 140
+_EVERY = 15.0
+"""Seconds between two lines about the same step, where there is no terminal."""
+
+_UNSEEN_WIDTH = 160
 """Of output that goes to no terminal."""
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _UNSEEN_WIDTH)
@@ -73,8 +79,49 @@ def say(text: str) -> None:
     out.print(text)
 
 
+class _Lines(Progress):
+    """For whoever reads a log: a line when a step begins, now and then, and when it is done."""
+
+    def __init__(self) -> None:
+        super().__init__(console=err, disable=True)
+        self._said: dict[TaskID, float] = {}
+        self._done: set[TaskID] = set()
+
+    def add_task(self, description: str, *arguments: Any, **fields: Any) -> TaskID:
+        task = super().add_task(description, *arguments, **fields)
+        self._say(task, f"{description} ...")
+        return task
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        super().update(task_id, **changes)
+        self._look(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._look(task_id)
+
+    def _look(self, task_id: TaskID) -> None:
+        ended = self._tasks[task_id].finished and task_id not in self._done
+        if ended or time.monotonic() - self._said[task_id] >= _EVERY:
+            self._say(task_id, self._state(task_id))
+        if ended:
+            self._done.add(task_id)
+
+    def _state(self, task_id: TaskID) -> str:
+        task = self._tasks[task_id]
+        of = f" of {task.total:,.0f}" if task.total is not None else ""
+        note = f" ({task.fields['note']})" if task.fields.get("note") else ""
+        return f"{task.description}: {task.completed:,.0f}{of}{note}"
+
+    def _say(self, task_id: TaskID, line: str) -> None:
+        self._said[task_id] = time.monotonic()
+        err.print(line, markup=False)
+
+
 def progress() -> Progress:
-    """Bars on standard error, so that standard output stays clean."""
+    """Bars on standard error, so that standard output stays clean; lines where that is no terminal."""
+    if not err.is_terminal:
+        return _Lines()
     return Progress(
         SpinnerColumn(finished_text="[green]✓[/]"),
         TextColumn("{task.description}"),
@@ -84,6 +131,17 @@ def progress() -> Progress:
         TextColumn("[dim]{task.fields[note]}[/]"),
         console=err,
     )
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Says so while it lasts; a line where there is no terminal."""
+    if not err.is_terminal:
+        err.print(what)
+        yield
+        return
+    with err.status(what):
+        yield
 
 
 def _cell(value: object) -> str:

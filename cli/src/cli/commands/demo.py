@@ -144,12 +144,12 @@ def _line(data_dir: Path, against: str | None) -> Iterator[tuple[Parley, Callabl
     if against is not None:
         yield find(data_dir, against), lambda: None
         return
-    with console.err.status("Starting the engines and the services ..."):
+    with console.doing("Starting the engines and the services ..."):
         line = OwnLine.started(data_dir)
     try:
         yield line.parley, line.check
     finally:
-        with console.err.status("Stopping the services, then the engines ..."), signals_call(line.hurry):
+        with console.doing("Stopping the services, then the engines ..."), signals_call(line.hurry):
             line.stop()
 
 
