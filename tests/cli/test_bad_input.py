@@ -95,7 +95,11 @@ async def here(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> As
         ("fields_schema:", "schema:", "line 4, column 13: contact_types[0].schema: there is no such field"),
         ("finish:", "finnish:", "flows[0].when.joined[0]: 'finnish' is not a known action; use one of"),
         ("state: running", "state: flying", "campaigns[0].state: Input should be 'draft', 'running',"),
-        ("subjects:", "subject:", "subject: there is no such list; there are: dispositions,"),
+        (
+            "subjects:",
+            "subject:",
+            "line 7, column 1: subject: there is no such list; there are: contact_types,",
+        ),
     ],
     ids=lambda text: text[:20],
 )

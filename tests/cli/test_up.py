@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -111,6 +112,15 @@ def test_a_missing_broker_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> 
     assert not [
         p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or ())
     ]
+
+
+def test_a_taken_port_is_told_before_any_engine_is_started(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run(tmp_path, "--ports-from", str(port - 1))
+    assert done.returncode == 78
+    assert f"Port {port} for contacts is taken by another program" in done.stderr
+    assert not (tmp_path / "broker").exists()
 
 
 def test_a_wrong_setting_of_a_service_ends_everything_with_its_sentence(tmp_path: Path) -> None:

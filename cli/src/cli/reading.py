@@ -50,6 +50,12 @@ class Written:
             node = inner
         return _where(self.file, node.start_mark)
 
+    def locate_key(self, key: object) -> str:
+        """Where a key of the outermost mapping stands."""
+        places = self.root.value if isinstance(self.root, yaml.MappingNode) else ()
+        found = next((name for name, _ in places if name.value == str(key)), self.root)
+        return _where(self.file, found.start_mark)
+
 
 def read_yaml(file: Path) -> Written:
     """A mapping. Raises a Failure that names line and column."""

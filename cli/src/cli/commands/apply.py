@@ -17,7 +17,16 @@ from cli.options import Against, DataDir
 from cli.reading import Written, read_yaml
 
 Outcome = dict[str, list[str]]
-_FLOW_RESULTS = {"published": "changed", "drafted": "changed", "unchanged": "unchanged"}
+_LISTS = (
+    "contact_types",
+    "dispositions",
+    "policies",
+    "endpoints",
+    "agent_profiles",
+    "subjects",
+    "campaigns",
+    "flows",
+)
 
 
 def apply(
@@ -31,6 +40,7 @@ def apply(
 
     `contact_types` goes to the contacts service, `flows` to the workflow, the rest to campaigns.
     Everything is judged before anything is written, as far as one service can tell.
+    A whole bundle to start from is cli/src/cli/sample/bundle.yaml; docs/first-campaign.md walks through it.
 
     Examples:
 
@@ -57,6 +67,7 @@ def apply(
 
 def apply_bundle(api: Api, bundle: Written, *, dry_run: bool = False) -> Outcome:
     """Items by what became of them. Raises a Failure that names the places that are wrong."""
+    _check_lists(bundle)
     rest = dict(bundle.content)
     types, flows = _list(rest, "contact_types", bundle), _list(rest, "flows", bundle)
     judged = _send(api, bundle, types, rest, flows, dry_run=True)
@@ -86,10 +97,24 @@ def _send(
             api.put("workflow", "/v1/flows", {"flows": flows}, dry_run=dry_run) if flows else {"items": []}
         )
         for flow in applied["items"]:
-            outcome[_FLOW_RESULTS[flow["result"]]].append(f"flows/{flow['subject']}")
+            outcome[_became(flow)].append(f"flows/{flow['subject']}")
     except Refused as refused:
         raise WrongUsage(_located(bundle, refused)) from refused
     return outcome
+
+
+def _became(flow: dict[str, Any]) -> str:
+    if flow["result"] == "unchanged":
+        return "unchanged"
+    return "created" if flow["result"] == "published" and flow["version"] == 1 else "changed"
+
+
+def _check_lists(bundle: Written) -> None:
+    """Here, since no service knows the lists of all."""
+    unknown = [key for key in bundle.content if key not in _LISTS]
+    if unknown:
+        what = f"there is no such list; there are: {', '.join(_LISTS)}"
+        raise WrongUsage("\n".join(f"{bundle.locate_key(key)}: {key}: {what}" for key in unknown))
 
 
 def _check_subjects(api: Api, rest: dict[str, Any], flows: Sequence[dict[str, Any]], bundle: Written) -> None:
