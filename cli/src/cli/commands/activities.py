@@ -11,13 +11,23 @@ from cli import console
 from cli.api import Api
 from cli.commands.batch import pairs
 from cli.console import Json
+from cli.exits import Unavailable
 from cli.found import find
 from cli.options import Against, DataDir, an_id
 
 app = typer.Typer(no_args_is_help=True, help="Activities: list, show, claim, complete.")
 
 ActivityId = Annotated[str, typer.Argument(help="Id of the activity.", callback=an_id)]
-_COLUMNS = ("!activity_id", "state", "kind", "source", "due_at", "owner", "disposition")
+_COLUMNS = (
+    "!activity_id",
+    "state",
+    "due_at",
+    "owner",
+    "contact_id",
+    "subject",
+    "campaign",
+    "disposition",
+)
 
 
 @app.command("list")
@@ -27,7 +37,7 @@ def list_(
     owner: Annotated[str | None, typer.Option(help="Who it is for, or who has it.")] = None,
     contact: Annotated[str | None, typer.Option(help="Id of the contact.")] = None,
     batch: Annotated[str | None, typer.Option(help="Id of the batch.")] = None,
-    campaign: Annotated[str | None, typer.Option(help="Id of the campaign.")] = None,
+    campaign: Annotated[str | None, typer.Option(help="Code or id of the campaign.")] = None,
     limit: Annotated[int, typer.Option(min=1)] = 50,
     data_dir: DataDir = Path(".parley"),
     against: Against = None,
@@ -38,6 +48,8 @@ def list_(
     Examples:
 
       parley activities list --state available --owner ada
+
+      parley activities list --campaign renewals
 
       parley activities list --contact 6f1d... --json
     """
@@ -52,13 +64,10 @@ def list_(
                 owner=owner,
                 contact_id=contact,
                 batch_id=batch,
-                campaign_id=campaign,
+                campaign_id=_campaign_id(api, campaign) if campaign else None,
             )
         )
-    if json:
-        console.print_json(found)
-    else:
-        _show(found)
+        _show(api, found, json)
 
 
 @app.command("next")
@@ -72,10 +81,7 @@ def next_(
     """What an agent has, and what anybody may claim: the urgent first."""
     with Api(find(data_dir, against)) as api:
         found = api.get("activities", "/v1/next", agent=agent, limit=limit)["items"]
-    if json:
-        console.print_json(found)
-    else:
-        _show(found)
+        _show(api, found, json)
 
 
 @app.command()
@@ -140,9 +146,31 @@ def complete(
     _tell(activity, json)
 
 
-def _show(found: list[dict[str, Any]]) -> None:
-    rows = [[activity.get(name.lstrip("!")) for name in _COLUMNS] for activity in found]
-    console.table(None, _COLUMNS, rows)
+def _show(api: Api, found: list[dict[str, Any]], json: bool) -> None:
+    if json:
+        console.print_json(found)
+        return
+    subjects, campaigns = _codes(api, "subject"), _codes(api, "campaign")
+    for activity in found:
+        activity["owner"] = activity["assigned_to"] or activity["owner"]
+        activity["subject"] = subjects.get(activity["subject_id"], activity["subject_id"])
+        activity["campaign"] = campaigns.get(activity["campaign_id"], activity["campaign_id"])
+    columns = _COLUMNS if any(activity["disposition"] for activity in found) else _COLUMNS[:-1]
+    rows = [[activity.get(name.lstrip("!")) for name in columns] for activity in found]
+    console.table(None, columns, rows)
+
+
+def _codes(api: Api, kind: str) -> dict[str, str]:
+    """By id. Without the campaigns service a list shows the ids, and works all the same."""
+    try:
+        return {item[f"{kind}_id"]: item["code"] for item in api.pages("campaigns", f"/v1/{kind}s")}
+    except Unavailable:
+        return {}
+
+
+def _campaign_id(api: Api, named: str) -> str:
+    """Of a code; what is no code is taken for an id."""
+    return next((id_ for id_, code in _codes(api, "campaign").items() if code == named), named)
 
 
 def _tell(activity: dict[str, Any], json: bool) -> None:

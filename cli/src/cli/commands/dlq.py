@@ -30,7 +30,7 @@ def list_(
     against: Against = None,
     json: Json = False,
 ) -> None:
-    """Count the dead letters by topic and reason.
+    """Count the dead letters by topic and reason; with --letters, name each one.
 
     Examples:
 
@@ -50,6 +50,8 @@ def list_(
                 for each in found
             ]
             console.table(None, columns, shown)
+            if shown:
+                console.say("Next: parley dlq show LETTER, then parley dlq replay LETTER")
         return
     counted = list(rows(dead.count(topic)))
     if json:
@@ -58,6 +60,8 @@ def list_(
         console.table(
             None, ("topic", "reason", "#waiting", "#replayed"), [tuple(row.values()) for row in counted]
         )
+        if any(row["waiting"] for row in counted):
+            console.say("Next, name each one: parley dlq list --letters")
     else:
         console.say("No dead letters.")
 

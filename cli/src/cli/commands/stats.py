@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.progress import Progress
@@ -30,7 +33,9 @@ def show(
     against: Against = None,
     json: Json = False,
 ) -> None:
-    """Show the counters of one contact.
+    """Show the counters of one contact, in total and per channel.
+
+    In is what the contact began, out what we did; times are those of --zone, days its calendar days.
 
     Example:
 
@@ -42,7 +47,24 @@ def show(
     if json:
         console.print_json(seen)
     else:
-        console.fields(f"Contact {contact_id}", seen)
+        _show_counters(contact_id, seen)
+
+
+def _show_counters(contact_id: str, seen: Mapping[str, Any]) -> None:
+    columns = ("channel", "#all", "#in", "#out", "last", "last_in", "last_out", "#days_since")
+    lines = [("all channels", seen["total"]), *seen["channels"].items()]
+    title = f"Contact {contact_id}: {seen['block']['headline']} (times in {seen['zone']})"
+    console.table(title, columns, [_counters(name, each, ZoneInfo(seen["zone"])) for name, each in lines])
+
+
+def _counters(name: str, counters: Mapping[str, Any], zone: ZoneInfo) -> tuple[object, ...]:
+    def seen(which: str) -> str | None:
+        at = counters[which]
+        return f"{datetime.fromisoformat(at).astimezone(zone):%Y-%m-%d %H:%M}" if at else None
+
+    counts = [counters[f"contact_count{which}"] for which in ("", "_in", "_out")]
+    times = [seen(f"last_contact_at{which}") for which in ("", "_in", "_out")]
+    return (name, *counts, *times, counters["days_since_last_contact"])
 
 
 RunId = Annotated[str, typer.Argument(help="Id of the recalculation.", callback=an_id)]
