@@ -36,10 +36,11 @@ def import_(
 ) -> None:
     """Import a CSV file of contacts.
 
-    Columns, in any order: phone, home_phone, work_phone, office_phone, fax, other_phone, email (one of these
-    at least), external_id, first_name, last_name, organisation, time_zone, opted_out, do_not_sms,
-    do_not_call, do_not_email, do_not_chat, and the custom fields of the contact type. Usual other names of
-    these are known, such as mobile or surname: services/contacts/README.md has them.
+    Columns, in any order: phone, home_phone, work_phone, office_phone, fax,
+    other_phone, email (one of these at least), external_id, first_name,
+    last_name, organisation, time_zone, opted_out, do_not_sms, do_not_call,
+    do_not_email, do_not_chat, and the custom fields of the contact type. Usual
+    other names are known too: services/contacts/README.md has them.
 
     Rows that cannot be taken are written next to the file with what would be right; mended, that
     file can be imported as it is. Importing the same file again changes nothing.
