@@ -166,6 +166,32 @@ async def test_a_bad_request_is_answered_with_what_is_wrong(
 
 
 @pytest.mark.parametrize(
+    "told",
+    ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00", "9000-01-01T00:00:00Z", "-1", 1772366400],
+)
+async def test_what_is_no_usable_time_is_refused_everywhere(
+    rest: httpx.AsyncClient, case: Case, told: Any
+) -> None:
+    id_ = await made(rest, case, owner="ann")
+    for answer in (
+        await rest.post("/activities", json=call(case, scheduled_at=told)),
+        await asked(rest, id_, "complete", disposition="sold", follow_up_at=told),
+        await asked(rest, id_, "reschedule", scheduled_at=told),
+        await rest.get("/activities", params={"due_before": told}),
+    ):
+        assert (answer.status_code, answer.json()["type"]) == (422, "urn:parley:problem:invalid-request")
+    assert (await rest.get(f"/activities/{id_}")).json()["version"] == 1
+
+
+async def test_the_last_time_there_is_can_be_used(rest: httpx.AsyncClient, case: Case) -> None:
+    last = "8999-12-31T23:59:59Z"
+    id_ = await made(rest, case, scheduled_at=last)
+    assert (await asked(rest, id_, "reschedule", scheduled_at=last)).status_code == 200
+    found = await rest.get("/activities", params={"due_before": last, "contact_id": case.contact_id})
+    assert (found.status_code, found.json()["items"]) == (200, [])
+
+
+@pytest.mark.parametrize(
     ("body", "code"),
     [
         ({"disposition": "unheard-of"}, "disposition-not-allowed"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from datetime import UTC
+from datetime import UTC, timedelta
 from enum import EnumType
 from functools import cache
 from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
 
 from contracts.message import Message
-from contracts.vocabulary import to_millisecond
+from contracts.vocabulary import END_OF_TIME, FIRST_TIME, to_millisecond
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 JSON = st.recursive(
@@ -21,7 +21,11 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=4,
 )
-TIMES = st.datetimes(timezones=st.just(UTC)).map(to_millisecond)
+TIMES = st.datetimes(
+    FIRST_TIME.replace(tzinfo=None),
+    END_OF_TIME.replace(tzinfo=None) - timedelta(milliseconds=1),
+    timezones=st.just(UTC),
+).map(to_millisecond)
 
 
 @cache

@@ -261,3 +261,24 @@ async def test_a_completed_activity_is_in_every_report(line: Line) -> None:
     answer = await line.http.get("/v1/reports/activity", params=asked | {"group_by": "colour"})
     assert answer.status_code == 422
     assert "'colour' is none of day, campaign_id" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("reports/histograms/hours", {"first": "9999-12-31", "last": "9999-12-31"}),
+        ("reports/activity", {"first": "0001-01-01", "last": "0001-01-01", "zone": "Asia/Kathmandu"}),
+        ("stats", {"contacted_since": "9999-12-31T23:59:59-12:00"}),
+        ("stats", {"not_contacted_since": "0001-01-01T00:00:00+14:00"}),
+        ("stats", {"contacted_since": "1772366400"}),
+    ],
+)
+async def test_the_edges_of_the_calendar_are_refused(line: Line, path: str, asked: dict[str, str]) -> None:
+    answer = await line.http.get(f"/v1/{path}", params=asked)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:parley:problem:invalid-request")
+
+
+async def test_the_last_day_there_is_can_be_reported(line: Line) -> None:
+    asked = {"first": "8999-12-31", "last": "8999-12-31", "zone": "Pacific/Kiritimati"}
+    answer = await line.http.get("/v1/reports/histograms/hours", params=asked)
+    assert answer.status_code == 200, answer.text

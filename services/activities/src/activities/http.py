@@ -33,8 +33,8 @@ from contracts.vocabulary import (
     Mode,
     Source,
     SubjectId,
-    Time,
     Urgency,
+    WrittenTime,
 )
 from servicekit.clock import Clock
 from servicekit.problems import NotFound, Problem
@@ -63,7 +63,7 @@ class NewActivity(_Request):
     endpoint_id: EndpointId | None = None
     destination: str | None = Field(default=None, max_length=320)
     agent_profile_id: str | None = None
-    scheduled_at: Time | None = None
+    scheduled_at: WrittenTime | None = None
     """Null means now."""
     urgency: Urgency = Urgency.NORMAL
     instructions: Notes = ""
@@ -93,7 +93,7 @@ class Complete(_Request):
     captured: dict[str, Any] = {}
     preparation_notes: Notes = ""
     """Become the instructions of a follow-up."""
-    follow_up_at: Time | None = None
+    follow_up_at: WrittenTime | None = None
     """A time agreed with the contact."""
     direction: Literal[Direction.INCOMING, Direction.OUTGOING] = Direction.OUTGOING
     """`incoming` when the contact called or wrote."""
@@ -105,7 +105,7 @@ class Cancel(_Request):
 
 
 class Reschedule(_Request):
-    scheduled_at: Time
+    scheduled_at: WrittenTime
     urgency: Urgency | None = None
     actor: Person = "api"
 
@@ -174,7 +174,7 @@ def routes(
         contact_id: str | None = None,
         batch_id: str | None = None,
         owner: Annotated[str | None, Query(description="Who it is for, or assigned to")] = None,
-        due_before: datetime | None = None,
+        due_before: WrittenTime | None = None,
         sort: Order = "due",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: str | None = None,
@@ -192,7 +192,7 @@ def routes(
         if owner is not None:
             wanted["$or"] = [{"owner": owner}, {"assigned_to": owner}]
         if due_before is not None:
-            wanted["due_at"] = {"$lt": _aware(due_before)}
+            wanted["due_at"] = {"$lt": due_before}
         with _refusals():
             page = await activities.page(wanted, sort, limit, cursor)
         return ActivityPage(items=list(page.items), next_cursor=page.next_cursor)
@@ -347,14 +347,6 @@ def _version(if_match: str | None) -> int | None:
             400, "bad-if-match", "If-Match cannot be used", 'It is a version in quotes, for example "3".'
         )
     return int(told)
-
-
-def _aware(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise Problem(
-            422, "invalid-request", "The request is not valid", "due_before: needs an offset, for example Z"
-        )
-    return moment
 
 
 @contextmanager

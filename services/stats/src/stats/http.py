@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from contracts import stats as commands
-from contracts.vocabulary import Code, Identifier
+from contracts.vocabulary import Code, Identifier, WrittenTime
 from servicekit.clock import Clock
 from servicekit.problems import NotFound, Problem
 from servicekit.verdict import GiveUp
@@ -156,8 +156,8 @@ def reading_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, c
         never_contacted: bool | None = None,
         contact_count_min: Annotated[int | None, Query(ge=0)] = None,
         contact_count_max: Annotated[int | None, Query(ge=0)] = None,
-        contacted_since: AwareDatetime | None = None,
-        not_contacted_since: AwareDatetime | None = None,
+        contacted_since: WrittenTime | None = None,
+        not_contacted_since: WrittenTime | None = None,
         not_contacted_for_days: Annotated[int | None, Query(ge=0, le=36_500)] = None,
         limit: Limit = 100,
         cursor: Cursor = None,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 
+from contracts.vocabulary import Day
 from servicekit.problems import Problem
 from stats.http import Zone
 from stats.use_cases.read_reports import MEASURES, Dimension, Histogram, Question, ReadReports
@@ -32,8 +33,8 @@ class Report(BaseModel):
 
 def _question(
     zone: Zone,
-    first: Annotated[date, Query(description="first local day")],
-    last: Annotated[date, Query(description="last local day, included")],
+    first: Annotated[Day, Query(description="first local day")],
+    last: Annotated[Day, Query(description="last local day, included")],
     group_by: Annotated[
         str, Query(max_length=200, description=f"commas between any of {', '.join(_DIMENSIONS)}")
     ] = "",

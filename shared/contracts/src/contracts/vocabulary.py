@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated, NewType
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints
 
 ContactId = NewType("ContactId", str)
 ActivityId = NewType("ActivityId", str)
@@ -17,8 +18,26 @@ EndpointId = NewType("EndpointId", str)
 PolicyId = NewType("PolicyId", str)
 InteractionId = NewType("InteractionId", str)
 
-Time = AwareDatetime
+FIRST_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+END_OF_TIME = datetime(9000, 1, 1, tzinfo=UTC)
+"""Far enough from the edges of the calendar to add delays and see every zone's clock."""
+
+Time = Annotated[AwareDatetime, Field(ge=FIRST_TIME, lt=END_OF_TIME)]
 """An instant with an offset (RFC 3339), kept and published in UTC to the millisecond."""
+
+
+def _as_written(told: object) -> object:
+    """A number is no time, in quotes or not: who sends seconds may well have meant milliseconds."""
+    if isinstance(told, int | float) or (isinstance(told, str) and not re.match(r"\d{4}-", told)):
+        raise ValueError("not an instant such as 2026-03-01T12:00:00Z")
+    return told
+
+
+WrittenTime = Annotated[Time, BeforeValidator(_as_written)]
+"""A time as a request gives it: written out."""
+
+Day = Annotated[date, Field(ge=FIRST_TIME.date(), lt=END_OF_TIME.date())]
+"""A day of somebody's calendar, between the same bounds."""
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]

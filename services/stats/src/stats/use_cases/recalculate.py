@@ -16,10 +16,11 @@ from datetime import datetime
 from typing import Any, Literal
 
 import structlog
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from contracts.vocabulary import WrittenTime
 from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases, bucket_of
@@ -53,9 +54,9 @@ class Scope(BaseModel):
 
     target_type: str | None = Field(default=None, max_length=64)
     target_id: str | None = Field(default=None, max_length=200)
-    contacted_from: AwareDatetime | None = None
+    contacted_from: WrittenTime | None = None
     """Only targets with an attempt at or after this time."""
-    contacted_to: AwareDatetime | None = None
+    contacted_to: WrittenTime | None = None
     """Only targets with an attempt before this time."""
 
     @property

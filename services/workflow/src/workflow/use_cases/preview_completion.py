@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from contracts.activities import ActivityCompleted, ActivityCreated
 from contracts.campaigns import catalog_id
@@ -20,6 +20,7 @@ from contracts.vocabulary import (
     Mode,
     Source,
     Urgency,
+    WrittenTime,
     to_millisecond,
 )
 from servicekit.clock import Clock
@@ -53,13 +54,13 @@ class Completion(Frozen):
     urgency: Urgency = Urgency.NORMAL
     instructions: str = ""
     preparation_notes: str = ""
-    follow_up_at: AwareDatetime | None = None
+    follow_up_at: WrittenTime | None = None
     attempt_number: int = Field(default=1, ge=1, le=1000)
     chain_depth: int = Field(default=0, ge=0, le=1000)
     root_id: Identifier | None = None
-    created_at: AwareDatetime | None = None
+    created_at: WrittenTime | None = None
     """Null means just now: under the version in force."""
-    completed_at: AwareDatetime | None = None
+    completed_at: WrittenTime | None = None
     """Null means now."""
     completed_by: str = "preview"
 
