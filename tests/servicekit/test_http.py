@@ -16,7 +16,7 @@ from servicekit.problems import MEDIA_TYPE, NotFound
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
 from tests.engines import Engines
-from tests.kit import running
+from tests.kit import eventually, running
 
 
 class Order(BaseModel):
@@ -156,3 +156,49 @@ async def test_health_metrics_and_documents_are_served(client: httpx.AsyncClient
     assert "parley_outbox_rows" in chosen
     assert "parley_lag_messages" not in chosen
     assert (await client.get("/openapi.json")).json()["info"]["title"] == "Parley kitchen"
+
+
+async def test_a_background_task_that_keeps_failing_is_told_by_its_name(
+    engines: Engines, namespace: str
+) -> None:
+    broken, came_back = True, 0
+
+    async def sender() -> None:
+        if broken:
+            raise TypeError("a row that cannot be read")
+        await service.stopping.wait()
+
+    async def without_its_dependency() -> None:
+        nonlocal came_back
+        came_back += 1
+        raise ConnectionRefusedError("down")
+
+    def build(settings: ServiceSettings) -> Service:
+        made = Service("kitchen", settings)
+        made.calm_seconds = 0.05
+        made.background("sender", sender)
+        made.background("waiter", without_its_dependency)
+        return made
+
+    async with running(build, ServiceSettings, engines, namespace) as service:
+        url = f"http://127.0.0.1:{service.port}"
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+
+            async def says(status: int, failing: list[str]) -> bool:
+                told = await client.get("/livez")
+                return (told.status_code, told.json()["failing"]) == (status, failing)
+
+            async def failures() -> str:
+                gauge = {"name[]": ["parley_background_failures"]}
+                return (await client.get("/metrics", params=gauge)).text
+
+            assert await says(200, [])
+            await eventually(lambda: says(503, ["sender"]), "the sender to be told of")
+            assert came_back >= 3
+            shown = await failures()
+            assert 'parley_background_failures{task="sender"} 0.0' not in shown
+            assert 'parley_background_failures{task="waiter"} 0.0' in shown
+            assert 'parley_background_failures{task="relay"} 0.0' in shown
+            broken = False
+            await eventually(lambda: says(200, []), "the sender to be well again")
+            assert 'parley_background_failures{task="sender"} 0.0' in await failures()

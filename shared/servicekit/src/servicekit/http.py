@@ -66,8 +66,9 @@ def _process_routes(service: Service, asyncapi: Mapping[str, Any]) -> APIRouter:
 
     @routes.get("/livez", summary="Whether this process still moves; asks no dependency")
     async def livez() -> JSONResponse:
-        stalled = service.bus.stalled()
-        return JSONResponse({"stalled": stalled}, status_code=503 if stalled else 200)
+        stalled, failing = service.bus.stalled(), service.failing()
+        ill = bool(stalled or failing)
+        return JSONResponse({"stalled": stalled, "failing": failing}, status_code=503 if ill else 200)
 
     @routes.get("/readyz", summary="Whether requests can be served: the database answers")
     async def readyz() -> JSONResponse:

@@ -46,6 +46,12 @@ class Metrics:
         self.outbox_age = self.gauge("parley_outbox_age_seconds", "Age of the oldest unpublished row")
         self.published = self.counter("parley_messages_published_total", "Rows published", "topic")
 
+        self.background_failures = self.gauge(
+            "parley_background_failures",
+            "Failures in a row of a background task, for reasons of its own",
+            "task",
+        )
+
     def counter(self, name: str, help_: str, *labels: str) -> Counter:
         return Counter(name, help_, labels, registry=self.registry)
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -39,6 +40,11 @@ log = structlog.get_logger()
 
 S = TypeVar("S", bound=Versioned)
 Settings = TypeVar("Settings", bound=ServiceSettings)
+
+ILL_AFTER = 5
+"""Failures in a row of a background task, for reasons of its own, that no further start will mend."""
+
+_DEPENDENCIES = (PyMongoError, KafkaError, OSError, TimeoutError, InjectedFault)
 
 EXIT_CONFIGURATION = 78
 """EX_CONFIG of sysexits.h: starting again will not help until somebody changes something."""
@@ -74,6 +80,9 @@ class Service:
         self._backgrounds: list[tuple[str, Callable[[], Awaitable[object]]]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self.calm_seconds = 30.0
+        """A background task that ran for so long was well in between."""
+        self._own_failures: Counter[str] = Counter()
         self.failure: BaseException | None = None
 
     # What a composition root says
@@ -196,9 +205,16 @@ class Service:
     async def _publish(self) -> None:
         await self._relay.run(self.stopping)
 
+    def failing(self) -> list[str]:
+        """Background tasks that keep failing for reasons of their own, not while a dependency is away."""
+        return sorted(name for name, failures in self._own_failures.items() if failures >= ILL_AFTER)
+
     async def _keep(self, name: str, run: Callable[[], Awaitable[object]]) -> None:
-        failures = 0
+        gauge = self.metrics.background_failures.labels(name)
+        gauge.set(0)
+        starts = 0
         while not self.stopping.is_set():
+            watch = asyncio.create_task(self._calm(name))
             began = asyncio.get_running_loop().time()
             try:
                 await run()
@@ -206,16 +222,26 @@ class Service:
                     return
             except Stopping:
                 return
-            except (PyMongoError, KafkaError, OSError, TimeoutError, InjectedFault) as error:
+            except _DEPENDENCIES as error:
                 log.warning("a background task waits", task=name, error=repr(error)[:200])
             except Exception:
-                log.exception("a background task failed", task=name)
-            failures = 0 if asyncio.get_running_loop().time() - began > 30 else failures + 1
+                self._own_failures[name] += 1
+                gauge.set(self._own_failures[name])
+                log.exception("a background task failed", task=name, in_a_row=self._own_failures[name])
+            finally:
+                watch.cancel()
+            starts = 0 if asyncio.get_running_loop().time() - began > self.calm_seconds else starts + 1
             try:
-                async with asyncio.timeout(backoff(failures)):
+                async with asyncio.timeout(backoff(starts)):
                     await self.stopping.wait()
             except TimeoutError:
                 pass
+
+    async def _calm(self, name: str) -> None:
+        """Forget the failures of a task once it has run long enough without another."""
+        await asyncio.sleep(self.calm_seconds)
+        self._own_failures[name] = 0
+        self.metrics.background_failures.labels(name).set(0)
 
     async def _drain(self, starting: asyncio.Task[None], server: Any, http: asyncio.Task[None]) -> None:
         """Stop taking, finish what is in hand, publish what was written, close."""
