@@ -94,6 +94,7 @@ async def test_a_load_that_fails_between_two_effects_resumes_to_the_same_set(her
     FAILPOINTS.arm(f"{where}=error@4")
     await here.tell(batch, "load")
     shown = await here.becomes(batch, "loaded")
+    assert FAILPOINTS.waiting() == []
     assert (shown["loaded"], shown["skipped"], shown["expected"]) == (95, {}, 95)
     assert {one.activity_id for one in await here.activities(batch)} == ids_of(here, batch, range(95))
 
@@ -246,9 +247,10 @@ async def test_a_refused_activity_moves_from_loaded_to_skipped_exactly_once(here
     async def corrected() -> bool:
         return bool((await here.get(batch))["loaded"] == 18)
 
-    FAILPOINTS.arm("batch-loader.after_open_activities=error@1,batch-loader.after_last_completed=error@2")
+    FAILPOINTS.arm("batch-loader.after_open_activities=error,batch-loader.after_last_completed=error")
     await here.wire.publish(*losers, *losers[:4], *purged)
     await eventually(corrected, "the refusals to count")
+    assert FAILPOINTS.waiting() == []
     FAILPOINTS.disarm()
     shown = await here.get(batch)
     await here.wire.publish(*losers, *made, *purged, refused(made[0].evolve(batch_id="unknown")))

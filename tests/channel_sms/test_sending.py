@@ -113,6 +113,7 @@ async def test_a_fault_at_any_place_of_a_send_repeats_nothing(stage: Stage, plac
         FAILPOINTS.arm(f"channel-sms.{place}=error@1")
         await talk.dispatch(*range(5))
         await talk.until("intents", {"state": "sent"}, 5)
+        assert FAILPOINTS.waiting() == []
         assert references(talk) == {talk.opening_id(number): 1 for number in range(5)}
         interactions = await talk.expect(InteractionRecorded, 5)
         assert len({i.interaction_id for i in interactions}) == 5

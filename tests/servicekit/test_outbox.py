@@ -117,6 +117,7 @@ async def test_a_failure_between_publishing_and_deleting_repeats_but_never_loses
                 )
             service.outbox.wake()
             await settled(service)
+        assert FAILPOINTS.waiting() == []
     finally:
         FAILPOINTS.disarm()
     numbers = [message.number for message in await wire.messages(WordHeard)]

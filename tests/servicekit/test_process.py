@@ -74,8 +74,10 @@ def test_failpoints_act_at_the_named_hit_only(tmp_path: Path) -> None:
     points.arm("a.b=error@2", tmp_path / "journal")
     points.reach("a.b")
     points.reach("other")
+    assert points.waiting() == ["a.b"]
     with pytest.raises(InjectedFault):
         points.reach("a.b")
+    assert points.waiting() == []
     points.reach("a.b")
     assert (tmp_path / "journal").read_text().split("\n") == ["a.b reached", "other reached", "a.b error", ""]
     with pytest.raises(UnknownFailpointAction, match=r"expected name=kill"):

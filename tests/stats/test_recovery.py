@@ -33,6 +33,7 @@ async def test_a_fault_at_any_boundary_loses_and_doubles_nothing(line: Line, pla
     try:
         for number in range(3):
             await line.tell(interaction(contact, occurred_at=THEN + timedelta(minutes=number)))
+        assert FAILPOINTS.waiting() == []
     finally:
         FAILPOINTS.disarm()
     await line.at_rest()

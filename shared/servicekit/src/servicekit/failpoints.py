@@ -58,6 +58,10 @@ class Failpoints:
         self._journal = journal
         self.on = bool(self._armed) or journal is not None
 
+    def waiting(self) -> list[str]:
+        """Armed ones that have not acted yet: at the end of a test, what it did not put to the test."""
+        return sorted(name for name, armed in self._armed.items() if self._hits[name] < armed.hit)
+
     def disarm(self) -> None:
         self._armed.clear()
         self._hits.clear()
