@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
-from cli.accounts import Activities, _batch
+from cli.accounts import Activities, Attempts, Equation, _batch, _of_attempts
 
 
 def activity(**told: Any) -> dict[str, Any]:
-    return {"state": "scheduled", "mode": "manual", "batch_id": "b", "source": "batch", **told}
+    return {
+        "state": "scheduled",
+        "mode": "manual",
+        "kind": "task",
+        "batch_id": "b",
+        "source": "batch",
+        **told,
+    }
 
 
 def test_what_was_refused_after_loading_is_skipped_and_not_loaded() -> None:
@@ -18,3 +26,46 @@ def test_what_was_refused_after_loading_is_skipped_and_not_loaded() -> None:
     batch = {"batch_id": "b", "name": "B", "selected": 2, "loaded": 1}
     books = list(_batch(batch | {"skipped": {"duplicate_open_activity": 1}}, counted))
     assert [equation.holds for equation in books] == [True, True]
+
+
+def books_of_attempts(**changes: Any) -> list[Equation]:
+    """Three sent and two received; one of each of somebody erased, and one sent by a person besides."""
+    told: dict[str, Any] = {
+        "journal": Counter(accepted=3, reply=2),
+        "messages": {"outgoing": {"delivered": 2, "sent": 1}, "incoming": {"done": 2}},
+        "recorded": Counter(outgoing=3, incoming=2),
+        "counters": Counter({("sms", "out"): 3, ("sms", "in"): 1}),
+        "totals": {
+            "erased_attempts": {
+                "sms": {"incoming": 1, "outgoing": 1},
+                "voice": {"incoming": 0, "outgoing": 1},
+            },
+            "target_types": {
+                "contact": {"ledger_in": 1, "ledger_out": 3, "contact_count_in": 1, "contact_count_out": 3}
+            },
+        },
+        "logged": Counter(sms=1, voice=1),
+    }
+    return list(_of_attempts(Attempts(**told | changes)))
+
+
+def test_what_was_sent_to_somebody_erased_was_sent_all_the_same() -> None:
+    assert [equation.document() for equation in books_of_attempts() if not equation.holds] == []
+
+
+def test_an_attempt_that_is_neither_counted_nor_erased_is_missed() -> None:
+    books = books_of_attempts(journal=Counter(accepted=4, reply=2))
+    assert [equation.title for equation in books if not equation.holds] == ["messages sent", "attempts"]
+
+
+def test_what_was_completed_and_purged_was_completed_once() -> None:
+    counted = Activities()
+    ended: dict[str, Any] = {"kind": "call", "disposition": "sold", "completed_at": "2026-03-01T12:00:00Z"}
+    for told in (
+        activity(**ended, state="completed"),
+        activity(**ended, state="purged"),
+        activity(**ended | {"completed_at": None, "disposition": None}, state="purged"),
+    ):
+        counted.add(told)
+    assert (counted.ever_completed, counted.dispositions) == (2, {"sold": 1})
+    assert counted.logged == {("call", "sold"): 2}

@@ -74,6 +74,7 @@ async def test_nothing_leads_to_an_erased_contact_and_reports_still_add_up(line:
     contact, campaign = name(), name("campaign")
     told = interaction(contact, campaign_id=campaign, activity_id="a1", addresses=Addresses(sender="x"))
     await line.tell(contact_changed(contact, emails=["d@example.com"]), told)
+    before = (await line.http.get("/v1/totals")).json()["erased_attempts"]
     await line.wire.publish_raw("contact-changed", None, key=contact.encode())
 
     async def erased() -> bool:
@@ -81,6 +82,8 @@ async def test_nothing_leads_to_an_erased_contact_and_reports_still_add_up(line:
 
     await eventually(erased, "the contact to be erased")
     await line.at_rest()
+    after = (await line.http.get("/v1/totals")).json()["erased_attempts"]
+    assert after["sms"]["outgoing"] == before.get("sms", {"outgoing": 0})["outgoing"] + 1
     await line.tell(told, changed(told, disposition="sold"), interaction(contact, campaign_id=campaign))
     assert await line.counts(contact) == (0, 0)
     mongo = line.service.mongo

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,12 @@ class Activities:
     dispositions: Counter[str] = field(default_factory=Counter)
     logged: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Calls and messages that people logged by completing, by channel and disposition."""
+    purged: int = 0
+    """What was completed and forgotten later; flows and statistics have seen the completion."""
+
+    @property
+    def ever_completed(self) -> int:
+        return self.states["completed"] + self.purged
 
     def add(self, activity: dict[str, Any]) -> None:
         self.total += 1
@@ -62,10 +68,13 @@ class Activities:
         if activity.get("reason") != _REFUSED:
             self.batches[activity.get("batch_id") or ""] += 1
         self.sources["batches" if activity.get("batch_id") else activity["source"]] += 1
+        purged = activity["state"] == "purged" and activity.get("completed_at") is not None
+        self.purged += purged
         if activity["state"] == "completed":
             self.dispositions[activity["disposition"]] += 1
-            if activity["mode"] == "manual" and activity["kind"] != "task":
-                self.logged[activity.get("channel") or activity["kind"], activity["disposition"]] += 1
+        logs = activity["mode"] == "manual" and activity["kind"] != "task"
+        if logs and (purged or activity["state"] == "completed"):
+            self.logged[activity.get("channel") or activity["kind"], activity["disposition"]] += 1
 
 
 def equations(api: Api) -> Iterator[Equation]:
@@ -140,7 +149,7 @@ def _decisions(api: Api, activities: Activities) -> Iterator[Equation]:
     yield Equation(
         "decisions of flows",
         {
-            "activities completed": activities.states["completed"],
+            f"activities completed, {activities.purged:,} of them purged since": activities.ever_completed,
             "completions decided on": told["decided"] + told["no_flow"],
         },
     )
@@ -150,35 +159,69 @@ def _decisions(api: Api, activities: Activities) -> Iterator[Equation]:
     )
 
 
+@dataclass(frozen=True)
+class Attempts:
+    """Attempts to contact somebody, as each who counts them tells it."""
+
+    journal: Mapping[str, int]
+    messages: Mapping[str, Mapping[str, int]]
+    recorded: Mapping[str, int]
+    counters: Mapping[tuple[str, str], int]
+    totals: Mapping[str, Any]
+    logged: Counter[str]
+
+
 def _attempts(api: Api, activities: Activities) -> Iterator[Equation]:
-    journal, recorded = _journal(api), _recorded(api.parley)
-    told = api.get("channel-sms", "/v1/messages/counts")
-    counters, logged = _counters(api), _logged_attempts(api, activities)
+    yield from _of_attempts(
+        Attempts(
+            journal=_journal(api),
+            messages=api.get("channel-sms", "/v1/messages/counts"),
+            recorded=_recorded(api.parley),
+            counters=_counters(api),
+            totals=api.get("stats", "/v1/totals"),
+            logged=_logged_attempts(api, activities),
+        )
+    )
+
+
+def _of_attempts(told: Attempts) -> Iterator[Equation]:
+    """The counters of erased contacts are gone, and what was sent to them was sent all the same."""
+    journal, recorded, counters, logged = told.journal, told.recorded, told.counters, told.logged
+    totals = told.totals
+    sms = totals["erased_attempts"].get("sms", {"incoming": 0, "outgoing": 0})
+    outgoing = (
+        f"counters and {sms['outgoing']:,} of erased contacts, without {logged['sms']:,} logged by people"
+    )
     yield Equation(
         "messages sent",
         {
             "carrier's journal": journal["accepted"],
-            "channel-sms": sum(told["outgoing"].get(status, 0) for status in _SENT),
+            "channel-sms": sum(told.messages["outgoing"].get(status, 0) for status in _SENT),
             "topic message-recorded": recorded["outgoing"],
-            f"counters without {logged['sms']:,} logged by people": counters["sms", "out"] - logged["sms"],
+            outgoing: counters["sms", "out"] + sms["outgoing"] - logged["sms"],
         },
     )
     yield Equation(
         "messages received",
         {
             "carrier's journal": journal["reply"],
-            "channel-sms": sum(told["incoming"].values()),
+            "channel-sms": sum(told.messages["incoming"].values()),
             "topic message-recorded": recorded["incoming"],
-            "counters": counters["sms", "in"],
+            f"counters and {sms['incoming']:,} of erased contacts": counters["sms", "in"] + sms["incoming"],
         },
     )
     yield Equation("messages sent twice", {"nothing": 0, "carrier's journal": journal["twice"]})
-    totals = api.get("stats", "/v1/totals")["target_types"].get("contact", {})
+    contacts = totals["target_types"].get("contact", {})
+    erased = sum(each["incoming"] + each["outgoing"] for each in totals["erased_attempts"].values())
     yield Equation(
         "attempts",
         {
-            "ledger": totals.get("ledger_in", 0) + totals.get("ledger_out", 0),
-            "counters": totals.get("contact_count_in", 0) + totals.get("contact_count_out", 0),
+            f"ledger and {erased:,} of erased contacts": erased
+            + contacts.get("ledger_in", 0)
+            + contacts.get("ledger_out", 0),
+            "counters and those": erased
+            + contacts.get("contact_count_in", 0)
+            + contacts.get("contact_count_out", 0),
         },
         {"sent": journal["accepted"], "received": journal["reply"], "logged by people": logged.total()},
     )

@@ -22,6 +22,11 @@ class TypeTotals(BaseModel):
     ledger_out: int = 0
 
 
+class Directions(BaseModel):
+    incoming: int = 0
+    outgoing: int = 0
+
+
 class Totals(BaseModel):
     ledger_rows: int
     interactions: int
@@ -30,6 +35,8 @@ class Totals(BaseModel):
     unknown_direction: int
     erased: int
     """Interactions whose target was erased."""
+    erased_attempts: dict[str, Directions]
+    """Those of them that are attempts, by channel: the reports have them, and no counter any more."""
     waiting: dict[str, int]
     target_types: dict[str, TypeTotals]
     equal: bool
@@ -44,6 +51,7 @@ class ReadTotals:
         types: dict[str, TypeTotals] = {}
         facts = {"rows": 0, "heads": 0, "deleted": 0, "unknown": 0, "erased": 0}
         waiting: dict[str, int] = {}
+        erased: dict[str, Directions] = {}
         for group in await self._mongo.aggregate(LEDGER, _LEDGER):
             key, rows = group["_id"], group["rows"]
             facts["rows"] += rows
@@ -53,13 +61,18 @@ class ReadTotals:
             facts["erased"] += rows if key["erased"] else 0
             if key["waits"] is not None:
                 waiting[key["waits"]] = waiting.get(key["waits"], 0) + rows
-            is_attempt = (
-                key["target_type"] is not None
-                and not key["deleted"]
+            counts = (
+                not key["deleted"]
                 and key["direction"] != "unknown"
                 and key["waits"] not in ("contact", "enabling")
             )
-            if is_attempt:
+            if counts and key["erased"]:
+                of_channel = erased.setdefault(key["channel"] or "none", Directions())
+                if key["direction"] == "incoming":
+                    of_channel.incoming += rows
+                else:
+                    of_channel.outgoing += rows
+            elif counts and key["target_type"] is not None:
                 totals = types.setdefault(key["target_type"], TypeTotals())
                 if key["direction"] == "incoming":
                     totals.ledger_in += rows
@@ -76,6 +89,7 @@ class ReadTotals:
             deleted=facts["deleted"],
             unknown_direction=facts["unknown"],
             erased=facts["erased"],
+            erased_attempts=dict(sorted(erased.items())),
             waiting=waiting,
             target_types=dict(sorted(types.items())),
             equal=all(
@@ -101,6 +115,7 @@ _LEDGER: list[dict[str, Any]] = [
                 "direction": "$direction",
                 "deleted": _known("$deleted"),
                 "erased": _known("$erased"),
+                "channel": {"$cond": [_known("$erased"), {"$ifNull": ["$channel", None]}, None]},
                 "waits": {"$ifNull": ["$waits", None]},
             },
             "rows": {"$sum": 1},
