@@ -12,7 +12,7 @@ import pytest
 
 from contracts.activities import ActivityChanged, ActivityCompleted
 from contracts.channel_sms import InteractionRecorded
-from tests.activities.builders import NOON, campaign
+from tests.activities.builders import NOON, SUBJECT, campaign
 from tests.activities.line import Case
 from tests.kit import eventually
 
@@ -181,6 +181,21 @@ async def test_what_is_no_usable_time_is_refused_everywhere(
     ):
         assert (answer.status_code, answer.json()["type"]) == (422, "urn:parley:problem:invalid-request")
     assert (await rest.get(f"/activities/{id_}")).json()["version"] == 1
+
+
+@pytest.mark.parametrize("change", [{"contact_id": "somebody-else"}, {"subject_id": "subject-2"}])
+async def test_a_known_id_is_not_given_to_another_activity(
+    rest: httpx.AsyncClient, case: Case, change: dict[str, str]
+) -> None:
+    await case.know(SUBJECT.evolve(subject_id="subject-2", code="survey"))
+    mine = call(case, activity_id=f"known-{case.contact_id}")
+    first = await rest.post("/activities", json=mine)
+    again = await rest.post("/activities", json=mine | {"instructions": "Call twice"})
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json()
+    other = await rest.post("/activities", json=mine | change)
+    assert (other.status_code, other.json()["type"]) == (409, "urn:parley:problem:activity-exists")
+    assert next(iter(change)) in other.json()["detail"]
 
 
 async def test_the_last_time_there_is_can_be_used(rest: httpx.AsyncClient, case: Case) -> None:

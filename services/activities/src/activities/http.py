@@ -16,7 +16,7 @@ from activities.domain.activity import Activity, ActivityRecord, LastVerdict
 from activities.domain.moves import IllegalMove, Taken
 from activities.domain.outcomes import BadEnding
 from activities.ports import Catalogs
-from activities.use_cases.create_activity import CreateActivity, Impossible
+from activities.use_cases.create_activity import AnotherActivity, CreateActivity, Impossible
 from activities.use_cases.work_activity import NoSuchActivity, VersionMoved, WorkActivity
 from contracts.activities import ActivityCreated
 from contracts.message import stable_id
@@ -157,7 +157,7 @@ def routes(
         response: Response,
         idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
     ) -> ActivityRecord:
-        """The same id again answers 200 with what there is."""
+        """The same id again answers 200 with what there is; for another contact or subject, 409."""
         await _check_catalog(new, catalogs)
         with _refusals():
             activity, made = await create(_request(new, idempotency_key, clock.now()))
@@ -379,6 +379,10 @@ def _refusals() -> Iterator[None]:
         raise Problem(
             422, "impossible-activity", "This could never be worked", str(impossible)
         ) from impossible
+    except AnotherActivity as another:
+        raise Problem(
+            409, "activity-exists", "The id is taken by another activity", str(another)
+        ) from another
     except BadCursor as bad:
         raise Problem(
             422, "bad-cursor", "The cursor cannot be used", "Give a `next_cursor` of the same list."

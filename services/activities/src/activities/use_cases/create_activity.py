@@ -17,6 +17,10 @@ class Impossible(Exception):
     """This can never be worked."""
 
 
+class AnotherActivity(Exception):
+    """The id belongs to an activity of somebody else, or about something else."""
+
+
 class CreateActivity:
     def __init__(self, store: Store[Activity], committer: Committer, facts: Facts) -> None:
         self._store = store
@@ -24,9 +28,11 @@ class CreateActivity:
         self._facts = facts
 
     async def __call__(self, message: ActivityCreated) -> tuple[Activity, bool]:
-        """The activity, and whether this call made it. Raises Impossible."""
+        """The activity, and whether this call made it. Raises Impossible, AnotherActivity."""
         for _ in range(_TRIES):
             state = await self._store.get(message.activity_id)
+            if state is not None:
+                _check_same(message, state)
             verdict = create(message, state, await self._facts.for_creation([message]))
             if isinstance(verdict, GiveUp):
                 raise Impossible(verdict.detail["error"])
@@ -42,3 +48,11 @@ class CreateActivity:
                 continue
             return verdict.state, True
         raise Conflict(f"activity {message.activity_id}: its slot changed faster than it could be decided")
+
+
+def _check_same(message: ActivityCreated, standing: Activity) -> None:
+    for name in ("contact_id", "subject_id"):
+        if getattr(message, name) != getattr(standing, name):
+            raise AnotherActivity(
+                f"There is an activity with id {standing.activity_id!r}, and its {name} is another."
+            )
