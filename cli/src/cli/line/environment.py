@@ -42,6 +42,9 @@ def of(
         "PARLEY_CLOCK_FILE": str(state.clock_file),
         "PARLEY_LOG_FORMAT": "json",
     }
+    if state.kafka_port is not None:
+        # The embedded broker keeps its whole log in memory, and writes it out several times over.
+        shared["PARLEY_KAFKA_COMPRESSION"] = "gzip"
     match member.name:
         case "channel-sms":
             return inherited() | shared | _sms(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -32,9 +33,12 @@ class NotPublished(ConnectionError):
 class Producer:
     """acks=all, idempotent, linger for batches; every wait is bounded."""
 
-    def __init__(self, bootstrap_servers: str, client_id: str) -> None:
+    def __init__(
+        self, bootstrap_servers: str, client_id: str, compression: Literal["none", "gzip"] = "none"
+    ) -> None:
         self._servers = bootstrap_servers
         self._client_id = client_id
+        self._compression = None if compression == "none" else compression
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
 
@@ -77,6 +81,7 @@ class Producer:
                     client_id=self._client_id,
                     acks="all",
                     enable_idempotence=True,
+                    compression_type=self._compression,
                     linger_ms=2,
                     max_batch_size=256 * 1024,
                     request_timeout_ms=10_000,

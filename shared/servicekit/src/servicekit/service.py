@@ -62,7 +62,9 @@ class Service:
         self.clock = clock or clock_from(settings.clock_file)
         self.metrics = Metrics()
         self.mongo = Mongo(settings.mongo_url, settings.database(name), settings.mongo_driver)
-        self.producer = Producer(settings.kafka_bootstrap_servers, f"{name}-{settings.instance}")
+        self.producer = Producer(
+            settings.kafka_bootstrap_servers, f"{name}-{settings.instance}", settings.kafka_compression
+        )
         self.outbox = Outbox(self.mongo, settings, self.clock, name)
         self.committer = Committer(self.mongo, self.outbox, name)
         self.bus = Bus(name, settings, self.producer, self.metrics, self.stopping)

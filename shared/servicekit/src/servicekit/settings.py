@@ -30,6 +30,8 @@ class ServiceSettings(BaseSettings):
         pattern=r"^mongodb(\+srv)?://",
         validation_alias="MONGO_URL",
     )
+    kafka_compression: Literal["none", "gzip"] = "none"
+    """Of what is published. gzip, which every client reads, costs time and saves the broker memory."""
     namespace: str = Field(default="", pattern=r"^[a-z0-9-]{0,40}$")
     """Prefix of every topic, group and database, so that several deployments can share a cluster."""
     instance: str = Field(default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9._-]{1,80}$")
