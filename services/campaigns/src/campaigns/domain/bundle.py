@@ -184,9 +184,6 @@ def _wrong_campaign(
             f"endpoint {endpoint.code!r} is of channel {endpoint.channel}, the campaign of {campaign.channel}"
         )
         yield Fault(f"{item.place}.endpoint", what)
-    for field in ("starts_at", "ends_at"):
-        if (moment := getattr(campaign, field)) and not 1970 < moment.year < 3000:
-            yield Fault(f"{item.place}.{field}", "must be a time between 1971 and 2999")
     if campaign.starts_at and campaign.ends_at and campaign.starts_at >= campaign.ends_at:
         yield Fault(f"{item.place}.ends_at", "must be after starts_at")
     old = standing.get(CAMPAIGN.plural, {}).get(campaign.code)
