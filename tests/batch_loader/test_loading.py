@@ -19,6 +19,7 @@ from contracts.message import stable_id
 from contracts.vocabulary import ActivityState, BatchId, PreferenceKind
 from servicekit.failpoints import FAILPOINTS
 from servicekit.leases import Leases
+from servicekit.resting import end
 from servicekit.unit_of_work import Store
 from tests.batch_loader.builders import SUBJECT, refused
 from tests.batch_loader.line import Line, line
@@ -102,18 +103,17 @@ async def test_a_load_that_fails_between_two_effects_resumes_to_the_same_set(her
 async def test_a_load_that_is_cut_off_is_finished_by_the_next_process(
     engines: Engines, namespace: str
 ) -> None:
-    async with line(engines, namespace, batch_loader_page_size=5) as here:
+    async with line(engines, namespace, batch_loader_page_size=1) as here:
         await here.knows(here.contact(number) for number in range(300))
         batch = await here.draft()
         await here.tell(batch, "load")
 
         async def under_way() -> bool:
-            return bool((await here.get(batch))["loaded"] >= 50)
+            return bool((await here.get(batch))["loaded"] >= 10)
 
         await eventually(under_way, "some pages")
         (loader,) = [task for task in here.service._tasks if task.get_name() == "loader"]
-        loader.cancel()
-        await asyncio.gather(loader, return_exceptions=True)
+        await end(loader)
         assert (await here.get(batch))["state"] == "loading"
     async with line(engines, namespace) as again:
         shown = await again.becomes(batch, "loaded")

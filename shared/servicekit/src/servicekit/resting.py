@@ -1,4 +1,4 @@
-"""How a loop rests when there is nothing to do."""
+"""How a loop rests when there is nothing to do, and how it is made to end."""
 
 from __future__ import annotations
 
@@ -16,3 +16,17 @@ async def rest(stopping: asyncio.Event, seconds: float, wake: asyncio.Event | No
         pass
     if wake is not None:
         wake.clear()
+
+
+async def end(*tasks: asyncio.Task[None], again_after: float = 1.0) -> None:
+    """Cancel, every `again_after` seconds, until they have ended; leave what they ended with to them.
+
+    Once is not enough before Python 3.12: asyncio.wait_for, which PyMongo's client waits with, drops a
+    cancellation that arrives together with the result.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=again_after)
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -30,6 +30,7 @@ from servicekit.outbox import Outbox, Relay
 from servicekit.pipeline import TRIES, BatchHandler, Stopping, backoff
 from servicekit.producer import Producer
 from servicekit.projection import Projection
+from servicekit.resting import end
 from servicekit.settings import BadSettings, ServiceSettings
 from servicekit.topics import Topics, WrongTopics
 from servicekit.tracing import configure_tracing
@@ -249,8 +250,7 @@ class Service:
         """Stop taking, finish what is in hand, publish what was written, close."""
         began = asyncio.get_running_loop().time()
         self.stopping.set()
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
+        await end(starting)
         server.should_exit = True
         await self.bus.stop()
         await asyncio.gather(http, return_exceptions=True)
@@ -258,8 +258,7 @@ class Service:
             _, left = await asyncio.wait(self._tasks, timeout=self.settings.drain_seconds)
             for task in left:
                 log.warning("a background task did not stop in time", task=task.get_name())
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await end(*self._tasks)
         for close in self._closers:
             await close()
         await self.producer.close()

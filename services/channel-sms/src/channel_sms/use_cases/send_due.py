@@ -26,7 +26,7 @@ from servicekit.failpoints import Failpoint, InjectedFault
 from servicekit.leases import BUCKETS, Leases
 from servicekit.mongo import Conflict
 from servicekit.pipeline import backoff
-from servicekit.resting import rest
+from servicekit.resting import end, rest
 
 log = structlog.get_logger()
 
@@ -99,8 +99,7 @@ class SendDue:
                     await asyncio.sleep(0.01)
         except TimeoutError:
             log.warning("results of sends were not recorded in time", results=len(self._settled))
-        recording.cancel()
-        await asyncio.gather(recording, return_exceptions=True)
+        await end(recording)
 
     async def _start_some(self) -> int:
         """Claim and start what is due and what capacity allows; returns how many."""
