@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import uvicorn
-from fastapi import APIRouter, FastAPI, Query, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -56,9 +58,28 @@ def create_app(
     )
     app.add_middleware(TraceContext)
     for router in routers:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(only_known_parameters)])
     app.include_router(_process_routes(service, asyncapi))
     return app
+
+
+async def only_known_parameters(request: Request) -> None:
+    """A misspelt filter would otherwise be an answer about everything."""
+    known = _parameters(request.scope["route"].dependant)
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        takes = f"this takes {', '.join(sorted(known))}" if known else "this takes none"
+        raise RequestValidationError(
+            [
+                {"type": "unknown_parameter", "loc": ("query", name), "msg": f"unknown parameter; {takes}"}
+                for name in dict.fromkeys(unknown)
+            ]
+        )
+
+
+def _parameters(dependant: Dependant) -> frozenset[str]:
+    own = (parameter.alias for parameter in dependant.query_params)
+    return frozenset(own).union(*(_parameters(inner) for inner in dependant.dependencies))
 
 
 def _process_routes(service: Service, asyncapi: Mapping[str, Any]) -> APIRouter:
