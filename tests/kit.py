@@ -18,6 +18,7 @@ from contracts.message import Message, Topic, wire_headers
 from servicekit.bus import Subscription
 from servicekit.clock import DrivenClock
 from servicekit.delivery import headers_of
+from servicekit.failpoints import FAILPOINTS
 from servicekit.producer import Outgoing, Producer
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
@@ -41,6 +42,15 @@ async def eventually(
             return answer
         assert time.monotonic() < until, f"waited {within:g} s for {what}; last answer: {answer!r}"
         await asyncio.sleep(0.02)
+
+
+async def failed_where_told() -> None:
+    """Wait until every armed failpoint was reached: some lie behind what a test can see."""
+
+    async def reached() -> bool:
+        return FAILPOINTS.waiting() == []
+
+    await eventually(reached, "every armed failpoint")
 
 
 @dataclass

@@ -24,7 +24,7 @@ from servicekit.unit_of_work import Store
 from tests.batch_loader.builders import SUBJECT, refused
 from tests.batch_loader.line import Line, line
 from tests.engines import Engines
-from tests.kit import eventually, settled
+from tests.kit import eventually, failed_where_told, settled
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ async def test_a_load_that_fails_between_two_effects_resumes_to_the_same_set(her
     FAILPOINTS.arm(f"{where}=error@4")
     await here.tell(batch, "load")
     shown = await here.becomes(batch, "loaded")
-    assert FAILPOINTS.waiting() == []
+    await failed_where_told()
     assert (shown["loaded"], shown["skipped"], shown["expected"]) == (95, {}, 95)
     assert {one.activity_id for one in await here.activities(batch)} == ids_of(here, batch, range(95))
 
@@ -250,7 +250,7 @@ async def test_a_refused_activity_moves_from_loaded_to_skipped_exactly_once(here
     FAILPOINTS.arm("batch-loader.after_open_activities=error,batch-loader.after_last_completed=error")
     await here.wire.publish(*losers, *losers[:4], *purged)
     await eventually(corrected, "the refusals to count")
-    assert FAILPOINTS.waiting() == []
+    await failed_where_told()
     FAILPOINTS.disarm()
     shown = await here.get(batch)
     await here.wire.publish(*losers, *made, *purged, refused(made[0].evolve(batch_id="unknown")))

@@ -19,7 +19,7 @@ from servicekit.failpoints import FAILPOINTS
 from servicekit.mongo import Mongo
 from tests.channel_sms.world import NOW, Scene, Stage, everybody, fictional, standing
 from tests.engines import Engines
-from tests.kit import eventually
+from tests.kit import eventually, failed_where_told
 
 
 def references(talk: Scene) -> Counter[str]:
@@ -113,7 +113,7 @@ async def test_a_fault_at_any_place_of_a_send_repeats_nothing(stage: Stage, plac
         FAILPOINTS.arm(f"channel-sms.{place}=error@1")
         await talk.dispatch(*range(5))
         await talk.until("intents", {"state": "sent"}, 5)
-        assert FAILPOINTS.waiting() == []
+        await failed_where_told()
         assert references(talk) == {talk.opening_id(number): 1 for number in range(5)}
         interactions = await talk.expect(InteractionRecorded, 5)
         assert len({i.interaction_id for i in interactions}) == 5

@@ -12,7 +12,7 @@ from contracts.contacts import ContactChanged
 from servicekit.failpoints import FAILPOINTS
 from tests.contacts.conftest import PERSON, Running
 from tests.engines import Engines
-from tests.kit import Wire, eventually, running, settled
+from tests.kit import Wire, eventually, failed_where_told, running, settled
 
 DIRTY = """\
 First Name;Mobile;E-Mail;Time Zone;Opted Out;plan;age
@@ -135,7 +135,7 @@ async def test_a_fault_in_the_middle_neither_loses_nor_repeats_a_row(contacts: R
         FAILPOINTS.disarm()
         FAILPOINTS.arm(f"contacts.{place}=error@{1 if place == 'import_finished' else 3}")
         done = await contacts.import_(numbered(400, first=turn * 1_000))
-        assert FAILPOINTS.waiting() == []
+        await failed_where_told()
         assert (done["rows"], done["created"], done["rejected"]) == (400, 400, {})
         assert list((await everything(contacts)).values()) == [1] * 400 * turn
     assert await contacts.service.mongo["consent_ledger"].count_documents({}) == 40 * len(places)

@@ -18,7 +18,7 @@ from servicekit.outbox import RowIds, confirmed_in_order, microseconds_of, parce
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
 from tests.engines import Engines
-from tests.kit import Wire, eventually, running, settled
+from tests.kit import Wire, eventually, failed_where_told, running, settled
 from tests.servicekit.conftest import HEARD, SAID, WordHeard
 
 TOPICS = (SAID, HEARD, dead_letters_of(SAID), dead_letters_of(HEARD))
@@ -117,7 +117,7 @@ async def test_a_failure_between_publishing_and_deleting_repeats_but_never_loses
                 )
             service.outbox.wake()
             await settled(service)
-        assert FAILPOINTS.waiting() == []
+        await failed_where_told()
     finally:
         FAILPOINTS.disarm()
     numbers = [message.number for message in await wire.messages(WordHeard)]

@@ -145,12 +145,16 @@ async def test_killed_again_and_again_it_counts_everything_once(
     expected = reference(told)
     async with running(build, Settings, engines, namespace, instance="victim") as service:
 
+        async def all_there() -> bool:
+            # The estimate counts what is not committed yet, so that it is only good for waiting.
+            return bool(await mongo["ledger"].estimated_document_count() >= interactions)
+
         async def announced() -> bool:
-            if await mongo["ledger"].estimated_document_count() < interactions:
-                return False
             return await mongo["changed_targets"].find_one({}) is None
 
-        await eventually(announced, "everything to be counted and announced", PATIENCE)
+        await eventually(all_there, "everything to be counted", PATIENCE)
+        await settled(service, within=PATIENCE)
+        await eventually(announced, "everything to be announced", PATIENCE)
         await settled(service, within=PATIENCE)
         before = await everything(mongo)
         assert before[0] == expected

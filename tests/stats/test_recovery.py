@@ -10,7 +10,7 @@ from servicekit.failpoints import FAILPOINTS
 from stats.main import build
 from stats.settings import Settings
 from tests.engines import Engines
-from tests.kit import Wire, eventually, running, settled
+from tests.kit import Wire, eventually, failed_where_told, running, settled
 from tests.stats.conftest import Line
 from tests.stats.samples import THEN, changed, interaction, name
 
@@ -33,7 +33,7 @@ async def test_a_fault_at_any_boundary_loses_and_doubles_nothing(line: Line, pla
     try:
         for number in range(3):
             await line.tell(interaction(contact, occurred_at=THEN + timedelta(minutes=number)))
-        assert FAILPOINTS.waiting() == []
+        await failed_where_told()
     finally:
         FAILPOINTS.disarm()
     await line.at_rest()
