@@ -260,8 +260,9 @@ class Bus:
             log.exception("a batch will be delivered again", subscriber=subscription.name)
             raise
         else:
-            for record in records:
-                subscription.finished[TopicPartition(record.topic, record.partition)] = record.offset + 1
+            ends = {record.partition: record.offset + 1 for record in records}
+            for partition, offset in ends.items():
+                subscription.finished[TopicPartition(subscription.topic, partition)] = offset
             subscription.last_timestamp_ms = records[-1].timestamp
             subscription.progressed_at = time.monotonic()
         finally:

@@ -93,12 +93,12 @@ class Pipeline:
         counts: Counter[str] = Counter()
         for record in records:
             match self._read(record):
+                case Delivery() | Tombstone() as delivery:
+                    pending.append(delivery)
                 case Rejected() as reject:
                     rejected.append(reject)
                 case Ignored():
                     counts["ignored"] += 1
-                case delivery:
-                    pending.append(delivery)
         first = pending[:_IDS_LOGGED]
         while pending:
             outcomes = await self._handle(pending)
@@ -187,6 +187,9 @@ class Pipeline:
         rejected: list[Rejected],
         counts: Counter[str],
     ) -> tuple[list[Delivery[Any] | Tombstone], float]:
+        if list(outcomes).count(None) == len(pending):
+            counts["done"] += len(pending)
+            return [], 0.0
         again: list[Delivery[Any] | Tombstone] = []
         wait = _MAX_WAIT
         blocked: set[bytes | None] = set()
