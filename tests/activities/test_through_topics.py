@@ -199,7 +199,7 @@ async def test_of_two_that_saw_the_slot_empty_one_is_made(case: Case) -> None:
     ]
 
     async def write(twin: Become[Activity]) -> None:
-        await case.service.committer.commit(Changes([(store, 0, twin.state)], also=list(twin.also)))
+        await case.service.committer.commit(Changes([(store, None, twin.state)], also=list(twin.also)))
 
     await write(twins[0])
     with pytest.raises(Conflict):

@@ -6,15 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from contracts.contacts import ContactChanged
 from contracts.message import Message
 from servicekit.delivery import Delivery, Tombstone
 from servicekit.failpoints import FAILPOINTS, InjectedFault
-from servicekit.mongo import Conflict, Mongo
+from servicekit.mongo import Conflict, Document, Mongo, difference
 from servicekit.projection import Projection
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
@@ -58,6 +61,11 @@ class Seat(BaseModel):
     seat_id: str
     version: int
     taken_by: str
+    notes: dict[str, Any] = {}
+
+
+EMPTY = Seat(seat_id="a", version=1, taken_by="")
+NOTES = {"$set": {"a.b": [1, {"$ref": "c"}]}, "": None}
 
 
 @asynccontextmanager
@@ -70,7 +78,7 @@ async def a_seat(engines: Engines, wire: Wire) -> AsyncIterator[tuple[Service, S
 
     async with running(build, ServiceSettings, engines, wire.namespace) as service:
         seats = service.store("seats", Seat, "seat_id")
-        await service.committer.commit(Changes([(seats, 0, Seat(seat_id="a", version=1, taken_by=""))]))
+        await service.committer.commit(Changes([(seats, None, EMPTY)]))
         yield service, seats
 
 
@@ -78,7 +86,7 @@ def sits(service: Service, seats: Store[Seat], who: str) -> Changes:
     """What somebody writes who saw the seat in version 1."""
     heard = WordHeard(name=who, number=1, words=("mine",))
     return Changes(
-        [(seats, 1, Seat(seat_id="a", version=2, taken_by=who))], service.committer.outbox.rows((heard,))
+        [(seats, EMPTY, Seat(seat_id="a", version=2, taken_by=who))], service.committer.outbox.rows((heard,))
     )
 
 
@@ -93,6 +101,33 @@ async def test_what_was_decided_from_an_older_version_is_not_written(engines: En
         assert [heard.name for heard in await wire.messages(WordHeard)] == ["anna"]
 
 
+async def test_what_did_not_change_is_not_written_again(engines: Engines, wire: Wire) -> None:
+    async with a_seat(engines, wire) as (service, seats):
+        # What is nobody's here stays, and would not if the document was written anew.
+        await seats.collection.update_one({"_id": "a"}, {"$set": {"newer_field": 1}})
+        noted = EMPTY.model_copy(update={"version": 2, "notes": NOTES})
+        await service.committer.commit(Changes([(seats, EMPTY, noted)]))
+        left = noted.model_copy(update={"version": 3, "notes": {}})
+        assert await seats.get("a") == noted
+        await service.committer.commit(Changes([(seats, noted, left)]))
+        assert await seats.get("a") == left
+        stored = await seats.collection.find_one({"_id": "a"})
+        assert stored == {"_id": "a", "version": 3, "taken_by": "", "notes": {}, "newer_field": 1}
+
+
+_VALUES = st.none() | st.integers(0, 2) | st.lists(st.integers(0, 2))
+_DOCUMENTS = st.dictionaries(st.sampled_from("abcde"), _VALUES)
+
+
+@given(before=_DOCUMENTS, after=_DOCUMENTS)
+def test_a_difference_makes_one_of_the_other_and_says_nothing_else(before: Document, after: Document) -> None:
+    update = difference(before, after)
+    changed, gone = update.get("$set", {}), update.get("$unset", {})
+    assert {name: value for name, value in (before | changed).items() if name not in gone} == after
+    assert not any(name in before and before[name] == value for name, value in changed.items())
+    assert {} not in update.values()
+
+
 async def test_nothing_is_announced_of_a_transaction_that_failed(engines: Engines, wire: Wire) -> None:
     async with a_seat(engines, wire) as (service, seats):
         FAILPOINTS.arm("seats.before_commit=error@1")
@@ -101,7 +136,7 @@ async def test_nothing_is_announced_of_a_transaction_that_failed(engines: Engine
                 await service.committer.commit(sits(service, seats, "anna"))
         finally:
             FAILPOINTS.disarm()
-        assert await seats.get("a") == Seat(seat_id="a", version=1, taken_by="")
+        assert await seats.get("a") == EMPTY
         await service.committer.commit(sits(service, seats, "berta"))
         await wire.expect(WordHeard, 1)
         await settled(service)

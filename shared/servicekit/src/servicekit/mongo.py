@@ -57,6 +57,13 @@ class Client(Protocol):
     def __getitem__(self, name: str) -> Any: ...
 
 
+def difference(before: Document, after: Document) -> Document:
+    """The update that makes one document of another; both have the same id."""
+    changed = {name: value for name, value in after.items() if name not in before or before[name] != value}
+    gone = {name: "" for name in before if name not in after}
+    return ({"$set": changed} if changed else {}) | ({"$unset": gone} if gone else {})
+
+
 def is_conflict(error: PyMongoError) -> bool:
     """Whether a failed write means that the state had moved, so that deciding again makes sense."""
     if isinstance(error, DuplicateKeyError):

@@ -17,14 +17,14 @@ from typing import Any, Generic, TypeVar, cast
 
 import structlog
 from pydantic import BaseModel
-from pymongo import InsertOne, ReplaceOne, UpdateOne
+from pymongo import InsertOne, UpdateOne
 from pymongo.errors import PyMongoError
 
 from contracts.message import Message
 from servicekit.delivery import Delivery
 from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
-from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, is_conflict
+from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, difference, is_conflict
 from servicekit.outbox import LARGEST_BODY, Outbox, too_large
 from servicekit.tracing import current_traceparent, span
 from servicekit.verdict import Become, GiveUp, Outcome, TryAgain, Unchanged, Verdict, Versioned, Write
@@ -60,6 +60,17 @@ class Store(Generic[S]):
         document[self._id] = document.pop("_id")
         return cast(S, cast(type[BaseModel], self._model).model_validate(document))
 
+    def write(self, before: S | None, after: S) -> InsertOne[Document] | UpdateOne:
+        """What makes one state of another, provided that it is still the one that was read.
+
+        Only what differs is written: a replaced document costs the server the keys of all its indexes.
+        """
+        document = self.to_document(after)
+        if before is None:
+            return InsertOne(document)
+        still = {"_id": document["_id"], "version": before.version}
+        return UpdateOne(still, difference(self.to_document(before), document))
+
     def id_of(self, state: S) -> str:
         return str(getattr(state, self._id))
 
@@ -78,8 +89,8 @@ class Store(Generic[S]):
 class Changes:
     """Everything one transaction writes."""
 
-    replaced: list[tuple[Store[Any], int, Any]] = field(default_factory=list)
-    """(store, version that must still be there or 0 for new, new state)."""
+    replaced: list[tuple[Store[Any], Any | None, Any]] = field(default_factory=list)
+    """(store, state as it was read or None if there was none, new state)."""
     rows: list[Document] = field(default_factory=list)
     also: list[Write] = field(default_factory=list)
 
@@ -114,20 +125,14 @@ class Committer:
         self._after_transaction()
         self.outbox.wake()
 
-    async def _replace(self, replaced: Sequence[tuple[Store[Any], int, Any]], session: Session) -> None:
-        by_store: dict[str, list[Any]] = defaultdict(list)
-        collections: dict[str, Collection] = {}
-        for store, expected, state in replaced:
-            document = store.to_document(state)
-            if store.name not in collections:
-                collections[store.name] = store.collection
-            by_store[store.name].append(
-                ReplaceOne({"_id": document["_id"], "version": expected}, document)
-                if expected
-                else InsertOne(document)
-            )
-        for name, operations in by_store.items():
-            result = await collections[name].bulk_write(operations, ordered=False, session=session)
+    async def _replace(
+        self, replaced: Sequence[tuple[Store[Any], Any | None, Any]], session: Session
+    ) -> None:
+        by_collection: dict[str, list[Any]] = defaultdict(list)
+        for store, before, after in replaced:
+            by_collection[store.name].append(store.write(before, after))
+        for name, operations in by_collection.items():
+            result = await self._mongo[name].bulk_write(operations, ordered=False, session=session)
             if result.matched_count + result.inserted_count != len(operations):
                 raise Conflict(f"{name}: a version moved")
 
@@ -213,7 +218,7 @@ class UnitOfWork(Generic[M, S, F]):
         states, facts = await asyncio.gather(
             self._store.load(list(dict.fromkeys(ids))), self._facts(messages)
         )
-        loaded = {id_: state.version for id_, state in states.items()}
+        loaded = dict(states)
         changes = Changes()
         waiting: set[bytes | None] = set()
         outcomes: list[Outcome] = []
@@ -247,7 +252,7 @@ class UnitOfWork(Generic[M, S, F]):
                     outcomes.append(verdict)
                 case GiveUp():
                     outcomes.append(verdict)
-        changes.replaced = [(self._store, loaded.get(id_, 0), state) for id_, state in touched.items()]
+        changes.replaced = [(self._store, loaded.get(id_), state) for id_, state in touched.items()]
         await self._committer.commit(changes)
         return outcomes
 
@@ -290,7 +295,7 @@ class Commands(Generic[S]):
             match verdict:
                 case Become():
                     changes = Changes(
-                        [(self._store, state.version if state else 0, verdict.state)],
+                        [(self._store, state, verdict.state)],
                         self._committer.outbox.rows(verdict.messages),
                         list(verdict.also),
                     )

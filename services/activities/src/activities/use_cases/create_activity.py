@@ -42,7 +42,7 @@ class CreateActivity:
             rows = self._committer.outbox.rows(verdict.messages)
             try:
                 await self._committer.commit(
-                    Changes([(self._store, 0, verdict.state)], rows, [*verdict.also])
+                    Changes([(self._store, None, verdict.state)], rows, [*verdict.also])
                 )
             except Conflict:
                 continue

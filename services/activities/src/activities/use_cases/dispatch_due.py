@@ -82,7 +82,7 @@ class DispatchDue:
         """All of it, or on a conflict each half: what somebody else changed meanwhile is theirs."""
         changes = Changes()
         for verdict, activity in zip(verdicts, before, strict=True):
-            changes.replaced.append((self._store, activity.version, verdict.state))
+            changes.replaced.append((self._store, activity, verdict.state))
             changes.rows.extend(self._committer.outbox.rows(verdict.messages))
             changes.also.extend(verdict.also)
         try:

@@ -59,7 +59,7 @@ class FollowActivities:
                 return
             verdict = refuse(batch, len(found), self._clock.now())
             changes = Changes(
-                replaced=[(self._store, batch.version, verdict.state)],
+                replaced=[(self._store, batch, verdict.state)],
                 also=[self._marked_refused(activity_id) for activity_id in found],
                 rows=self._committer.outbox.rows(verdict.messages),
             )

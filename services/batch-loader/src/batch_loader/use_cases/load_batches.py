@@ -119,8 +119,8 @@ class LoadBatches:
         await self._committer.commit(
             Changes(
                 replaced=[
-                    (self._store, batch.version, page.batch),
-                    *((self._reservations, 0, reservation) for reservation in page.reservations),
+                    (self._store, batch, page.batch),
+                    *((self._reservations, None, reservation) for reservation in page.reservations),
                 ],
                 rows=self._committer.outbox.rows(page.messages),
             )

@@ -15,8 +15,8 @@ from contracts.vocabulary import CampaignState, to_millisecond
 @dataclass(frozen=True, slots=True)
 class Change:
     kind: Kind
-    standing_version: int
-    """0 for an item that is new."""
+    standing: Any | None
+    """None for an item that is new."""
     state: Any
 
 
@@ -41,7 +41,7 @@ def planned(items: Sequence[Item], standing: Catalog) -> Plan:
             plan.unchanged.append(name)
             continue
         (plan.created if old is None else plan.changed).append(name)
-        plan.changes.append(Change(item.kind, version - 1, new))
+        plan.changes.append(Change(item.kind, old, new))
     return plan
 
 

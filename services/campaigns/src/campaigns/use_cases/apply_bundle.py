@@ -39,6 +39,6 @@ class ApplyBundle:
 
     def _changes(self, plan: Plan) -> Changes:
         return Changes(
-            [(self._stores.of(c.kind), c.standing_version, c.state) for c in plan.changes],
+            [(self._stores.of(c.kind), c.standing, c.state) for c in plan.changes],
             self._committer.outbox.rows(c.state for c in plan.changes),
         )

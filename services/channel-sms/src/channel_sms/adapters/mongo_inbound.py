@@ -20,7 +20,6 @@ INBOUND = "inbound"
 RECEIPTS = "receipts"
 INBOUND_INDEXES = (
     IndexModel([("stored_real_at", ASCENDING)], partialFilterExpression={"state": "new"}, name="new"),
-    IndexModel([("sender", ASCENDING)], partialFilterExpression={"state": "new"}, name="new_of"),
     IndexModel([("activity_id", ASCENDING)]),
     IndexModel([("state", ASCENDING), ("_id", ASCENDING)]),
 )

@@ -17,15 +17,13 @@ from servicekit.mongo import Collection, Document, Mongo
 from servicekit.verdict import Write
 
 COLLECTION = "intents"
+_IN_DOUBT = [IntentState.SENDING.value, IntentState.UNKNOWN.value]
 INDEXES = (
-    IndexModel([("send_at", ASCENDING)], partialFilterExpression={"state": IntentState.PENDING}, name="due"),
+    # Few are being sent or unknown, so that the order of pending ones serves them too.
     IndexModel(
-        [("claimed_real_at", ASCENDING)],
-        partialFilterExpression={"state": IntentState.SENDING},
-        name="claimed",
-    ),
-    IndexModel(
-        [("look_real_at", ASCENDING)], partialFilterExpression={"state": IntentState.UNKNOWN}, name="unknown"
+        [("state", ASCENDING), ("send_at", ASCENDING)],
+        partialFilterExpression={"state": {"$in": [IntentState.PENDING, *_IN_DOUBT]}},
+        name="open",
     ),
     IndexModel([("to", ASCENDING), ("state", ASCENDING)]),
     IndexModel([("activity_id", ASCENDING)]),
@@ -36,7 +34,6 @@ INDEXES = (
     ),
 )
 _FIELDS = tuple(field.name for field in fields(Intent) if field.name != "intent_id")
-_IN_DOUBT = [IntentState.SENDING.value, IntentState.UNKNOWN.value]
 
 
 def to_document(intent: Intent) -> Document:

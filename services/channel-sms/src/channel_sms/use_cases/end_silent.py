@@ -71,7 +71,7 @@ class EndSilent:
             disposition = subject.no_response_disposition if subject else None
             ending = Ending(disposition, "no_response", notes="No reply in time.")
             concluded, outcome = ended(conversation, ending, now)
-            changes.replaced.append((self._conversations, conversation.version, concluded))
+            changes.replaced.append((self._conversations, conversation, concluded))
             changes.rows.extend(self._committer.outbox.rows([outcome]))
         _BEFORE_NO_RESPONSE()
         await self._committer.commit(changes)

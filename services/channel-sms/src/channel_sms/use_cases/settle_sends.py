@@ -115,7 +115,7 @@ class SettleSends:
             changes.rows.extend(self._committer.outbox.rows(plan.messages, intent.trace))
             if plan.conversation is not None:
                 ended[activity_id] = plan.conversation
-                before = conversations[activity_id].version
+                before = conversations[activity_id]
                 changes.replaced.append((self._conversations, before, plan.conversation))
             elif plan.awaits_reply_until is not None and intent.activity_id is not None:
                 changes.also.append(

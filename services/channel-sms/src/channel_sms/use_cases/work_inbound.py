@@ -65,7 +65,7 @@ class _Work:
     profiles: Mapping[str, AgentProfileChanged]
     picks: frozenset[str]
     conversations: dict[str, Conversation]
-    loaded: dict[str, int]
+    loaded: dict[str, Conversation]
     suppressed: set[str]
     """Opted out before this batch, or by a message in it."""
     messages: list[tuple[Arrived, Message]] = field(default_factory=list)
@@ -180,7 +180,7 @@ class WorkInbound:
             profiles=await self._knowledge.profiles.get({c.agent_profile_id for c in conversations}),
             picks=await self._knowledge.picks_of_agent(),
             conversations={c.activity_id: c for c in conversations},
-            loaded={c.activity_id: c.version for c in conversations},
+            loaded={c.activity_id: c for c in conversations},
             suppressed=await self._suppressions.active_among({arrived.sender for arrived in batch}),
         )
         for arrived, meant in zip(batch, meanings, strict=True):
@@ -395,7 +395,7 @@ class WorkInbound:
             [
                 (self._conversations, work.loaded[id_], conversation)
                 for id_, conversation in work.conversations.items()
-                if conversation.version != work.loaded[id_]
+                if conversation.version != work.loaded[id_].version
             ],
             [self._committer.outbox.row(message, cause.trace, work.now) for cause, message in work.messages],
             work.also,

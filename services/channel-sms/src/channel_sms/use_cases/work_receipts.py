@@ -130,7 +130,7 @@ class WorkReceipts:
                 subject.undeliverable_disposition, "undelivered", notes="The number is unreachable."
             )
             concluded, outcome = ended(conversation, ending, self._clock.now())
-            changes.replaced.append((self._conversations, conversation.version, concluded))
+            changes.replaced.append((self._conversations, conversation, concluded))
             changes.rows.extend(self._committer.outbox.rows([outcome]))
 
 

@@ -120,6 +120,8 @@ class Imported:
     contact: Contact
     result: Result
     ledger: tuple[Write, ...] = ()
+    standing: Contact | None = None
+    """As it was before the row; None if there was none."""
 
 
 Outcome = Imported | Rejected
@@ -177,7 +179,7 @@ def take(
     opted_out = {r.preference: OptOut(at=now, source=r.source, actor=r.actor) for r in requests}
     contact = contact.model_copy(update={"preferences": {**preferences, **opted_out}})
     ledger = tuple(consent.row(contact, request, True, now) for request in requests)
-    return Imported(contact, "created" if standing is None else "updated", ledger)
+    return Imported(contact, "created" if standing is None else "updated", ledger, standing)
 
 
 def _merged(standing: Details, candidate: Candidate) -> Details:

@@ -87,7 +87,7 @@ class ReceiveImport:
             lines=upload.lines,
             received_at=self._clock.now(),
         )
-        await self._committer.commit(Changes([(self._imports.store, 0, accepted)]))
+        await self._committer.commit(Changes([(self._imports.store, None, accepted)]))
         log.info("import accepted", import_id=import_id, bytes=upload.bytes, lines=upload.lines)
         return accepted
 

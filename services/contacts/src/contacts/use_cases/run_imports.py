@@ -196,17 +196,17 @@ class RunImports:
         return outcomes
 
     def _changes(self, import_: Import, advanced: Import, outcomes: Sequence[Outcome]) -> Changes:
-        changes = Changes([(self._imports.store, import_.version, advanced)])
+        changes = Changes([(self._imports.store, import_, advanced)])
         taken: list[str] = []
         announced = []
         for outcome in outcomes:
             match outcome:
                 case Rejected():
                     changes.also.append(keep_reject(import_.import_id, outcome, datetime.now(UTC)))
-                case Imported(contact, result, ledger):
+                case Imported(contact, result, ledger, standing):
                     taken.append(contact.contact_id)
                     if result != "unchanged":
-                        changes.replaced.append((self._store, contact.version - 1, contact))
+                        changes.replaced.append((self._store, standing, contact))
                         changes.also.extend(ledger)
                         announced.append(contact.announced())
         changes.also.append(mark_seen(import_.import_id, advanced.line, taken))
@@ -214,7 +214,7 @@ class RunImports:
         return changes
 
     async def _save(self, import_: Import, changed: Import) -> Import:
-        await self._committer.commit(Changes([(self._imports.store, import_.version, changed)]))
+        await self._committer.commit(Changes([(self._imports.store, import_, changed)]))
         return changed
 
     async def _fail(self, import_id: str, error: Exception) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 from zlib import crc32
 
 import orjson
-from pymongo import ASCENDING, DESCENDING, DeleteOne, IndexModel, ReplaceOne, UpdateOne
+from pymongo import ASCENDING, DESCENDING, DeleteOne, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from contracts.stats import AttemptCounters
 from servicekit.failpoints import Failpoint
 from servicekit.leases import bucket_of
-from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, is_conflict
+from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, difference, is_conflict
 from stats.domain.counters import COUNT, LAST, Lane, Tally
 from stats.domain.ledger import ERASED, Erased, Row, TargetKey
 from stats.domain.reports import Cells
@@ -176,7 +176,7 @@ class MongoLedger:
                 if there is None:
                     fresh.append(row)
                 elif there != row:
-                    operations.append(ReplaceOne({"_id": row["_id"]}, row))
+                    operations.append(UpdateOne({"_id": row["_id"]}, difference(there, row)))
             operations += [DeleteOne({"_id": id_}) for id_ in standing]
         if fresh:
             await self.rows.insert_many(fresh, ordered=False, session=session)

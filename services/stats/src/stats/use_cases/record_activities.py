@@ -10,7 +10,7 @@ from typing import Any
 from zlib import crc32
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pymongo import ASCENDING, IndexModel, ReplaceOne
+from pymongo import ASCENDING, IndexModel, InsertOne, UpdateOne
 from pymongo.errors import PyMongoError
 
 from contracts.activities import ActivityChanged, ActivityCompleted
@@ -18,7 +18,7 @@ from contracts.vocabulary import FINAL_STATES, Mode, to_millisecond
 from servicekit.delivery import Delivery
 from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
-from servicekit.mongo import Conflict, Document, Mongo, is_conflict
+from servicekit.mongo import Conflict, Document, Mongo, difference, is_conflict
 from servicekit.verdict import Outcome, TryAgain, Unchanged
 from stats.adapters.mongo_ledger import CELLS, cell_updates
 from stats.domain.reports import Cells, count_activity
@@ -78,7 +78,7 @@ class RecordActivities:
                     count_activity(cells, activity, 1)
                 if after:
                     await self._mongo[ACTIVITIES].bulk_write(
-                        [ReplaceOne({"_id": id_}, activity, upsert=True) for id_, activity in after.items()],
+                        [_write(before.get(id_), activity) for id_, activity in after.items()],
                         ordered=False,
                         session=session,
                     )
@@ -90,6 +90,12 @@ class RecordActivities:
                 raise Conflict(str(error)[:200]) from error
             raise
         return outcomes
+
+
+def _write(before: Document | None, after: Document) -> InsertOne[Document] | UpdateOne:
+    if before is None:
+        return InsertOne(after)
+    return UpdateOne({"_id": after["_id"]}, difference(before, after))
 
 
 def told(known: Document, message: Told) -> Document | None:

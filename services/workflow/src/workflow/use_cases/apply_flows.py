@@ -60,7 +60,7 @@ class ApplyFlows:
             flow = standing.get(spec.flow_id)
             match save(flow, spec, publish, now):
                 case Become(state):
-                    changes.replaced.append((self._store, flow.version if flow else 0, state))
+                    changes.replaced.append((self._store, flow, state))
                     applied.append(_applied(state, "published" if publish else "drafted"))
                 case _:
                     assert flow is not None
