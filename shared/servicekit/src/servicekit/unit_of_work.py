@@ -8,7 +8,6 @@ one stale row never costs the others.
 from __future__ import annotations
 
 import asyncio
-import random
 import traceback
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,6 +20,7 @@ from pymongo import InsertOne, UpdateOne
 from pymongo.errors import PyMongoError
 
 from contracts.message import Message
+from servicekit.conflicts import TRIES, undisputed, yield_to_others
 from servicekit.delivery import Delivery
 from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
@@ -34,8 +34,6 @@ log = structlog.get_logger()
 S = TypeVar("S", bound=Versioned)
 M = TypeVar("M", bound=Message)
 F = TypeVar("F")
-
-_TRIES_ALONE = 30
 
 
 class Store(Generic[S]):
@@ -203,13 +201,13 @@ class UnitOfWork(Generic[M, S, F]):
 
     async def _alone(self, delivery: Delivery[M]) -> list[Outcome]:
         why = ""
-        for attempt in range(_TRIES_ALONE):
+        for attempt in range(TRIES):
             try:
                 return await self._attempt([delivery])
             except Conflict as conflict:
                 self._metrics.conflicts.labels(self._name).inc()
                 why = str(conflict)
-                await asyncio.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
+                await yield_to_others(attempt)
         return [TryAgain(f"conflict: {why}", after=1.0, patient=True)]
 
     async def _attempt(self, batch: Sequence[Delivery[M]]) -> list[Outcome]:
@@ -289,26 +287,21 @@ class Commands(Generic[S]):
         Returns the state that now stands, and the verdict. An error that `decide` raises passes through
         and nothing is written.
         """
-        for attempt in range(_TRIES_ALONE):
+
+        async def change() -> tuple[S | None, Verdict[S]]:
             state = await self._store.get(id_)
             verdict = decide(state)
             match verdict:
                 case Become():
-                    changes = Changes(
-                        [(self._store, state, verdict.state)],
-                        self._committer.outbox.rows(verdict.messages),
-                        list(verdict.also),
-                    )
+                    rows = self._committer.outbox.rows(verdict.messages)
                     if extra_rows:
-                        changes.rows.extend(extra_rows(verdict.state))
+                        rows.extend(extra_rows(verdict.state))
+                    await self._committer.commit(
+                        Changes([(self._store, state, verdict.state)], rows, list(verdict.also))
+                    )
+                    return verdict.state, verdict
                 case Unchanged():
-                    changes = Changes(also=list(verdict.also))
-                case _:
-                    return state, verdict
-            try:
-                await self._committer.commit(changes)
-            except Conflict:
-                await asyncio.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
-                continue
-            return (verdict.state if isinstance(verdict, Become) else state), verdict
-        raise Conflict(f"{self._store.name} {id_} changed faster than it could be decided")
+                    await self._committer.commit(Changes(also=list(verdict.also)))
+            return state, verdict
+
+        return await undisputed(change, f"{self._store.name} {id_}")

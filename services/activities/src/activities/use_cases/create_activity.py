@@ -6,11 +6,9 @@ from activities.domain.activity import Activity
 from activities.domain.creation import create
 from activities.ports import Facts
 from contracts.activities import ActivityCreated
-from servicekit.mongo import Conflict
+from servicekit.conflicts import undisputed
 from servicekit.unit_of_work import Changes, Committer, Store
 from servicekit.verdict import Become, GiveUp
-
-_TRIES = 10
 
 
 class Impossible(Exception):
@@ -29,25 +27,21 @@ class CreateActivity:
 
     async def __call__(self, message: ActivityCreated) -> tuple[Activity, bool]:
         """The activity, and whether this call made it. Raises Impossible, AnotherActivity."""
-        for _ in range(_TRIES):
-            state = await self._store.get(message.activity_id)
-            if state is not None:
-                _check_same(message, state)
-            verdict = create(message, state, await self._facts.for_creation([message]))
-            if isinstance(verdict, GiveUp):
-                raise Impossible(verdict.detail["error"])
-            if not isinstance(verdict, Become):
-                assert state is not None
-                return state, False
-            rows = self._committer.outbox.rows(verdict.messages)
-            try:
-                await self._committer.commit(
-                    Changes([(self._store, None, verdict.state)], rows, [*verdict.also])
-                )
-            except Conflict:
-                continue
-            return verdict.state, True
-        raise Conflict(f"activity {message.activity_id}: its slot changed faster than it could be decided")
+        return await undisputed(lambda: self._create(message), f"the slot of activity {message.activity_id}")
+
+    async def _create(self, message: ActivityCreated) -> tuple[Activity, bool]:
+        state = await self._store.get(message.activity_id)
+        if state is not None:
+            _check_same(message, state)
+        verdict = create(message, state, await self._facts.for_creation([message]))
+        if isinstance(verdict, GiveUp):
+            raise Impossible(verdict.detail["error"])
+        if not isinstance(verdict, Become):
+            assert state is not None
+            return state, False
+        rows = self._committer.outbox.rows(verdict.messages)
+        await self._committer.commit(Changes([(self._store, None, verdict.state)], rows, [*verdict.also]))
+        return verdict.state, True
 
 
 def _check_same(message: ActivityCreated, standing: Activity) -> None:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from batch_loader.domain.batch import DUPLICATE, Batch, refuse
 from batch_loader.ports import Audience, OpenActivities
 from contracts.activities import ActivityChanged
 from contracts.vocabulary import ActivityState, BatchId
 from servicekit.clock import Clock
+from servicekit.conflicts import undisputed
 from servicekit.failpoints import Failpoint
-from servicekit.mongo import Conflict
 from servicekit.unit_of_work import Changes, Committer, Store
 from servicekit.verdict import Write
 
 _AFTER_OPEN_ACTIVITIES = Failpoint("batch-loader.after_open_activities")
 _AFTER_LAST_COMPLETED = Failpoint("batch-loader.after_last_completed")
-
-_TRIES = 30
 
 
 class FollowActivities:
@@ -47,28 +44,23 @@ class FollowActivities:
         await self._audience.keep_last_completed(changes)
         _AFTER_LAST_COMPLETED()
         for batch_id, activity_ids in _refused(changes).items():
-            await self._correct(batch_id, activity_ids)
+            await undisputed(partial(self._correct, batch_id, activity_ids), f"batch {batch_id}")
         return news
 
     async def _correct(self, batch_id: BatchId, activity_ids: Sequence[str]) -> None:
         """Move them from loaded to skipped, each once."""
-        for attempt in range(_TRIES):
-            batch = await self._store.get(batch_id)
-            found = await self._open_activities.not_yet_refused(batch_id, activity_ids)
-            if batch is None or not found:
-                return
-            verdict = refuse(batch, len(found), self._clock.now())
-            changes = Changes(
+        batch = await self._store.get(batch_id)
+        found = await self._open_activities.not_yet_refused(batch_id, activity_ids)
+        if batch is None or not found:
+            return
+        verdict = refuse(batch, len(found), self._clock.now())
+        await self._committer.commit(
+            Changes(
                 replaced=[(self._store, batch, verdict.state)],
                 also=[self._marked_refused(activity_id) for activity_id in found],
                 rows=self._committer.outbox.rows(verdict.messages),
             )
-            try:
-                await self._committer.commit(changes)
-                return
-            except Conflict:
-                await asyncio.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
-        raise TimeoutError(f"batch {batch_id} changed faster than it could be corrected")
+        )
 
 
 def _refused(changes: Sequence[ActivityChanged]) -> dict[BatchId, list[str]]:

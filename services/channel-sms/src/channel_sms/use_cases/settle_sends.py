@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +25,7 @@ from channel_sms.domain.settling import (
 )
 from contracts.campaigns import SubjectChanged
 from servicekit.clock import Clock
+from servicekit.conflicts import TRIES, yield_to_others
 from servicekit.failpoints import Failpoint
 from servicekit.mongo import Conflict
 from servicekit.unit_of_work import Changes, Committer
@@ -36,8 +35,6 @@ log = structlog.get_logger()
 
 _BEFORE_RESULTS = Failpoint("channel-sms.before_results")
 _AFTER_RESULTS = Failpoint("channel-sms.after_results")
-
-_TRIES = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,7 @@ class SettleSends:
     async def __call__(self, settlings: Sequence[Settling]) -> int:
         """Returns how many were settled by this call; the others were settled before, by somebody else."""
         left = [s for s in settlings if is_open_to(s.intent, s.settlement)]
-        for attempt in range(_TRIES):
+        for attempt in range(TRIES):
             if not left:
                 return 0
             try:
@@ -73,7 +70,7 @@ class SettleSends:
                 if attempt and len(left) > 1:
                     half = len(left) // 2
                     return await self(left[:half]) + await self(left[half:])
-                await asyncio.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
+                await yield_to_others(attempt)
                 left = await self._still_open(left)
                 continue
             return len(left)

@@ -38,6 +38,7 @@ from channel_sms.settings import Settings
 from contracts.campaigns import AgentProfileChanged, CampaignChanged, SubjectChanged
 from contracts.message import Message, stable_id
 from servicekit.clock import Clock
+from servicekit.conflicts import TRIES, yield_to_others
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict
@@ -51,7 +52,6 @@ _BEFORE_INBOUND_WORKED = Failpoint("channel-sms.before_inbound_worked")
 _AFTER_INBOUND_WORKED = Failpoint("channel-sms.after_inbound_worked")
 
 _BATCH = 100
-_TRIES = 30
 
 
 @dataclass
@@ -147,12 +147,12 @@ class WorkInbound:
         await self._work_in_parts(batch[half:])
 
     async def _alone(self, arrived: Arrived) -> None:
-        for attempt in range(_TRIES):
+        for attempt in range(TRIES):
             try:
                 await self._work([arrived])
                 return
             except Conflict:
-                await asyncio.sleep(min(0.5, 0.005 * 2**attempt))
+                await yield_to_others(attempt)
                 if not await self._inbound.unworked_from([arrived.sender]):
                     return
         raise Conflict("an inbound message could not be worked")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import structlog
@@ -23,6 +24,7 @@ from channel_sms.domain.intent import (
 from channel_sms.domain.settling import Sent
 from channel_sms.use_cases.settle_sends import SettleSends, Settling
 from servicekit.clock import Clock
+from servicekit.conflicts import undisputed
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict, Document
@@ -71,18 +73,10 @@ class WorkReceipts:
             await self._work(rows)
         except Conflict:
             for row in rows:
-                await self._alone(row)
+                await undisputed(partial(self._work, [row]), "a message whose receipt came")
         _AFTER_RECEIPTS()
         await self._receipts.forget(row["_id"] for row in rows)
         return len(rows)
-
-    async def _alone(self, row: Document) -> None:
-        for _ in range(10):
-            try:
-                return await self._work([row])
-            except Conflict:
-                continue
-        raise Conflict("a message changed faster than its receipt could be worked")
 
     async def _work(self, rows: list[Document]) -> None:
         intents = await self._intents.load({row["intent_id"] for row in rows})

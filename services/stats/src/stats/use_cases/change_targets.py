@@ -7,14 +7,13 @@ doing them again.
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Mapping
 from datetime import datetime
 
 from pymongo import UpdateOne
 
 from contracts.stats import SetParent, SetTargetLink
+from servicekit.conflicts import undisputed
 from servicekit.failpoints import Failpoint
 from servicekit.mongo import Conflict
 from stats.adapters.mongo_ledger import NOBODY, Work
@@ -119,14 +118,9 @@ class LinkTarget:
 
     async def __call__(self, command: SetTargetLink) -> bool:
         """False if it changed nothing."""
-        for attempt in range(30):
-            try:
-                return await self._attempt(command)
-            except Conflict:
-                await asyncio.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
-        raise Conflict("the interaction changes too fast")
+        return await undisputed(lambda: self._relink(command), "the interaction")
 
-    async def _attempt(self, command: SetTargetLink) -> bool:
+    async def _relink(self, command: SetTargetLink) -> bool:
         ledger = self._rewriting.ledger
         head = head_id(command.interaction_type, command.interaction_id)
         async with ledger.transaction() as session:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Sequence
 from datetime import UTC
 from typing import Any
@@ -15,6 +13,7 @@ from pymongo.errors import PyMongoError
 
 from contracts.activities import ActivityChanged, ActivityCompleted
 from contracts.vocabulary import FINAL_STATES, Mode, to_millisecond
+from servicekit.conflicts import yield_to_others
 from servicekit.delivery import Delivery
 from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
@@ -53,7 +52,7 @@ class RecordActivities:
                 return await self._attempt(messages)
             except Conflict:
                 self._metrics.conflicts.labels(f"stats.{self._name}").inc()
-                await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
+                await yield_to_others(attempt)
         return [TryAgain("activities change too fast", after=1.0, patient=True)] * len(batch)
 
     async def _attempt(self, messages: Sequence[Told]) -> list[Outcome]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Mapping, Sequence
 
 import structlog
 
 from contracts.channel_sms import InteractionRecorded
 from servicekit.clock import Clock
+from servicekit.conflicts import yield_to_others
 from servicekit.delivery import Delivery
 from servicekit.metrics import Metrics
 from servicekit.mongo import Conflict
@@ -54,7 +53,7 @@ class RecordInteractions:
             except Conflict as conflict:
                 self._metrics.conflicts.labels(self._name).inc()
                 log.info("a batch is decided again", subscriber=self._name, why=str(conflict))
-                await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
+                await yield_to_others(attempt)
         if len(batch) == 1:
             return [TryAgain("its target changes too fast", after=1.0, patient=True)]
         half = len(batch) // 2

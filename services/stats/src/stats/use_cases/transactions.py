@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Callable, Collection
 
-from servicekit.mongo import Conflict, Session
+from servicekit.conflicts import undisputed
+from servicekit.mongo import Session
 from stats.adapters.mongo_ledger import MongoLedger, Work
 from stats.domain.ledger import Row, TargetKey, World, head_id_of
 from stats.use_cases.worlds import Worlds
 
 CHUNK = 250
 """Interactions in one transaction; with their counters and cells well under a thousand documents."""
-_TRIES = 30
 
 Decide = Callable[[list[Row], World], list[Row] | None]
 
@@ -30,17 +28,14 @@ class Rewriting:
 
         leaving: the target that these interactions are taken from, because it is gone.
         """
-        for attempt in range(_TRIES):
-            try:
-                async with self.ledger.transaction() as session:
-                    return await self._attempt(heads, decide, Work(leaving=leaving), session)
-            except Conflict:
-                if attempt == _TRIES - 1:
-                    raise
-                await asyncio.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
-        raise AssertionError("unreachable")
 
-    async def _attempt(self, heads: Collection[str], decide: Decide, work: Work, session: Session) -> int:
+        async def rewrite() -> int:
+            async with self.ledger.transaction() as session:
+                return await self._rewrite(heads, decide, Work(leaving=leaving), session)
+
+        return await undisputed(rewrite, "an interaction")
+
+    async def _rewrite(self, heads: Collection[str], decide: Decide, work: Work, session: Session) -> int:
         found = await self.ledger.interactions(heads, session)
         world = await self._worlds.around_rows(found.values(), session)
         changed = 0

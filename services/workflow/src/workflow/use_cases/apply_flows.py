@@ -8,12 +8,10 @@ from typing import Literal
 from pydantic import BaseModel
 
 from servicekit.clock import Clock
-from servicekit.mongo import Conflict
+from servicekit.conflicts import undisputed
 from servicekit.unit_of_work import Changes, Committer, Store
 from servicekit.verdict import Become
 from workflow.domain.flow import Flow, FlowSpec, save
-
-_TRIES = 10
 
 
 class Applied(BaseModel):
@@ -45,12 +43,7 @@ class ApplyFlows:
         """Raises InvalidFlows, and then nothing was written; a dry run never writes."""
         if faults := faults_of(specs):
             raise InvalidFlows(faults)
-        for _ in range(_TRIES):
-            try:
-                return await self._apply(specs, publish, dry_run)
-            except Conflict:
-                continue
-        raise Conflict("the flows changed faster than they could be applied")
+        return await undisputed(lambda: self._apply(specs, publish, dry_run), "a flow")
 
     async def _apply(self, specs: Sequence[FlowSpec], publish: bool, dry_run: bool) -> list[Applied]:
         standing = await self._store.load([spec.flow_id for spec in specs])

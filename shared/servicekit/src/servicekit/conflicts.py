@@ -1,0 +1,34 @@
+"""Deciding again when somebody else was faster."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from servicekit.mongo import Conflict
+
+T = TypeVar("T")
+
+TRIES = 30
+_FIRST_SECONDS = 0.005
+_LONGEST_SECONDS = 0.5
+
+
+async def undisputed(decide_and_write: Callable[[], Awaitable[T]], what: str, tries: int = TRIES) -> T:
+    """What it returns once nobody was faster. It must read, decide and write anew each time.
+
+    Raises Conflict if others were faster `tries` times in a row: `what` changes too fast.
+    """
+    for attempt in range(tries):
+        try:
+            return await decide_and_write()
+        except Conflict:
+            await yield_to_others(attempt)
+    raise Conflict(f"{what} changes faster than it can be decided")
+
+
+async def yield_to_others(attempt: int) -> None:
+    """Full jitter below a growing limit, so that rivals do not meet again at once."""
+    await asyncio.sleep(random.uniform(0, min(_LONGEST_SECONDS, _FIRST_SECONDS * 2**attempt)))
