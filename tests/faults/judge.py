@@ -276,13 +276,18 @@ def statistics_add_up(evidence: Evidence) -> Finding:
         if key not in newest or newest[key]["version"] < body["version"]:
             newest[key] = body
     final = _whom_it_counts_for(evidence)
+    manual = {row["_id"] for row in evidence.rows("activities/activities") if row["mode"] == "manual"}
     counted: dict[str, Counter[str]] = defaultdict(Counter)
     directions: Counter[str] = Counter()
+    logged: Counter[str] = Counter()
     for body in newest.values():
         direction = body.get("direction")
         if body.get("deleted") or direction not in ("incoming", "outgoing"):
             continue
-        directions[f"{body['interaction_type']} {direction}"] += 1
+        if body.get("activity_id") in manual:
+            logged[body["activity_id"]] += 1
+        else:
+            directions[f"{body['interaction_type']} {direction}"] += 1
         targets = body.get("targets")
         names = [body["contact_id"]] if targets is None else [t["id"] for t in targets]
         for target in {final(name) for name in names} - {None}:
@@ -316,7 +321,8 @@ def statistics_add_up(evidence: Evidence) -> Finding:
         for entry in evidence.accepted()
         if entry["reference"] not in sent
     ]
-    found.counted |= {"accepted": accepted, "replies": replies, **directions}
+    found.faults += [f"{id_}: what its agent did was logged {n} times" for id_, n in logged.items() if n > 1]
+    found.counted |= {"accepted": accepted, "replies": replies, "logged": len(logged), **directions}
     found.equal("messages accepted = outgoing interactions", accepted, directions["sms outgoing"])
     found.equal(
         "replies = incoming interactions (+ unmatched)", replies, directions["sms incoming"] + unmatched

@@ -166,7 +166,19 @@ class Load(threading.Thread):
 
     def _wave(self, wave: int) -> None:
         rows = self._rows(wave)
-        key = f"faults-{self._seed}-{wave}"
+        self._import(f"faults-{self._seed}-{wave}", rows)
+        everybody = {"published_only": False, "include_opted_out": True, "fields": {"wave": f"w{wave}"}}
+        self._until(
+            lambda: (
+                self._api.post("batch-loader", "/v1/batches/preview", {"filters": everybody})["count"]
+                == len(rows)
+            ),
+            "the contacts to be known",
+        )
+        self._load(wave, "standard")
+        self._load(wave, "key-account")
+
+    def _import(self, key: str, rows: list[dict[str, str]]) -> None:
         told = self._api.send(
             "contacts",
             "/v1/imports",
@@ -181,16 +193,6 @@ class Load(threading.Thread):
             lambda: self._api.get("contacts", f"/v1/imports/{told['import_id']}")["state"] == "finished",
             "the import",
         )
-        everybody = {"published_only": False, "include_opted_out": True, "fields": {"wave": f"w{wave}"}}
-        self._until(
-            lambda: (
-                self._api.post("batch-loader", "/v1/batches/preview", {"filters": everybody})["count"]
-                == len(rows)
-            ),
-            "the contacts to be known",
-        )
-        self._load(wave, "standard")
-        self._load(wave, "key-account")
 
     def _rows(self, wave: int) -> list[dict[str, str]]:
         rows = []
@@ -246,6 +248,12 @@ class Load(threading.Thread):
         asyncio.run(self._publish(wave))
         self._corrupt_counters(wave)
         self._erase_somebody(wave)
+        self._import_a_large_file(wave)
+
+    def _import_a_large_file(self, wave: int) -> None:
+        """More than is kept in one piece, and nobody in it can be reached."""
+        row = {"first_name": "x" * 60_000, "phone": "none"}
+        self._import(f"large-{self._seed}-{wave}", [row] * 6)
 
     async def _publish(self, wave: int) -> None:
         now = self.clock.now()

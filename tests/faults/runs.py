@@ -127,17 +127,14 @@ def sweep(report: Report, directory: Path, engines: FaultEngines, namespace: str
                 report.problems.append(f"{replica.name} ended with code {code}")
 
         run.line.start()
-        run.line.on_death = died
         for replica in run.line.services:
             lines = replica.journal_lines()
             left[replica.member.name] = {line.split()[0] for line in lines if line.endswith(" declared")}
             replica.arm = sorted(left[replica.member.name])
-            replica.signal(15)
-        run.line.wait(lambda: all(r.alive for r in run.line.services), "the armed processes", 60)
-        # They were asked to end in order, which is no fault of theirs.
-        run.line.wait(lambda: all(r.down_since is None for r in run.line.services), "readiness", 120)
-        report.problems.clear()
+        run.line.stop_services()
+        run.line.start_services()
         run.line.recoveries.clear()
+        run.line.on_death = died
         run.began = time.monotonic()
         run.load.start()
         run.rest()

@@ -259,3 +259,24 @@ def test_merged_and_erased_targets_are_counted_where_they_went() -> None:
     assert broken(evidence) == set()
     evidence.topics["contact-stats-changed"].append(counters("k3", 0, 1)[1])
     assert broken(evidence) == {"P3"}
+
+
+def test_what_a_person_did_by_the_same_channel_is_none_of_the_carriers() -> None:
+    evidence = honest()
+    evidence.topics["activity-created"].append(
+        event("", "c1", "activity.created.v1", "m1", {"activity_id": "m1", "contact_id": "c1"})[1]
+    )
+    evidence.topics["activity-completed"].append(
+        event("", "c1", "activity.completed.v1", "done m1", {"activity_id": "m1", "contact_id": "c1"})[1]
+    )
+    evidence.rows("activities/activities").append({"_id": "m1", "state": "completed", "mode": "manual"})
+    evidence.rows("workflow/decisions").append({"_id": "m1"})
+    (by_hand,) = message("k1", "c1", "outgoing", "K1")[1:]
+    assert by_hand[1].body is not None
+    by_hand[1].body["activity_id"] = "m1"
+    evidence.topics["interaction-recorded"].append(by_hand[1])
+    evidence.topics["contact-stats-changed"].append(counters("c1", 1, 3, version=2)[1])
+    assert broken(evidence) == set()
+    again("interaction-recorded", "i k1", interaction_id="k2")(evidence)
+    evidence.topics["contact-stats-changed"].append(counters("c1", 1, 4, version=3)[1])
+    assert broken(evidence) == {"P3"}

@@ -65,10 +65,10 @@ BUGS = (
         "outbox deleted before the broker's answer",
         "P2",
         f"{KIT}/outbox.py",
-        "        _BEFORE_PUBLISH()\n",
+        "        self._before_publish()\n",
         '        gone = {"_id": {"$in": [parcel["_id"] for parcel in waiting]}}\n'
         "        await self._mongo[COLLECTION].delete_many(gone)\n"
-        "        _BEFORE_PUBLISH()\n",
+        "        self._before_publish()\n",
         (
             "tests/servicekit/test_outbox.py"
             "::test_a_failure_between_publishing_and_deleting_repeats_but_never_loses",
