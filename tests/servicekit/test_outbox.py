@@ -25,7 +25,9 @@ TOPICS = (SAID, HEARD, dead_letters_of(SAID), dead_letters_of(HEARD))
 
 
 def build(settings: ServiceSettings) -> Service:
-    return Service("mouth", settings)
+    service = Service("mouth", settings)
+    service.outbox.listen()
+    return service
 
 
 def heard(name: str, number: int) -> WordHeard:

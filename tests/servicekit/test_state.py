@@ -68,15 +68,18 @@ EMPTY = Seat(seat_id="a", version=1, taken_by="")
 NOTES = {"$set": {"a.b": [1, {"$ref": "c"}]}, "": None}
 
 
+def seating(settings: ServiceSettings) -> Service:
+    service = Service("seats", settings)
+    service.outbox.listen()
+    return service
+
+
 @asynccontextmanager
 async def a_seat(engines: Engines, wire: Wire) -> AsyncIterator[tuple[Service, Store[Seat]]]:
     """A service with one seat, in version 1."""
     await wire.create_topics((SAID, HEARD))
 
-    def build(settings: ServiceSettings) -> Service:
-        return Service("seats", settings)
-
-    async with running(build, ServiceSettings, engines, wire.namespace) as service:
+    async with running(seating, ServiceSettings, engines, wire.namespace) as service:
         seats = service.store("seats", Seat, "seat_id")
         await service.committer.commit(Changes([(seats, None, EMPTY)]))
         yield service, seats
@@ -146,10 +149,7 @@ async def test_nothing_is_announced_of_a_transaction_that_failed(engines: Engine
 async def test_of_many_who_want_one_place_exactly_one_gets_it(engines: Engines, wire: Wire) -> None:
     await wire.create_topics((SAID, HEARD))
 
-    def build(settings: ServiceSettings) -> Service:
-        return Service("seats", settings)
-
-    async with running(build, ServiceSettings, engines, wire.namespace) as service:
+    async with running(seating, ServiceSettings, engines, wire.namespace) as service:
         seats = service.store("seats", Seat, "seat_id")
         await service.mongo.ensure_indexes({"seats": (), "places": ()})
         commands = service.commands(seats)

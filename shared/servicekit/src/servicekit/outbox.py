@@ -34,10 +34,6 @@ from servicekit.tracing import child_of, current_traceparent
 
 log = structlog.get_logger()
 
-_BEFORE_PUBLISH = Failpoint("outbox.before_publish")
-_AFTER_PUBLISH = Failpoint("outbox.after_publish")
-_AFTER_DELETE = Failpoint("outbox.after_delete")
-
 COLLECTION = "outbox"
 INDEXES = (IndexModel([("b", ASCENDING), ("_id", ASCENDING)]),)
 _IDLE_SECONDS = 0.02
@@ -170,6 +166,9 @@ class Relay:
         self._batch = settings.outbox_batch
         self._metrics = metrics
         self._leases = Leases(mongo, "outbox", settings.instance, settings.lease_seconds)
+        self._before_publish = Failpoint("outbox.before_publish")
+        self._after_publish = Failpoint("outbox.after_publish")
+        self._after_delete = Failpoint("outbox.after_delete")
         self._delay = 0.1
         self._from = 0
         self._sweep_at = 0.0
@@ -209,17 +208,17 @@ class Relay:
         time_left = self._leases.remaining()
         if not rows or time_left <= 0:
             return 0
-        _BEFORE_PUBLISH()
+        self._before_publish()
         results = await self._producer.publish(
             [Outgoing(row["t"], row["k"], row["v"], row["h"]) for row in rows], timeout=time_left
         )
-        _AFTER_PUBLISH()
+        self._after_publish()
         confirmed = confirmed_in_order(waiting, results)
         if confirmed:
             await self._mongo[COLLECTION].delete_many(
                 {"_id": {"$in": [parcel["_id"] for parcel in confirmed]}}
             )
-            _AFTER_DELETE()
+            self._after_delete()
         published = Counter(row["t"] for parcel in confirmed for row in parcel["m"])
         for topic, count in published.items():
             self._metrics.published.labels(topic).inc(count)

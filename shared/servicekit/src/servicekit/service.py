@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import Any, TypeVar
 
 import structlog
@@ -66,17 +67,14 @@ class Service:
         self.producer = Producer(
             settings.kafka_bootstrap_servers, f"{name}-{settings.instance}", settings.kafka_compression
         )
-        self.outbox = Outbox(self.mongo, settings, self.clock, name)
-        self.committer = Committer(self.mongo, self.outbox, name)
         self.bus = Bus(name, settings, self.producer, self.metrics, self.stopping)
         self.port = settings.port
         self.asyncapi: Mapping[str, Any] = {}
-        self._relay = Relay(self.mongo, self.outbox, self.producer, settings, self.metrics)
+        self._relay: Relay | None = None
         self._routers: list[APIRouter] = []
         self._streamed: list[str] = []
         self._topics: list[Topic] = []
         self._indexes: dict[str, Sequence[IndexModel]] = {
-            outbox.COLLECTION: outbox.INDEXES,
             idempotency.COLLECTION: idempotency.INDEXES,
             leases.COLLECTION: (),
         }
@@ -89,6 +87,20 @@ class Service:
         self.failure: BaseException | None = None
 
     # What a composition root says
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """The way out for messages; only a service that asks for it, before it runs, has a relay."""
+        if self.ready.is_set():
+            raise RuntimeError(f"{self.name} runs without a relay; ask for its outbox where it is composed")
+        made = Outbox(self.mongo, self.settings, self.clock, self.name)
+        self.indexes(outbox.COLLECTION, outbox.INDEXES)
+        self._relay = Relay(self.mongo, made, self.producer, self.settings, self.metrics)
+        return made
+
+    @cached_property
+    def committer(self) -> Committer:
+        return Committer(self.mongo, self.outbox, self.name)
 
     def store(
         self, collection: str, model: type[S], id_field: str, indexes: Sequence[IndexModel] = ()
@@ -176,10 +188,8 @@ class Service:
         try:
             await self.mongo.wait(self.stopping)
             await self.mongo.ensure_indexes(self._indexes)
-            self._tasks = [
-                asyncio.create_task(self._keep("relay", self._publish), name="relay"),
-                *(asyncio.create_task(self._keep(name, run), name=name) for name, run in self._backgrounds),
-            ]
+            loops = [*self._relaying(), *self._backgrounds]
+            self._tasks = [asyncio.create_task(self._keep(name, run), name=name) for name, run in loops]
             self.ready.set()
             log.info("ready", port=self.port)
             await self._verify_topics()
@@ -205,8 +215,9 @@ class Service:
                 log.warning("waiting for Kafka", error=type(error).__name__)
                 await asyncio.sleep(backoff(attempt, 0.2))
 
-    async def _publish(self) -> None:
-        await self._relay.run(self.stopping)
+    def _relaying(self) -> list[tuple[str, Callable[[], Awaitable[object]]]]:
+        relay = self._relay
+        return [] if relay is None else [("relay", lambda: relay.run(self.stopping))]
 
     def failing(self) -> list[str]:
         """Background tasks that keep failing for reasons of their own, not while a dependency is away."""
