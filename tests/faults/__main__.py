@@ -9,9 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
-from tests.faults import runs
 from tests.faults.line import CommandSwitch, FaultEngines, Switch, external
 from tests.faults.report import Report
+from tests.faults.runs.clock import clock
+from tests.faults.runs.replicas import replicas
+from tests.faults.runs.rewind import rewind
+from tests.faults.runs.storm import storm
+from tests.faults.runs.sweep import sweep
 
 RUNS = ("sweep", "storm", "rewind", "replicas", "clock")
 _SHORT = {"sweep": (60, 0), "storm": (300, 12), "rewind": (100, 0), "replicas": (200, 14), "clock": (150, 10)}
@@ -58,16 +62,16 @@ def _one(name: str, chosen: argparse.Namespace, stack: ExitStack, started_here: 
     try:
         match name:
             case "sweep":
-                runs.sweep(report, directory, engines, namespace, chosen.patience)
+                sweep(report, directory, engines, namespace, chosen.patience)
             case "storm":
                 longest = chosen.longest_outage or (15 if chosen.short else 60)
-                runs.storm(report, directory, engines, namespace, count, longest, chosen.replicas)
+                storm(report, directory, engines, namespace, count, longest, chosen.replicas)
             case "rewind":
-                runs.rewind(report, directory, engines, namespace)
+                rewind(report, directory, engines, namespace)
             case "replicas":
-                runs.replicas(report, directory, engines, namespace, count)
+                replicas(report, directory, engines, namespace, count)
             case "clock":
-                runs.clock(report, directory, engines, namespace, count)
+                clock(report, directory, engines, namespace, count)
     finally:
         engines.stop()
     file = directory / "report.json"

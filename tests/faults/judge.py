@@ -12,19 +12,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from pymongo import MongoClient
-
-Json = dict[str, Any]
+from tests.faults.evidence import DATABASES, Evidence, Json, gather
 
 RESTING = {"completed", "failed", "cancelled", "expired", "purged", "outcome_unknown"}
 WAITING = {"scheduled", "available", "assigned"}
@@ -33,48 +29,6 @@ KEYWORD = re.compile(
 )
 CONFIRMATION = re.compile(r"opted out", re.IGNORECASE)
 STOP = re.compile(r"^\W*(stop|stopall|unsubscribe|cancel|end|quit|revoke|optout)\W*$", re.IGNORECASE)
-
-
-@dataclass
-class Event:
-    """One record of a topic."""
-
-    key: str
-    headers: dict[str, str]
-    body: Json | None
-
-    @property
-    def id(self) -> tuple[str, str]:
-        return self.headers.get("ce_type", ""), self.headers.get("ce_id", "")
-
-
-@dataclass
-class Evidence:
-    """Everything the judge looks at."""
-
-    journal: list[Json]
-    topics: dict[str, list[Event]]
-    stored: dict[str, list[Json]]
-    """`service/collection`: its documents."""
-    given: Json | None = None
-    """What the load says it put in, where there was one that says so."""
-
-    def of_type(self, topic: str, type_: str) -> Iterator[Json]:
-        """The bodies of one type on a topic, each event once."""
-        seen: set[tuple[str, str]] = set()
-        for event in self.topics.get(topic, ()):
-            if event.headers.get("ce_type") == type_ and event.body is not None and event.id not in seen:
-                seen.add(event.id)
-                yield event.body
-
-    def rows(self, place: str) -> list[Json]:
-        return self.stored.get(place, [])
-
-    def accepted(self) -> list[Json]:
-        return [entry for entry in self.journal if entry["kind"] == "accepted"]
-
-    def replies(self) -> list[Json]:
-        return [entry for entry in self.journal if entry["kind"] == "reply"]
 
 
 @dataclass
@@ -430,85 +384,9 @@ CHECKS = (
     stop_was_honoured,
 )
 
-DATABASES = ("contacts", "campaigns", "batch-loader", "activities", "workflow", "channel-sms", "stats")
-_READ = (
-    ("contacts", "contacts"),
-    ("batch-loader", "batches"),
-    ("activities", "activities"),
-    ("workflow", "decisions"),
-    ("channel-sms", "conversations"),
-    ("channel-sms", "inbound"),
-)
-
 
 def judge(evidence: Evidence) -> list[Finding]:
     return [check(evidence) for check in CHECKS]
-
-
-async def gather(
-    kafka: str, mongo: str, journal: Path, namespace: str = "", given: Path | None = None
-) -> Evidence:
-    """Read everything there is now."""
-    client: MongoClient[Json] = MongoClient(mongo, tz_aware=True)
-    prefix = f"{namespace}-" if namespace else ""
-    with client:
-        stored = {
-            f"{name}/{collection}": list(client[f"{prefix}parley-{name}"][collection].find({}))
-            for name, collection in [*_READ, *((name, "outbox") for name in DATABASES)]
-        }
-    told = json.loads(given.read_text()) if given is not None else None
-    return Evidence(list(_lines(journal)), await _read_topics(kafka, namespace), stored, told)
-
-
-def _lines(journal: Path) -> Iterable[Json]:
-    if not journal.exists():
-        return
-    with journal.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield json.loads(line)
-
-
-async def _read_topics(kafka: str, namespace: str) -> dict[str, list[Event]]:
-    prefix = f"{namespace}." if namespace else ""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka, auto_offset_reset="earliest", enable_auto_commit=False, max_poll_records=5000
-    )
-    await consumer.start()
-    try:
-        names = [
-            name for name in await consumer.topics() if name.startswith(prefix) and not name.startswith("__")
-        ]
-        partitions = [
-            TopicPartition(name, number)
-            for name in names
-            for number in consumer.partitions_for_topic(name) or ()
-        ]
-        found: dict[str, list[Event]] = {name.removeprefix(prefix): [] for name in names}
-        if not partitions:
-            return found
-        consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
-        starts = await consumer.beginning_offsets(partitions)
-        left = {p for p in partitions if ends[p] > starts[p]}
-        while left:
-            for partition, records in (await consumer.getmany(timeout_ms=500)).items():
-                found[partition.topic.removeprefix(prefix)].extend(map(_event, records))
-            left = {p for p in left if await consumer.position(p) < ends[p]}
-        return found
-    finally:
-        await consumer.stop()
-
-
-def _event(record: Any) -> Event:
-    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
-    try:
-        body = json.loads(record.value) if record.value else None
-    except ValueError:
-        body = None
-    return Event(
-        (record.key or b"").decode("utf-8", "replace"), headers, body if isinstance(body, dict) else None
-    )
 
 
 def report(findings: list[Finding]) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.judge import Event, Evidence, Json, judge
+from tests.faults.evidence import Event, Evidence, Json
+from tests.faults.judge import judge
 
 NUMBER, OTHER = "+12025550101", "+12025550102"
 OPENING = "Hi Ada, shall we renew?"

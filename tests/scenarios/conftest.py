@@ -28,7 +28,8 @@ from cli.line.state import CLOCK, LineState
 from servicekit.clock import DrivenClock
 from servicekit.service import Service
 from tests.engines import Engines
-from tests.faults.judge import Finding, gather, judge, report
+from tests.faults.evidence import gather
+from tests.faults.judge import Finding, judge, report
 from tests.kit import rewind, running, settled
 
 SERVICES = ("contacts", "campaigns", "batch-loader", "activities", "workflow", "channel-sms", "stats")
