@@ -19,7 +19,7 @@ from servicekit.failpoints import FAILPOINTS
 from servicekit.mongo import Mongo
 from tests.channel_sms.world import NOW, Scene, Stage, everybody, fictional, standing
 from tests.engines import Engines
-from tests.kit import eventually, failed_where_told
+from tests.kit import eventually, failed_where_told, settled
 
 
 def references(talk: Scene) -> Counter[str]:
@@ -362,6 +362,18 @@ async def test_a_conversation_that_is_recalled_is_not_answered_any_more(stage: S
         await talk.write(1, "Yes")
         await talk.until("inbound", {"state": {"$ne": "new"}})
         assert references(talk) == {talk.opening_id(1): 1}
+        assert await talk.messages(ActivityOutcome) == []
+
+
+async def test_a_dispatch_that_comes_after_its_recall_begins_nothing(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1, 2, 3])
+        await talk.wire.publish(talk.recalled(1))
+        await talk.until("recalls", {}, 1)
+        await talk.wire.publish(talk.dispatched(1), talk.recalled(2), talk.dispatched(2), talk.dispatched(3))
+        await talk.until("intents", {"state": "sent"}, 1)
+        await settled(talk.service)
+        assert references(talk) == {talk.opening_id(3): 1}
         assert await talk.messages(ActivityOutcome) == []
 
 

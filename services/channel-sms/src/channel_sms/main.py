@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from channel_sms import http
-from channel_sms.adapters import mongo_conversations, mongo_inbound, mongo_intents, mongo_suppressions
+from channel_sms.adapters import (
+    mongo_conversations,
+    mongo_inbound,
+    mongo_intents,
+    mongo_recalls,
+    mongo_suppressions,
+)
 from channel_sms.adapters.mongo_conversations import Conversations
 from channel_sms.adapters.mongo_inbound import Inbound, Intake, Receipts
 from channel_sms.adapters.mongo_intents import Intents
 from channel_sms.adapters.mongo_knowledge import Knowledge
+from channel_sms.adapters.mongo_recalls import Recalls
 from channel_sms.adapters.mongo_suppressions import Suppressions
 from channel_sms.agents.scripted import ScriptedAgent
 from channel_sms.loops import repeat
@@ -61,6 +68,7 @@ def build(settings: Settings) -> Service:
     service.indexes(mongo_inbound.INBOUND, mongo_inbound.INBOUND_INDEXES)
     service.indexes(mongo_inbound.RECEIPTS, mongo_inbound.RECEIPT_INDEXES)
     service.indexes(mongo_suppressions.COLLECTION, ())
+    service.indexes(mongo_recalls.COLLECTION, mongo_recalls.INDEXES)
     knowledge = Knowledge(service)
 
     # The outside
@@ -82,7 +90,7 @@ def build(settings: Settings) -> Service:
 
     # What it does
     start = StartConversations(
-        knowledge, suppressions, clock, settings.sms_provider, settings.sms_validity_seconds
+        knowledge, suppressions, Recalls(mongo), clock, settings.sms_provider, settings.sms_validity_seconds
     )
     settle = SettleSends(committer, intents, conversations, knowledge, clock)
     send = SendDue(

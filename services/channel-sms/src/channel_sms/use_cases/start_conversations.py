@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from channel_sms.adapters import mongo_intents
+from channel_sms.adapters import mongo_intents, mongo_recalls
 from channel_sms.adapters.mongo_inbound import real_now
 from channel_sms.adapters.mongo_knowledge import Knowledge
+from channel_sms.adapters.mongo_recalls import Recalls
 from channel_sms.adapters.mongo_suppressions import Suppressions
 from channel_sms.domain.conversation import Conversation, Known, open_conversation, recalled
 from contracts.activities import ActivityDispatched, ActivityRecalled
@@ -27,6 +28,8 @@ class Facts:
     endpoints: Mapping[str, EndpointChanged]
     contacts: Mapping[str, Mapping[str, Any]]
     suppressed: set[str]
+    recalled: set[str]
+    real_now: datetime
     now: datetime
     expires_real_at: datetime
 
@@ -38,25 +41,31 @@ class StartConversations:
         self,
         knowledge: Knowledge,
         suppressions: Suppressions,
+        recalls: Recalls,
         clock: Clock,
         provider: str,
         validity_seconds: float,
     ) -> None:
         self._knowledge = knowledge
         self._suppressions = suppressions
+        self._recalls = recalls
         self._clock = clock
         self._provider = provider
         self._validity = validity_seconds
 
     async def facts(self, told: Sequence[ActivityDispatched | ActivityRecalled]) -> Facts:
         messages = [message for message in told if isinstance(message, ActivityDispatched)]
+        recalls = {message.activity_id for message in told if isinstance(message, ActivityRecalled)}
+        now = real_now()
         return Facts(
             await self._knowledge.subjects.get({message.subject_id for message in messages}),
             await self._knowledge.endpoints.get({message.endpoint_id for message in messages}),
             await self._knowledge.contacts_by_id({message.contact_id for message in messages}),
             await self._suppressions.among({message.destination for message in messages}),
+            recalls | await self._recalls.among({message.activity_id for message in messages}),
+            now,
             self._clock.now(),
-            mongo_intents.expiry(real_now(), self._validity),
+            mongo_intents.expiry(now, self._validity),
         )
 
     def decide(
@@ -64,7 +73,7 @@ class StartConversations:
     ) -> Verdict[Conversation]:
         match message:
             case ActivityRecalled():
-                return _recall(message, standing)
+                return _recall(message, standing, facts.real_now)
             case ActivityDispatched():
                 return self._start(message, standing, facts)
 
@@ -73,6 +82,8 @@ class StartConversations:
     ) -> Verdict[Conversation]:
         if standing is not None and (standing.is_open or message.dispatch_number <= standing.dispatch_number):
             return Unchanged("already being worked")
+        if message.activity_id in facts.recalled:
+            return Unchanged("recalled")
         subject = facts.subjects.get(message.subject_id)
         endpoint = facts.endpoints.get(message.endpoint_id)
         contact = facts.contacts.get(message.contact_id)
@@ -113,9 +124,10 @@ class StartConversations:
         return None
 
 
-def _recall(message: ActivityRecalled, standing: Conversation | None) -> Verdict[Conversation]:
+def _recall(message: ActivityRecalled, standing: Conversation | None, now: datetime) -> Verdict[Conversation]:
     """What the carrier already has cannot be called back; its receipts and replies are still recorded."""
+    kept = mongo_recalls.recall(message.activity_id, now)
     if standing is None or not standing.is_open:
-        return Unchanged("nothing in hand")
+        return Unchanged("nothing in hand", also=(kept,))
     waiting = (mongo_intents.cancelled(standing.intent_id),) if standing.intent_id else ()
-    return Become(recalled(standing, message.reason, message.recalled_at), also=waiting)
+    return Become(recalled(standing, message.reason, message.recalled_at), also=(kept, *waiting))
