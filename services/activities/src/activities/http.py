@@ -37,6 +37,7 @@ from contracts.vocabulary import (
     WrittenTime,
 )
 from servicekit.clock import Clock
+from servicekit.pages import Cursor, Limit, Page, UnusableCursor
 from servicekit.problems import NotFound, Problem
 from servicekit.unit_of_work import Store
 
@@ -120,11 +121,6 @@ class Purge(_Request):
     actor: Person
 
 
-class ActivityPage(BaseModel):
-    items: list[ActivityRecord]
-    next_cursor: str | None
-
-
 class Worklist(BaseModel):
     items: list[ActivityRecord]
 
@@ -176,9 +172,9 @@ def routes(
         owner: Annotated[str | None, Query(description="Who it is for, or assigned to")] = None,
         due_before: WrittenTime | None = None,
         sort: Order = "due",
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: str | None = None,
-    ) -> ActivityPage:
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> Page[ActivityRecord]:
         equal = {
             "mode": mode,
             "campaign_id": campaign_id,
@@ -195,7 +191,7 @@ def routes(
             wanted["due_at"] = {"$lt": due_before}
         with _refusals():
             page = await activities.page(wanted, sort, limit, cursor)
-        return ActivityPage(items=list(page.items), next_cursor=page.next_cursor)
+        return Page[ActivityRecord](items=list(page.items), next_cursor=page.next_cursor)
 
     @api.get("/activities/counts", operation_id="countActivities")
     async def count_activities(campaign_id: str | None = None, batch_id: str | None = None) -> Counts:
@@ -384,6 +380,4 @@ def _refusals() -> Iterator[None]:
             409, "activity-exists", "The id is taken by another activity", str(another)
         ) from another
     except BadCursor as bad:
-        raise Problem(
-            422, "bad-cursor", "The cursor cannot be used", "Give a `next_cursor` of the same list."
-        ) from bad
+        raise UnusableCursor from bad

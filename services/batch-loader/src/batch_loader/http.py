@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from batch_loader.domain.batch import Batch, IllegalMove, Move
@@ -18,6 +18,7 @@ from batch_loader.use_cases.draft_batch import DraftBatch
 from batch_loader.use_cases.preview_batch import Preview, PreviewBatch
 from batch_loader.use_cases.steer_batch import SteerBatch
 from contracts.vocabulary import BatchState
+from servicekit.pages import Cursor, IfMatch, Limit, Page, UnusableCursor, etag, version_of
 from servicekit.problems import NotFound, Problem
 from servicekit.unit_of_work import Store
 
@@ -59,11 +60,6 @@ class BatchResource(BaseModel):
     changed_at: datetime
 
 
-class BatchList(BaseModel):
-    items: list[BatchResource]
-    next_cursor: str | None
-
-
 class ExampleContact(BaseModel):
     contact_id: str
     contact_type: str
@@ -80,7 +76,6 @@ class PreviewResource(BaseModel):
 
 
 Sort = Literal["created_at", "-created_at", "name", "-name"]
-IfMatch = Annotated[str | None, Header(description='The version as in the ETag, for example "3"')]
 
 
 def routes(
@@ -108,12 +103,12 @@ def routes(
     async def list_batches(
         state: BatchState | None = None,
         sort: Sort = "-created_at",
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: str | None = None,
-    ) -> BatchList:
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> Page[BatchResource]:
         with problems():
             listed = await shelf.list(state=state, sort=sort, limit=limit, cursor=cursor)
-        return BatchList(items=[_resource(batch) for batch in listed.items], next_cursor=listed.next_cursor)
+        return Page(items=[_resource(batch) for batch in listed.items], next_cursor=listed.next_cursor)
 
     @router.post("/preview", operation_id="previewFilters")
     async def preview_filters(request: PreviewRequest) -> PreviewResource:
@@ -175,29 +170,27 @@ def problems() -> Iterator[None]:
             409, "illegal-move", "Not in this state", str(illegal), state=illegal.state.value
         ) from illegal
     except BadCursor as bad:
-        raise Problem(422, "bad-cursor", "The cursor is not valid", str(bad)) from bad
+        raise UnusableCursor from bad
 
 
 def unchanged_since(if_match: str | None) -> Callable[[Batch], None]:
+    expected = version_of(if_match)
+
     def check(batch: Batch) -> None:
-        if if_match not in (None, "*", _etag(batch)):
+        if expected not in (None, batch.version):
             raise Problem(
                 412,
                 "version-moved",
                 "The batch has changed",
-                f"It has version {_etag(batch)} by now, not {if_match}.",
+                f"It has version {batch.version} by now, not {expected}.",
             )
 
     return check
 
 
-def _etag(batch: Batch) -> str:
-    return f'"{batch.version}"'
-
-
 def _resource(batch: Batch, response: Response | None = None) -> BatchResource:
     if response is not None:
-        response.headers["ETag"] = _etag(batch)
+        response.headers["ETag"] = etag(batch.version)
     return BatchResource(
         batch_id=batch.batch_id,
         version=batch.version,

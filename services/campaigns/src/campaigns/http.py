@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, create_model
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
 from pydantic_core import from_json
 
 from campaigns.adapters.mongo_catalog import CatalogStores
@@ -17,10 +17,8 @@ from campaigns.use_cases.apply_bundle import ApplyBundle
 from campaigns.use_cases.move_campaign import MoveCampaign
 from contracts.campaigns import CampaignChanged
 from contracts.vocabulary import Code
+from servicekit.pages import Cursor, Limit, Page, page_of
 from servicekit.problems import NotFound, Problem
-
-Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before")]
 
 
 class Applied(BaseModel):
@@ -78,13 +76,10 @@ def _campaign_moves(move_campaign: MoveCampaign) -> APIRouter:
 def _item_routes(kind: Kind, stores: CatalogStores, apply_bundle: ApplyBundle) -> APIRouter:
     router = APIRouter(prefix=f"/v1/{kind.path}", tags=[kind.path])
     word = kind.name.replace("-", "_")
-    page = _page_of(kind)
 
-    @router.get("", operation_id=f"list_{kind.plural}", response_model=page)
+    @router.get("", operation_id=f"list_{kind.plural}", response_model=Page[kind.state])  # type: ignore[name-defined]
     async def list_(limit: Limit = 100, cursor: Cursor = None) -> Any:
-        found = await stores.page(kind, cursor, limit + 1)
-        more = len(found) > limit
-        return {"items": found[:limit], "next_cursor": found[limit - 1].code if more else None}
+        return page_of(await stores.page(kind, cursor, limit + 1), limit, lambda item: item.code)
 
     @router.get("/{code_or_id}", operation_id=f"get_{word}", response_model=kind.state)
     async def get(code_or_id: str, response: Response) -> Any:
@@ -115,11 +110,6 @@ def _item_routes(kind: Kind, stores: CatalogStores, apply_bundle: ApplyBundle) -
         return await get(code, response)
 
     return router
-
-
-def _page_of(kind: Kind) -> Any:
-    name = kind.written.__name__.removesuffix("Item")
-    return create_model(f"{name}Page", items=(list[kind.state], ...), next_cursor=(str | None, None))  # type: ignore[name-defined]
 
 
 async def _body(request: Request) -> object:

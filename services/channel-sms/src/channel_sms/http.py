@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from channel_sms.adapters.mongo_conversations import Conversations
@@ -16,17 +16,8 @@ from channel_sms.domain.conversation import Conversation, ConversationState
 from channel_sms.domain.intent import Intent, IntentState
 from channel_sms.use_cases.resolve_by_person import ResolveByPerson
 from servicekit.mongo import Collection, Document
+from servicekit.pages import Cursor, Limit, Page
 from servicekit.problems import NotFound
-
-Limit = Annotated[int, Query(ge=1, le=1000)]
-
-
-class Page(BaseModel):
-    next_cursor: str | None = None
-
-
-class ConversationPage(Page):
-    items: list[Conversation]
 
 
 class Line(BaseModel):
@@ -66,10 +57,6 @@ class IntentView(BaseModel):
     version: int
 
 
-class IntentPage(Page):
-    items: list[IntentView]
-
-
 class Resolution(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -93,19 +80,11 @@ class UnmatchedView(BaseModel):
     contact_id: str | None = None
 
 
-class UnmatchedPage(Page):
-    items: list[UnmatchedView]
-
-
 class SuppressionView(BaseModel):
     address: str
     state: str
     since: datetime | None = None
     contact_ids: list[str] = []
-
-
-class SuppressionPage(Page):
-    items: list[SuppressionView]
 
 
 def routes(
@@ -123,12 +102,12 @@ def routes(
         contact_id: str | None = None,
         state: ConversationState | None = None,
         limit: Limit = 100,
-        cursor: str | None = None,
-    ) -> ConversationPage:
+        cursor: Cursor = None,
+    ) -> Page[Conversation]:
         query = _given(_id=activity_id, contact_id=contact_id, state=state)
         rows, following = await _page(conversations.collection, query, limit, cursor)
         items = [conversations.from_document(row) for row in rows]
-        return ConversationPage(items=items, next_cursor=following)
+        return Page(items=items, next_cursor=following)
 
     @router.get("/conversations/{activity_id}", operation_id="readConversation", tags=["conversations"])
     async def read_conversation(activity_id: str) -> Transcript:
@@ -146,12 +125,12 @@ def routes(
         state: IntentState | None = None,
         activity_id: str | None = None,
         limit: Limit = 100,
-        cursor: str | None = None,
-    ) -> IntentPage:
+        cursor: Cursor = None,
+    ) -> Page[IntentView]:
         """Messages we mean to send; `?state=unknown` is what people may have to decide."""
         query = _given(state=state, activity_id=activity_id)
         rows, following = await _page(intents.collection, query, limit, cursor)
-        return IntentPage(items=[_intent_row(row) for row in rows], next_cursor=following)
+        return Page(items=[_intent_row(row) for row in rows], next_cursor=following)
 
     @router.get("/intents/{intent_id}", operation_id="readIntent", tags=["intents"])
     async def read_intent(intent_id: str) -> IntentView:
@@ -170,20 +149,20 @@ def routes(
         return Counts(outgoing=dict(await intents.counts()), incoming=await inbound.counts())
 
     @router.get("/unmatched", operation_id="listUnmatched", tags=["messages"])
-    async def list_unmatched(limit: Limit = 100, cursor: str | None = None) -> UnmatchedPage:
+    async def list_unmatched(limit: Limit = 100, cursor: Cursor = None) -> Page[UnmatchedView]:
         """Messages of people that belong to no conversation and led to no activity."""
         rows, following = await _page(inbound.collection, {"state": "unmatched"}, limit, cursor)
         items = [UnmatchedView(message_id=row["_id"], **_fields(UnmatchedView, row)) for row in rows]
-        return UnmatchedPage(items=items, next_cursor=following)
+        return Page(items=items, next_cursor=following)
 
     @router.get("/suppressions", operation_id="listSuppressions", tags=["suppressions"])
     async def list_suppressions(
-        address: str | None = None, limit: Limit = 100, cursor: str | None = None
-    ) -> SuppressionPage:
+        address: str | None = None, limit: Limit = 100, cursor: Cursor = None
+    ) -> Page[SuppressionView]:
         """Addresses that opted out, and those that came back."""
         rows, following = await _page(suppressions.collection, _given(_id=address), limit, cursor)
         items = [SuppressionView(address=row["_id"], **_fields(SuppressionView, row)) for row in rows]
-        return SuppressionPage(items=items, next_cursor=following)
+        return Page(items=items, next_cursor=following)
 
     return router
 

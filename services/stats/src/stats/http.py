@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from contracts import stats as commands
 from contracts.vocabulary import Code, Identifier, WrittenTime
 from servicekit.clock import Clock
+from servicekit.pages import Cursor, Limit, Page, UnusableCursor
 from servicekit.problems import NotFound, Problem
 from servicekit.verdict import GiveUp
 from stats.domain.ledger import is_attempt, target_key, target_of
@@ -26,16 +27,6 @@ from stats.use_cases.read_counters import Counters, ReadCounters, RollUp, Target
 from stats.use_cases.read_totals import ReadTotals, Totals
 from stats.use_cases.recalculate import Recalculations, Running, Scope, outcome_of, seconds_of
 from stats.use_cases.set_counting import ANY, Counting
-
-T = TypeVar("T")
-
-Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str | None, Query(max_length=2000, description="`next_cursor` of the page before")]
-
-
-class Page(BaseModel, Generic[T]):
-    items: list[T]
-    next_cursor: str | None = None
 
 
 def zone_of(
@@ -68,7 +59,7 @@ def _parts(cursor: str | None, count: int) -> list[Any] | None:
             return parts
     except (binascii.Error, ValueError):
         pass
-    raise Problem(422, "bad-cursor", "The cursor cannot be used", "Pass `next_cursor` of the page before.")
+    raise UnusableCursor
 
 
 class Listed(BaseModel):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
 from contracts.campaigns import catalog_id
 from contracts.vocabulary import Code
+from servicekit.pages import Cursor, Limit, Page, page_of
 from servicekit.problems import NotFound, Problem
 from servicekit.unit_of_work import Store
 from workflow.domain.actions import Frozen
@@ -24,9 +25,6 @@ from workflow.use_cases.change_version import PublishDraft, RollBack
 from workflow.use_cases.count_decisions import CountDecisions, Counts
 from workflow.use_cases.preview_completion import Preview, PreviewCompletion, PreviewRequest
 
-Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str | None, Query(max_length=200)]
-
 
 class Bundle(Frozen):
     """The `flows` of a configuration bundle."""
@@ -36,16 +34,6 @@ class Bundle(Frozen):
 
 class AppliedFlows(BaseModel):
     items: list[Applied]
-
-
-class FlowPage(BaseModel):
-    items: list[Flow]
-    next_cursor: str | None
-
-
-class VersionPage(BaseModel):
-    items: list[PublishedVersion]
-    next_cursor: str | None
 
 
 class VersionChoice(Frozen):
@@ -104,22 +92,21 @@ def routes(
         return AppliedFlows(items=await apply_flows(bundle.flows, publish=publish, dry_run=dry_run))
 
     @router.get("/flows", tags=["flows"], summary="All flows, with their versions")
-    async def list_flows(limit: Limit = 100, cursor: Cursor = None) -> FlowPage:
-        found = await listing.page(cursor, limit + 1)
-        more = found[limit - 1].flow_id if len(found) > limit else None
-        return FlowPage(items=found[:limit], next_cursor=more)
+    async def list_flows(limit: Limit = 100, cursor: Cursor = None) -> Page[Flow]:
+        return page_of(await listing.page(cursor, limit + 1), limit, lambda flow: flow.flow_id)
 
     @router.get("/flows/{flow_id}", tags=["flows"], summary="One flow")
     async def get_flow(flow_id: str) -> Flow:
         return await _flow(flow_id)
 
     @router.get("/flows/{flow_id}/versions", tags=["flows"], summary="What was published, newest first")
-    async def list_flow_versions(flow_id: str, limit: Limit = 100, cursor: Cursor = None) -> VersionPage:
+    async def list_flow_versions(
+        flow_id: str, limit: Limit = 100, cursor: Cursor = None
+    ) -> Page[PublishedVersion]:
         versions = (await _flow(flow_id)).published[::-1]
         before = int(cursor) if cursor and cursor.isdecimal() else len(versions) + 1
         found = [version for version in versions if version.number < before]
-        more = str(found[limit - 1].number) if len(found) > limit else None
-        return VersionPage(items=found[:limit], next_cursor=more)
+        return page_of(found, limit, lambda version: str(version.number))
 
     @router.post("/flows/{flow_id}/publish", tags=["flows"], summary="Put the draft in force")
     async def publish_flow(flow_id: str) -> Flow:

@@ -4,9 +4,9 @@ from fastapi import APIRouter, Response
 
 from contacts.adapters.mongo_contacts import ContactTypes
 from contacts.domain.contact_type import ContactType, Definition
-from contacts.http.pages import Cursor, Limit, Page, etag
 from contacts.use_cases.define_contact_type import DefineContactType
 from contracts.vocabulary import Code
+from servicekit.pages import Cursor, Limit, Page, etag
 from servicekit.problems import NotFound
 
 

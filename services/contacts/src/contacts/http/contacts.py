@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from contacts.adapters.mongo_contacts import Contacts, Ledger
 from contacts.domain.consent import Request
 from contacts.domain.phone import BadPhone, to_e164
-from contacts.http.pages import Cursor, IfMatch, Limit, Page, etag, version_of
 from contacts.use_cases.change_contacts import (
     CreateContact,
     EraseContact,
@@ -21,6 +20,7 @@ from contacts.use_cases.change_contacts import (
 from contracts.contacts import ContactChanged
 from contracts.vocabulary import Code, Identifier, Lifecycle, PhoneType, PreferenceKind, Time, to_millisecond
 from servicekit.mongo import Document
+from servicekit.pages import Cursor, IfMatch, Limit, Page, UnusableCursor, etag, version_of
 from servicekit.problems import NotFound, Problem
 
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
@@ -195,7 +195,7 @@ def _place(cursor: str | None) -> tuple[int, str] | None:
         return None
     version, colon, entry_id = cursor.partition(":")
     if not colon or not (version.isascii() and version.isdigit() and len(version) < 19):
-        raise Problem(422, "bad-cursor", "The cursor cannot be used", "Give next_cursor of the page before.")
+        raise UnusableCursor
     return int(version), entry_id
 
 

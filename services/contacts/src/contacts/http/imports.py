@@ -13,11 +13,11 @@ from pydantic import BaseModel
 from contacts.adapters.mongo_imports import Imports
 from contacts.domain.import_columns import REJECT_COLUMNS
 from contacts.domain.importing import Import, ImportState
-from contacts.http.pages import Cursor, Limit, Page
 from contacts.use_cases.receive_import import ReceiveImport
 from contacts.use_cases.run_imports import RunImports
 from contracts.message import stable_id
 from contracts.vocabulary import Code, Time
+from servicekit.pages import Cursor, Limit, Page
 from servicekit.problems import NotFound, Problem
 
 PATH = "/v1/imports"

@@ -1,7 +1,8 @@
-"""What every list and every versioned answer has in common here."""
+"""What every list and every versioned answer has in common."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Header, Query
@@ -12,13 +13,29 @@ from servicekit.problems import Problem
 Item = TypeVar("Item")
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str | None, Query(max_length=400, description="`next_cursor` of the page before")]
+Cursor = Annotated[str | None, Query(max_length=2000, description="`next_cursor` of the page before")]
 IfMatch = Annotated[str | None, Header(description="The ETag of the version that is to be changed")]
 
 
 class Page(BaseModel, Generic[Item]):
     items: list[Item]
     next_cursor: str | None = None
+
+
+def page_of(found: Sequence[Item], limit: int, place: Callable[[Item], str]) -> Page[Item]:
+    """The first `limit` of what was found; one more than that says that others follow."""
+    items = list(found[:limit])
+    return Page(items=items, next_cursor=place(items[-1]) if len(found) > limit else None)
+
+
+class UnusableCursor(Problem):
+    def __init__(self) -> None:
+        super().__init__(
+            422,
+            "bad-cursor",
+            "The cursor cannot be used",
+            "Give `next_cursor` of the page before.",
+        )
 
 
 def etag(version: int) -> str:
