@@ -128,6 +128,23 @@ async def test_what_an_earlier_life_of_this_instance_left_running_runs_again_at_
         assert (await client.post("/v1/orders", json=SOUP, headers=key)).status_code == 409
 
 
+async def test_a_key_that_cannot_be_kept_is_told_to_try_again(kitchen: Kitchen, engines: Engines) -> None:
+    settings = ServiceSettings(
+        kafka_bootstrap_servers=engines.kafka,
+        mongo_url="mongodb://127.0.0.1:1/?replicaSet=rs0&serverSelectionTimeoutMS=300",
+        instance="kitchen-0",
+        port=0,
+    )
+    async with (
+        kitchen.build(settings).running() as service,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=20) as client,
+    ):
+        answer = await client.post("/v1/orders", json=SOUP, headers={"Idempotency-Key": "k1"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert answer.json()["title"] == "The database does not answer"
+    assert kitchen.cooked == []
+
+
 async def test_a_failed_request_may_be_tried_again_with_its_key(
     client: httpx.AsyncClient, kitchen: Kitchen
 ) -> None:

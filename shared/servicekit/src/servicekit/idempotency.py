@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection as Names
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from pymongo import IndexModel
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from servicekit.mongo import Mongo
-from servicekit.problems import Problem, answer
+from servicekit.problems import Problem, answer, of_the_database
 
 COLLECTION = "idempotency_keys"
 INDEXES = (IndexModel("at", expireAfterSeconds=86_400),)
@@ -71,7 +72,11 @@ class RequestGuard:
         if scope["method"] != "POST" or key is None:
             await self._app(scope, receive, send)
             return
-        await self._once(key, headers.get(b"content-length", b""), body, scope, receive, send)
+        try:
+            await self._once(key, headers.get(b"content-length", b""), body, scope, receive, send)
+        except PyMongoError as error:
+            # Nothing was sent yet: an answer is kept before it goes.
+            await of_the_database(error)(scope, receive, send)
 
     async def _read(self, receive: Receive, headers: dict[bytes, bytes]) -> bytes:
         length = headers.get(b"content-length", b"0")
@@ -168,7 +173,8 @@ class RequestGuard:
         try:
             await self._app(scope, receive, keep)
         except BaseException:
-            await self._mongo[COLLECTION].delete_one({"_id": id_, "state": "running"})
+            with suppress(PyMongoError):
+                await self._mongo[COLLECTION].delete_one({"_id": id_, "state": "running"})
             raise
 
     async def _remember(self, id_: str, start: Message, body: bytes) -> None:

@@ -49,6 +49,15 @@ def answer(problem: Problem) -> JSONResponse:
     return JSONResponse(problem.document(), status_code=problem.status, media_type=MEDIA_TYPE)
 
 
+def of_the_database(error: PyMongoError) -> JSONResponse:
+    if not is_unavailable(error):
+        log.error("a request failed in the database", exc_info=error)
+        return answer(Problem(500, "internal", "Something went wrong here"))
+    response = answer(Problem(503, "unavailable", "The database does not answer", "Try again shortly."))
+    response.headers["Retry-After"] = "2"
+    return response
+
+
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {
         "description": "A problem document (RFC 9457)",
@@ -106,12 +115,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(PyMongoError)
     async def _database(_: Request, error: PyMongoError) -> JSONResponse:
-        if not is_unavailable(error):
-            log.error("a request failed in the database", exc_info=error)
-            return answer(Problem(500, "internal", "Something went wrong here"))
-        response = answer(Problem(503, "unavailable", "The database does not answer", "Try again shortly."))
-        response.headers["Retry-After"] = "2"
-        return response
+        return of_the_database(error)
 
     @app.exception_handler(Exception)
     async def _bug(_: Request, error: Exception) -> JSONResponse:
