@@ -16,6 +16,7 @@ from stats.composition import Books
 from stats.domain.counters import canonical, recount
 from stats.settings import Settings
 from tests.engines import Engines
+from tests.stats.memory import MemoryMongo
 from tests.stats.samples import THEN
 
 
@@ -63,5 +64,13 @@ async def parts(engines: Engines, namespace: str, **settings: Any) -> Parts:
     )
     mongo = Mongo(made.mongo_url, made.database("stats"), made.mongo_driver)
     await mongo.ensure_indexes(Books.indexes)
+    return _over(mongo, made)
+
+
+def parts_in_memory() -> Parts:
+    return _over(MemoryMongo(), Settings(namespace="memory", instance="parts-0"))
+
+
+def _over(mongo: Mongo, settings: Settings) -> Parts:
     clock = StoppedClock(THEN)
-    return Parts(mongo, clock, Books(made, mongo, clock, fresh_for=0))
+    return Parts(mongo, clock, Books(settings, mongo, clock, fresh_for=0))
