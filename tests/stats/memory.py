@@ -84,6 +84,10 @@ class MemoryCollection:
         made = wanted["_id"] if upsert and not there else None
         return UpdateResult({"n": there, "upserted": made}, acknowledged=True)
 
+    async def update_many(self, wanted: Document, update: Document) -> None:
+        for row in self._matching(wanted):
+            self._apply(UpdateOne({"_id": row["_id"]}, update))
+
     async def delete_many(self, wanted: Document) -> None:
         for row in self._matching(wanted):
             del self.kept[row["_id"]]

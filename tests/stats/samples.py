@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
+from contracts.activities import ActivityDecided
 from contracts.channel_sms import InteractionRecorded
 from contracts.contacts import ContactChanged
 
@@ -37,6 +38,20 @@ def interaction(contact: str, **said: Any) -> InteractionRecorded:
 def changed(message: InteractionRecorded, **said: Any) -> InteractionRecorded:
     """The next version of an interaction."""
     return InteractionRecorded.model_validate(message.model_dump() | {"version": message.version + 1} | said)
+
+
+def decided(contact: str, **said: Any) -> ActivityDecided:
+    defaults: dict[str, Any] = {
+        "activity_id": name("activity"),
+        "activity_version": 1,
+        "contact_id": contact,
+        "campaign_id": "spring",
+        "channel": "sms",
+        "verdict": "deny",
+        "reason": "opted_out",
+        "decided_at": THEN,
+    }
+    return ActivityDecided.model_validate(defaults | said)
 
 
 def contact_changed(contact: str, **said: Any) -> ContactChanged:

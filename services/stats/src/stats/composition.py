@@ -15,11 +15,13 @@ from stats.adapters.mongo_ledger import MongoLedger
 from stats.direction_provider import choose, installed
 from stats.direction_providers import SHIPPED
 from stats.settings import Settings
+from stats.use_cases import record_decisions
 from stats.use_cases.change_targets import EraseTarget, LinkTarget, MergeTargets, SetParentOf
 from stats.use_cases.know_contacts import KnowContacts, addresses_of
 from stats.use_cases.obey_commands import ObeyCommands
 from stats.use_cases.recalculate import DIFFERENCE_INDEXES, DIFFERENCES, RUNS, Recalculations
 from stats.use_cases.record_activities import ACTIVITIES, ACTIVITY_INDEXES
+from stats.use_cases.record_decisions import Decisions, RecordDecisions
 from stats.use_cases.record_interactions import RecordInteractions
 from stats.use_cases.set_counting import COUNTING, Counting
 from stats.use_cases.settle_waiting import SettleWaiting
@@ -50,15 +52,19 @@ class Books:
             contacts,
         )
         rewriting = Rewriting(ledger, worlds)
-        erase = EraseTarget(rewriting)
+        decisions = Decisions(mongo)
+        erase = EraseTarget(rewriting, decisions)
         self.record_interactions = RecordInteractions(
             "stats.record-interactions", ledger, worlds, clock, metrics or Metrics()
+        )
+        self.record_decisions = RecordDecisions(
+            mongo, ledger, decisions, settings.instance, metrics or Metrics()
         )
         self.know_contacts = KnowContacts(contacts, mongo, erase)
         self.recalculations = Recalculations(mongo, clock, settings)
         self.obey = ObeyCommands(
             LinkTarget(rewriting, worlds),
-            MergeTargets(rewriting),
+            MergeTargets(rewriting, decisions),
             erase,
             SetParentOf(rewriting),
             self.counting,
@@ -74,6 +80,8 @@ class Books:
         mongo_ledger.CELLS: mongo_ledger.CELL_INDEXES,
         mongo_ledger.MARKS: mongo_ledger.MARK_INDEXES,
         ACTIVITIES: ACTIVITY_INDEXES,
+        record_decisions.LEDGER: record_decisions.LEDGER_INDEXES,
+        record_decisions.CELLS: record_decisions.CELL_INDEXES,
         COUNTING: (),
         RUNS: (),
         DIFFERENCES: DIFFERENCE_INDEXES,

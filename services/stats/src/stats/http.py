@@ -46,11 +46,11 @@ def zone_of(
 Zone = Annotated[ZoneInfo, Depends(zone_of)]
 
 
-def _cursor(*parts: Any) -> str:
+def cursor_of(*parts: Any) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(parts)).decode()
 
 
-def _parts(cursor: str | None, count: int) -> list[Any] | None:
+def parts_of(cursor: str | None, count: int) -> list[Any] | None:
     if cursor is None:
         return None
     try:
@@ -165,7 +165,7 @@ def reading_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, c
             not_contacted_since=not_contacted_since,
         )
         column: Column = sort.removeprefix("-")  # type: ignore[assignment]
-        parts = _parts(cursor, 2)
+        parts = parts_of(cursor, 2)
         after = Place(_value(column, parts[0]), str(parts[1])) if parts else None
         rows = await lists(filters, column, sort.startswith("-"), after, limit)
         items = []
@@ -175,7 +175,7 @@ def reading_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, c
             items.append(Listed(target_type=type_, target_id=id_, total=seen.total, channels=seen.channels))
         full = len(rows) == limit
         return Page(
-            items=items, next_cursor=_cursor(rows[-1]["listed"][column], rows[-1]["_id"]) if full else None
+            items=items, next_cursor=cursor_of(rows[-1]["listed"][column], rows[-1]["_id"]) if full else None
         )
 
     @routes.get("/ledger", operation_id="list_ledger")
@@ -185,12 +185,12 @@ def reading_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, c
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> Page[LedgerRow]:
-        parts = _parts(cursor, 1)
+        parts = parts_of(cursor, 1)
         target = None if target_id is None else target_key(target_type, target_id)
         rows = await lists.ledger(target, str(parts[0]) if parts else "", limit)
         return Page(
             items=[ledger_row(row) for row in rows],
-            next_cursor=_cursor(rows[-1]["_id"]) if len(rows) == limit else None,
+            next_cursor=cursor_of(rows[-1]["_id"]) if len(rows) == limit else None,
         )
 
     @routes.get("/totals", operation_id="read_totals")
@@ -420,11 +420,11 @@ def recalculation_routes(runs: Recalculations, clock: Clock) -> APIRouter:
     @routes.get("/{run_id}/differences", operation_id="list_recalculation_differences")
     async def differences(run_id: str, limit: Limit = 100, cursor: Cursor = None) -> Page[DifferenceFound]:
         await existing(run_id)
-        parts = _parts(cursor, 1)
+        parts = parts_of(cursor, 1)
         rows = await runs.differences(run_id, str(parts[0]) if parts else "", limit)
         return Page(
             items=[DifferenceFound(count_off_by=_off_by(row), **_plain(row)) for row in rows],
-            next_cursor=_cursor(rows[-1]["_id"]) if len(rows) == limit else None,
+            next_cursor=cursor_of(rows[-1]["_id"]) if len(rows) == limit else None,
         )
 
     @routes.post("/{run_id}/{step}", operation_id="steer_recalculation")

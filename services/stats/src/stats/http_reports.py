@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal, get_args
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
@@ -19,6 +20,7 @@ from stats.use_cases.read_reports import MEASURES, Dimension, Histogram, Questio
 Row = dict[str, Any]
 Values = Annotated[list[str] | None, Query(max_length=100)]
 Format = Literal["json", "csv"]
+CSV = "text/csv; charset=utf-8"
 
 _MOST_DAYS = 3700
 _DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
@@ -47,19 +49,6 @@ def _question(
     agent: Values = None,
     source: Values = None,
 ) -> Question:
-    if not timedelta(0) <= last - first <= timedelta(days=_MOST_DAYS):
-        raise Problem(
-            422,
-            "bad-range",
-            "No such days",
-            f"`last` is `first` or later, and at most {_MOST_DAYS} days after.",
-        )
-    names = [name for name in group_by.split(",") if name]
-    wrong = [name for name in names if name not in _DIMENSIONS]
-    if wrong:
-        raise Problem(
-            422, "unknown-dimension", "No such grouping", f"{wrong[0]!r} is none of {', '.join(_DIMENSIONS)}."
-        )
     filters = {
         "campaign_id": campaign_id,
         "campaign_group": campaign_group,
@@ -70,8 +59,33 @@ def _question(
         "agent": agent,
         "source": source,
     }
+    return checked(first, last, zone, group_by, _DIMENSIONS, filters)
+
+
+def checked(
+    first: date,
+    last: date,
+    zone: ZoneInfo,
+    group_by: str,
+    dimensions: Sequence[str],
+    filters: Mapping[str, Sequence[str] | None],
+) -> Question:
+    """The question that was asked. Raises Problem for days or groups that there are not."""
+    if not timedelta(0) <= last - first <= timedelta(days=_MOST_DAYS):
+        raise Problem(
+            422,
+            "bad-range",
+            "No such days",
+            f"`last` is `first` or later, and at most {_MOST_DAYS} days after.",
+        )
+    names = [name for name in group_by.split(",") if name]
+    wrong = [name for name in names if name not in dimensions]
+    if wrong:
+        raise Problem(
+            422, "unknown-dimension", "No such grouping", f"{wrong[0]!r} is none of {', '.join(dimensions)}."
+        )
     chosen = {name: values for name, values in filters.items() if values}
-    return Question(first, last, zone, [name for name in _DIMENSIONS if name in names], chosen)
+    return Question(first, last, zone, [name for name in dimensions if name in names], chosen)
 
 
 Asked = Annotated[Question, Depends(_question)]
@@ -84,13 +98,13 @@ def report_routes(reports: ReadReports) -> APIRouter:
     async def activity(asked: Asked, format: Format = "json") -> Report | Response:  # noqa: A002
         """Created, ended how, attempts, outcomes, durations and punctuality, for each group."""
         rows = await reports.activity(asked)
-        return _answer(asked, rows, format, [*asked.group_by, *MEASURES, "mean_duration_ms"])
+        return answered(asked, rows, format, [*asked.group_by, *MEASURES, "mean_duration_ms"])
 
     @routes.get("/histograms/{which}", operation_id="report_histogram", response_model=Report)
     async def histogram(asked: Asked, which: Histogram, format: Format = "json") -> Report | Response:  # noqa: A002
         """How long activities took, which attempt they were, or when in their week contacts are reached."""
         rows = await reports.histogram(which, asked)
-        return _answer(asked, rows, format, list(rows[0]))
+        return answered(asked, rows, format, list(rows[0]))
 
     @routes.get("/backlog", operation_id="report_backlog")
     async def backlog(campaign_id: str | None = None) -> list[Row]:
@@ -100,16 +114,21 @@ def report_routes(reports: ReadReports) -> APIRouter:
     return routes
 
 
-def _answer(
+def answered(
     asked: Question, rows: Sequence[Row], format_: Format, columns: Sequence[str]
 ) -> Report | Response:
     if format_ == "json":
         return Report(first=asked.first, last=asked.last, zone=asked.zone.key, rows=list(rows))
+    return Response(csv_lines(columns, rows, head=True), media_type=CSV)
+
+
+def csv_lines(columns: Sequence[str], rows: Sequence[Row], head: bool = False) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\r\n")
-    writer.writeheader()
+    if head:
+        writer.writeheader()
     writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
-    return Response(text.getvalue(), media_type="text/csv; charset=utf-8")
+    return text.getvalue()
 
 
 def _harmless(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contracts.activities import ActivityChanged, ActivityCompleted
+from contracts.activities import ActivityChanged, ActivityCompleted, ActivityDecided
 from contracts.asyncapi import asyncapi_document
 from contracts.campaigns import CampaignChanged, DispositionChanged
 from contracts.catalogue import topics_of
@@ -12,12 +12,14 @@ from servicekit.pipeline import by_type
 from servicekit.service import Service, run_service
 from stats import http
 from stats.composition import Books
+from stats.http_decisions import decision_routes
 from stats.http_reports import report_routes
 from stats.settings import Settings
 from stats.use_cases.announce_counters import AnnounceCounters
 from stats.use_cases.list_targets import ListTargets
 from stats.use_cases.obey_commands import COMMANDS
 from stats.use_cases.read_counters import ReadCounters
+from stats.use_cases.read_decisions import ReadDecisions
 from stats.use_cases.read_reports import ReadReports
 from stats.use_cases.read_totals import ReadTotals
 from stats.use_cases.record_activities import RecordActivities
@@ -42,6 +44,7 @@ def build(settings: Settings) -> Service:
         service.subscribe(
             f"record-{name}", message, RecordActivities(name, mongo, settings.instance, metrics)
         )
+    service.subscribe("record-decisions", ActivityDecided, books.record_decisions)
     campaigns = service.projection("campaigns")
     dispositions = service.projection("dispositions")
     service.subscribe(
@@ -57,11 +60,13 @@ def build(settings: Settings) -> Service:
     service.background("settle", lambda: books.settle.run(service.stopping))
     service.background("recalculate", lambda: books.recalculations.run(service.stopping))
 
+    reports = ReadReports(mongo, clock, campaigns, dispositions)
     service.routes(
         http.reading_routes(ReadCounters(mongo, clock), ListTargets(mongo), ReadTotals(mongo), clock),
         http.command_routes(books.obey, books.counting, clock),
         http.recalculation_routes(books.recalculations, clock),
-        report_routes(ReadReports(mongo, clock, campaigns, dispositions)),
+        report_routes(reports),
+        decision_routes(ReadDecisions(mongo, reports)),
     )
     service.asyncapi = asyncapi_document("stats")
     service.requires_topics(topics_of("stats"))

@@ -194,7 +194,7 @@ class ActivityDecided(
     key="contact_id",
     identity=("activity_id", "activity_version"),
     published_by=("activities",),
-    read_by=(),
+    read_by=("stats",),
 ):
     """A verdict of the policy gate with everything it looked at."""
 
@@ -202,6 +202,8 @@ class ActivityDecided(
     activity_version: Version
     contact_id: ContactId
     campaign_id: CampaignId | None = None
+    channel: ChannelName | None = None
+    """Of the activity; null if it uses none."""
     verdict: Verdict
     reason: str
     until: Time | None = None

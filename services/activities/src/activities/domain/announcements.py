@@ -80,6 +80,7 @@ def decided(activity: Activity, ruling: Ruling, now: datetime) -> ActivityDecide
         activity_version=activity.version,
         contact_id=activity.contact_id,
         campaign_id=activity.campaign_id,
+        channel=activity.channel,
         verdict=verdict,
         reason=reason,
         until=ruling.until if isinstance(ruling, Defer) else None,

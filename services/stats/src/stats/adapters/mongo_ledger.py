@@ -23,7 +23,7 @@ from servicekit.leases import bucket_of
 from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, difference, is_conflict
 from stats.domain.counters import COUNT, LAST, Lane, Tally
 from stats.domain.ledger import ERASED, Erased, Row, TargetKey
-from stats.domain.reports import Cells
+from stats.domain.reports import Cells, DecisionCells
 
 LEDGER = "ledger"
 TARGETS = "targets"
@@ -253,7 +253,7 @@ def marks_of(targets: Iterable[TargetKey]) -> list[Document]:
     return [{"bucket": bucket, "targets": inside} for bucket, inside in buckets.items()]
 
 
-def cell_updates(cells: Cells, shard: str) -> list[UpdateOne]:
+def cell_updates(cells: Cells | DecisionCells, shard: str) -> list[UpdateOne]:
     updates = []
     for cell, numbers in cells.items():
         increments: dict[str, int] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 Row = dict[str, Any]
@@ -29,9 +29,23 @@ class Cell(NamedTuple):
     source: str | None = None
 
 
+class DecisionCell(NamedTuple):
+    """The same for verdicts of the policy gate."""
+
+    day: int
+    campaign_id: str | None
+    channel: str | None
+    verdict: str
+    reason: str
+
+
+AnyCell = TypeVar("AnyCell", Cell, DecisionCell)
 Numbers = dict[tuple[int, str], int]
 """(quarter of the UTC day, measure) -> how many."""
 Cells = dict[Cell, Numbers]
+DecisionCells = dict[DecisionCell, Numbers]
+DECISIONS = "decisions"
+"""The one measure of a decision cell."""
 
 QUARTER = 900
 QUARTERS = 96
@@ -42,7 +56,7 @@ def quarter_of(at: datetime) -> tuple[int, int]:
     return divmod(int(at.timestamp()) // QUARTER, QUARTERS)
 
 
-def add(cells: Cells, cell: Cell, quarter: int, measure: str, by: int) -> None:
+def add(cells: dict[AnyCell, Numbers], cell: AnyCell, quarter: int, measure: str, by: int) -> None:
     numbers = cells.setdefault(cell, {})
     key = (quarter, measure)
     numbers[key] = numbers.get(key, 0) + by

@@ -18,6 +18,7 @@ from servicekit.failpoints import Failpoint
 from servicekit.mongo import Conflict
 from stats.adapters.mongo_ledger import NOBODY, Work
 from stats.domain.ledger import ERASED, TargetKey, forgotten, head_id, moved, relink, target_key
+from stats.use_cases.record_decisions import Decisions
 from stats.use_cases.transactions import Rewriting
 from stats.use_cases.worlds import Worlds
 
@@ -29,8 +30,9 @@ class Refused(Exception):
 
 
 class MergeTargets:
-    def __init__(self, rewriting: Rewriting) -> None:
+    def __init__(self, rewriting: Rewriting, decisions: Decisions) -> None:
         self._rewriting = rewriting
+        self._decisions = decisions
 
     async def __call__(self, loser: TargetKey, survivor: TargetKey) -> int:
         """Returns how many interactions moved. Raises Refused for a circle or an erased target."""
@@ -52,6 +54,7 @@ class MergeTargets:
         count = 0
         while heads := await self._rewriting.heads_of(loser):
             count += await self._rewriting.interactions(heads, moved, leaving=loser)
+        await self._decisions.follow(loser, survivor)
         return count
 
 
@@ -62,8 +65,9 @@ def _final(target: TargetKey, gone: Mapping[TargetKey, TargetKey]) -> TargetKey:
 
 
 class EraseTarget:
-    def __init__(self, rewriting: Rewriting) -> None:
+    def __init__(self, rewriting: Rewriting, decisions: Decisions) -> None:
         self._rewriting = rewriting
+        self._decisions = decisions
 
     async def __call__(self, target: TargetKey) -> int:
         """Returns how many interactions lost their link. Again: nothing."""
@@ -85,6 +89,7 @@ class EraseTarget:
         count = 0
         while heads := await self._rewriting.heads_of(target):
             count += await self._rewriting.interactions(heads, forgotten, leaving=target)
+        await self._decisions.follow(target, ERASED)
         await ledger.targets.update_one(
             {"_id": target, "gone": ERASED}, {"$unset": {"channels": "", "listed": "", "parent": ""}}
         )

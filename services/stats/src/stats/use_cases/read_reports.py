@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
@@ -57,8 +57,17 @@ class Question:
     first: date
     last: date
     zone: ZoneInfo
-    group_by: Sequence[Dimension] = ()
+    group_by: Sequence[str] = ()
     filters: Mapping[str, Sequence[str]] | None = None
+
+    @property
+    def moments(self) -> tuple[datetime, datetime]:
+        """Where the days begin and end, in UTC."""
+        midnight = datetime.min.time()
+        return (
+            datetime.combine(self.first, midnight, self.zone).astimezone(UTC),
+            datetime.combine(self.last + timedelta(days=1), midnight, self.zone).astimezone(UTC),
+        )
 
 
 class ReadReports:
@@ -70,12 +79,12 @@ class ReadReports:
 
     async def activity(self, question: Question) -> list[dict[str, Any]]:
         """One row for each group, with all measures; in the order of the groups."""
-        groups_of = await self._campaign_groups()
+        groups_of = await self.campaign_groups()
         flags = await self._flags()
         sums: dict[Group, dict[str, int]] = {}
-        async for cell, day, numbers in self._numbers(question, groups_of):
+        async for cell, day, numbers in self.numbers(question, groups_of):
             group = tuple(
-                day.isoformat() if name == "day" and day else _named(cell, name, groups_of)
+                day.isoformat() if name == "day" and day else named(cell, name, groups_of)
                 for name in question.group_by
             )
             row = sums.setdefault(group, dict.fromkeys(MEASURES, 0))
@@ -91,14 +100,14 @@ class ReadReports:
             numbers = sums[group]
             mean = round(numbers["duration_ms"] / numbers["completed"]) if numbers["completed"] else None
             if any(numbers.values()):
-                named: dict[str, Any] = dict(zip(question.group_by, group, strict=True))
-                rows.append({**named, **numbers, "mean_duration_ms": mean})
+                of_the_group: dict[str, Any] = dict(zip(question.group_by, group, strict=True))
+                rows.append({**of_the_group, **numbers, "mean_duration_ms": mean})
         return rows
 
     async def histogram(self, which: Histogram, question: Question) -> list[dict[str, Any]]:
-        groups_of = await self._campaign_groups()
+        groups_of = await self.campaign_groups()
         sums: dict[str, int] = {}
-        async for _, _, numbers in self._numbers(question, groups_of):
+        async for _, _, numbers in self.numbers(question, groups_of):
             for measure, value in numbers.items():
                 sums[measure] = sums.get(measure, 0) + value
         match which:
@@ -151,17 +160,16 @@ class ReadReports:
         )
         return [{"state": group.pop("_id"), **group} for group in groups]
 
-    async def _numbers(self, question: Question, groups_of: Mapping[str, str]) -> Any:
+    async def numbers(
+        self, question: Question, groups_of: Mapping[str, str], collection: str = CELLS
+    ) -> AsyncIterator[tuple[Document, date | None, Mapping[str, int]]]:
         """(cell, local day or None, measure -> sum) for everything the question covers."""
-        start = datetime.combine(question.first, datetime.min.time(), question.zone).astimezone(UTC)
-        end = datetime.combine(
-            question.last + timedelta(days=1), datetime.min.time(), question.zone
-        ).astimezone(UTC)
+        start, end = question.moments
         low, low_quarter = divmod(int(start.timestamp()) // QUARTER, QUARTERS)
         high, high_quarter = divmod(int(end.timestamp()) // QUARTER, QUARTERS)
         by_day = "day" in question.group_by
         whole_days = by_day and question.zone.key in ("UTC", "Etc/UTC")
-        wanted = self._wanted(question, groups_of)
+        wanted = wanted_of(question.filters or {}, groups_of)
         inner = {"day": {"$gte": low + (low_quarter > 0), "$lt": high}}
         if by_day and not whole_days:
             inner["day"]["$gte"], edges = low, [high] if high_quarter else []
@@ -169,7 +177,7 @@ class ReadReports:
             edges = sorted({low} if low_quarter else set()) + ([high] if high_quarter else [])
         cut = by_day and not whole_days
         fields = {"quarters": 0} if not cut else {"day_total": 0}
-        async for cell in self._mongo[CELLS].find({**wanted, **inner}, fields).batch_size(2000):
+        async for cell in self._mongo[collection].find({**wanted, **inner}, fields).batch_size(2000):
             if not cut:
                 yield cell, _EPOCH + timedelta(days=cell["day"]) if by_day else None, cell["day_total"]
                 continue
@@ -178,23 +186,13 @@ class ReadReports:
                 yield cell, local, numbers
         if not edges:
             return
-        async for cell in self._mongo[CELLS].find({**wanted, "day": {"$in": edges}}, {"day_total": 0}):
+        async for cell in self._mongo[collection].find({**wanted, "day": {"$in": edges}}, {"day_total": 0}):
             first = low_quarter if cell["day"] == low else 0
             last = high_quarter if cell["day"] == high else QUARTERS
             for local, numbers in _by_local_day(cell, question.zone, first, last):
                 yield cell, local, numbers
 
-    def _wanted(self, question: Question, groups_of: Mapping[str, str]) -> Document:
-        wanted: Document = {}
-        for name, values in (question.filters or {}).items():
-            if name == "campaign_group":
-                inside = [campaign for campaign, group in groups_of.items() if group in values]
-                wanted.setdefault("$and", []).append({"campaign_id": {"$in": inside}})
-            else:
-                wanted.setdefault("$and", []).append({name: {"$in": list(values)}})
-        return wanted
-
-    async def _campaign_groups(self) -> dict[str, str]:
+    async def campaign_groups(self) -> dict[str, str]:
         """Of every campaign that has one; a report follows a campaign into its new group."""
         found = self._campaigns.collection.find({"group": {"$ne": None}}, {"group": 1})
         return {row["_id"]: row["group"] async for row in found if "group" in row}
@@ -204,7 +202,19 @@ class ReadReports:
         return {row["code"]: row async for row in found}
 
 
-def _named(cell: Document, name: Dimension, groups_of: Mapping[str, str]) -> str | None:
+def wanted_of(filters: Mapping[str, Sequence[str]], groups_of: Mapping[str, str]) -> Document:
+    """Rows with any of the values of each filter."""
+    each: list[Document] = []
+    for name, values in filters.items():
+        if name == "campaign_group":
+            inside = [campaign for campaign, group in groups_of.items() if group in values]
+            each.append({"campaign_id": {"$in": inside}})
+        else:
+            each.append({name: {"$in": list(values)}})
+    return {"$and": each} if each else {}
+
+
+def named(cell: Document, name: str, groups_of: Mapping[str, str]) -> str | None:
     if name == "campaign_group":
         return groups_of.get(cell.get("campaign_id") or "")
     value: str | None = cell.get(name)

@@ -1,0 +1,164 @@
+"""The decision ledger: every verdict of the policy gate once, and how many there were of each kind.
+
+A verdict follows its contact: to the survivor of a merge, and to nobody when the contact is erased. Whoever
+merges or erases marks the contact first and then moves the verdicts there are; whoever records looks for
+the mark after the write. So one of the two sees the other's work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from hashlib import blake2b
+from typing import Any
+from zlib import crc32
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.errors import PyMongoError
+
+from contracts.activities import ActivityDecided
+from contracts.vocabulary import to_millisecond
+from servicekit.delivery import Delivery
+from servicekit.failpoints import Failpoint
+from servicekit.metrics import Metrics
+from servicekit.mongo import Conflict, Document, Mongo, is_conflict
+from servicekit.verdict import Outcome, TryAgain, Unchanged
+from stats.adapters.mongo_ledger import MongoLedger, cell_updates
+from stats.domain.ledger import ERASED, TargetKey, target_key, target_of
+from stats.domain.reports import DECISIONS, DecisionCell, DecisionCells, add, quarter_of
+
+LEDGER = "decisions"
+CELLS = "decision_cells"
+_NEWEST = [("decided_at", DESCENDING), ("_id", DESCENDING)]
+LEDGER_INDEXES = (
+    IndexModel(_NEWEST, name="newest"),
+    IndexModel([("contact_id", ASCENDING), *_NEWEST], name="of_a_contact"),
+    IndexModel([("campaign_id", ASCENDING), *_NEWEST], name="of_a_campaign"),
+    IndexModel([("activity_id", ASCENDING), *_NEWEST], name="of_an_activity"),
+)
+CELL_INDEXES = (
+    IndexModel([("day", ASCENDING)], name="by_day"),
+    IndexModel([("campaign_id", ASCENDING), ("day", ASCENDING)], name="by_campaign"),
+)
+_TRIES = 10
+_OF_THE_PERSON = ("contact_id", "activity_id", "inputs")
+
+
+class Decisions:
+    """What becomes of the verdicts about a contact that is no more."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._rows = mongo[LEDGER]
+
+    async def follow(self, contact: TargetKey, now: TargetKey) -> None:
+        """Again: nothing. Other types of target have no verdicts."""
+        type_, id_ = target_of(contact)
+        if type_ != "contact":
+            return
+        if now == ERASED:
+            forget = {"$unset": dict.fromkeys(_OF_THE_PERSON, ""), "$set": {"erased": True}}
+            await self._rows.update_many({"contact_id": id_}, forget)
+        else:
+            await self._rows.update_many({"contact_id": id_}, {"$set": {"contact_id": target_of(now)[1]}})
+
+
+class RecordDecisions:
+    """A batch is one transaction; a verdict that is known already changes nothing."""
+
+    def __init__(
+        self, mongo: Mongo, ledger: MongoLedger, decisions: Decisions, instance: str, metrics: Metrics
+    ) -> None:
+        self._before_commit = Failpoint("stats.decisions.before_commit")
+        self._before_following = Failpoint("stats.decisions.before_following")
+        self._mongo = mongo
+        self._ledger = ledger
+        self._decisions = decisions
+        self._shard = f"decisions-{crc32(instance.encode()) % 64}"
+        self._metrics = metrics
+
+    async def __call__(self, batch: Sequence[Delivery[ActivityDecided]]) -> list[Outcome]:
+        messages = [delivery.message for delivery in batch]
+        for attempt in range(_TRIES):
+            try:
+                outcomes = await self._attempt(messages)
+            except Conflict:
+                self._metrics.conflicts.labels("stats.decisions").inc()
+                await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
+                continue
+            self._before_following()
+            await self._follow({target_key("contact", message.contact_id) for message in messages})
+            return outcomes
+        return [TryAgain("decisions collide too often", after=1.0, patient=True)] * len(batch)
+
+    async def _attempt(self, messages: Sequence[ActivityDecided]) -> list[Outcome]:
+        rows = {row_id(message): row_of(message) for message in messages}
+        try:
+            async with self._mongo.transaction() as session:
+                found = self._mongo[LEDGER].find({"_id": {"$in": list(rows)}}, {"_id": 1}, session=session)
+                known = {row["_id"] async for row in found}
+                fresh = [row for id_, row in rows.items() if id_ not in known]
+                if fresh:
+                    await self._mongo[LEDGER].insert_many(fresh, ordered=False, session=session)
+                    await self._mongo[CELLS].bulk_write(
+                        cell_updates(cells_of(fresh), self._shard), ordered=False, session=session
+                    )
+                self._before_commit()
+        except PyMongoError as error:
+            if is_conflict(error):
+                raise Conflict(str(error)[:200]) from error
+            raise
+        return _outcomes(messages, known)
+
+    async def _follow(self, contacts: set[TargetKey]) -> None:
+        gone = await self._ledger.gone(contacts)
+        for contact in contacts & gone.keys():
+            await self._decisions.follow(contact, _final(contact, gone))
+
+
+def _final(contact: TargetKey, gone: Mapping[TargetKey, TargetKey]) -> TargetKey:
+    while contact in gone:
+        contact = gone[contact]
+    return contact
+
+
+def _outcomes(messages: Sequence[ActivityDecided], known: set[str]) -> list[Outcome]:
+    """The first of several deliveries of a verdict is news, if it was not known."""
+    told = set(known)
+    outcomes: list[Outcome] = []
+    for message in messages:
+        id_ = row_id(message)
+        outcomes.append(Unchanged() if id_ in told else None)
+        told.add(id_)
+    return outcomes
+
+
+def row_id(message: ActivityDecided) -> str:
+    """Tells a repeat, and nothing of the activity: it stays when the contact is erased."""
+    return blake2b(message.event_id().encode(), digest_size=16).hexdigest()
+
+
+def row_of(message: ActivityDecided) -> Document:
+    row: dict[str, Any] = {
+        "_id": row_id(message),
+        "activity_id": message.activity_id,
+        "contact_id": message.contact_id,
+        "campaign_id": message.campaign_id,
+        "channel": message.channel,
+        "verdict": str(message.verdict),
+        "reason": message.reason,
+        "until": None if message.until is None else to_millisecond(message.until.astimezone(UTC)),
+        "inputs": message.inputs,
+        "decided_at": to_millisecond(message.decided_at.astimezone(UTC)),
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def cells_of(rows: Sequence[Document]) -> DecisionCells:
+    cells: DecisionCells = {}
+    for row in rows:
+        day, quarter = quarter_of(row["decided_at"])
+        cell = DecisionCell(day, row.get("campaign_id"), row.get("channel"), row["verdict"], row["reason"])
+        add(cells, cell, quarter, DECISIONS, 1)
+    return cells
