@@ -184,6 +184,10 @@ async def test_numbers_roll_up_to_a_parent_as_separate_numbers(line: Line) -> No
     assert (rolled["children"], rolled["total"]["contact_count"]) == (2, 2)
     assert rolled["total"]["last_contact_at"] == "2026-03-01T11:00:00Z"
     assert (await target(line, "account", account))["total"]["contact_count"] == 0
+    answer = await line.http.post(f"/v1/targets/contact/{one}/merge", json={"survivor_id": other})
+    assert answer.status_code == 204, answer.text
+    rolled = (await line.http.get(f"/v1/targets/account/{account}/roll-up")).json()
+    assert (rolled["children"], rolled["total"]["contact_count"]) == (1, 2), "one of them is no more"
 
 
 async def test_what_is_announced_last_is_what_stands(line: Line) -> None:

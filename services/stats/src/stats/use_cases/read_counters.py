@@ -66,7 +66,9 @@ class ReadCounters:
 
     async def roll_up(self, target_type: str, target_id: str, zone: ZoneInfo) -> RollUp:
         now = self._clock.now()
-        found = self._mongo[TARGETS].find({"parent": target_key(target_type, target_id)}, {"channels": 1})
+        # Who was merged away counts with the survivor, and belongs to whomever the survivor belongs to.
+        children_of = {"parent": target_key(target_type, target_id), "gone": {"$exists": False}}
+        found = self._mongo[TARGETS].find(children_of, {"channels": 1})
         children = 0
         each: dict[str, list[Mapping[str, Any]]] = {}
         async for child in found:
