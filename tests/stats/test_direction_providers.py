@@ -23,6 +23,10 @@ def mail(**between: object) -> InteractionRecorded:
     )
 
 
+def text(**between: object) -> InteractionRecorded:
+    return interaction("dana", direction=None, occurred_at=None, addresses=Addresses.model_validate(between))
+
+
 class TestEmailDirection(DirectionProviderContract):
     provider = EmailDirection()
     target = TargetView("contact", "dana", frozenset({"dana@example.com", "d.whitfield@example.org"}))
@@ -48,11 +52,17 @@ class TestSmsDirection(DirectionProviderContract):
     incoming = (
         interaction("dana", direction=None, addresses=Addresses(sender="+12025550123", to=("+12025550100",))),
         interaction("dana", direction="incoming"),
+        text(sender="+1 (202) 555-0123", to=["+12025550100"]),
+        text(sender="tel:+1-202-555-0123"),
     )
     outgoing = (
+        text(sender="PARLEY", to=["+1 202.555.0123"]),
         interaction("dana", direction=None, addresses=Addresses(sender="+12025550100", to=("+12025550123",))),
     )
-    unknown = (interaction("dana", direction=None),)
+    unknown = (
+        interaction("dana", direction=None),
+        text(sender="+1 202 555 0124", to=["12025550123 ext 4"]),
+    )
 
 
 class TestCallDirection(DirectionProviderContract):

@@ -46,3 +46,12 @@ class EmailDirection(Addressed):
 
 class SmsDirection(Addressed):
     interaction_type = "sms"
+
+    def bare(self, address: str) -> str:
+        """`tel:+1 (202) 555-0123` -> `+12025550123`. A sender's name is a name."""
+        address = address.strip().lower().removeprefix("tel:")
+        number = address.translate(_SEPARATORS)
+        return number if number.removeprefix("+").isdecimal() else address
+
+
+_SEPARATORS = dict.fromkeys(map(ord, " \t\u00a0().-/\u2010\u2011\u2013"))
