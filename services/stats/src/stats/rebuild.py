@@ -3,9 +3,10 @@
     parley-stats-rebuild --into rebuilt
 
 reads the same settings as the service, writes the database `<namespace>-parley-stats-rebuilt`, publishes
-nothing, and exits with 0 only if every ledger row, every target's numbers and every report cell are the same,
-byte for byte, there and in the live database. Topics keep events for their retention; what is older than that
-is only in the live ledger, and of a contact's addresses the compacted topic has only the newest.
+nothing, and exits with 0 only if every ledger row, every target's numbers, every report cell and every
+verdict are the same, byte for byte, there and in the live database. Topics keep events for their retention;
+what is older than that is only in the live ledger, and of a contact's addresses the compacted topic has only
+the newest. A command over REST is in no topic.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from heapq import heappop, heappush
 from typing import Any
 
 import bson
@@ -21,88 +24,133 @@ import orjson
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from contracts.activities import ActivityChanged, ActivityCompleted
+from contracts.activities import ActivityChanged, ActivityCompleted, ActivityDecided
 from contracts.channel_sms import InteractionRecorded
 from contracts.contacts import ContactChanged
 from contracts.message import Message
-from contracts.stats import Recalculate
+from contracts.stats import Recalculate, SetCounting
 from servicekit.bus import all_messages
 from servicekit.clock import clock_from
 from servicekit.delivery import Delivery, Reader, Tombstone
 from servicekit.logs import configure_logs
 from servicekit.metrics import Metrics
 from servicekit.mongo import Mongo
-from servicekit.pipeline import BatchHandler
 from servicekit.settings import BadSettings
 from stats.adapters.mongo_ledger import CELLS, LEDGER, TARGETS
 from stats.composition import Books
 from stats.domain.counters import canonical
 from stats.settings import Settings
+from stats.use_cases import record_decisions
 from stats.use_cases.obey_commands import COMMANDS
 from stats.use_cases.record_activities import RecordActivities
 
 log = structlog.get_logger()
 
 _BATCH = 1000
+_FETCH = 500
 
 
 async def rebuild(settings: Settings, fresh: Mongo) -> int:
     """Replays the topics into `fresh`, which should be empty; returns how many messages there were.
 
-    Contacts first, because directions need their addresses; commands last, because their effect does not
-    depend on what came before.
+    Contacts first, because directions need their addresses. Interactions and commands in the order of their
+    times, because what counted before a command came may count differently after it.
     """
     books = Books(settings, fresh, clock_from(settings.clock_file))
     await fresh.ensure_indexes(books.indexes)
+
+    async def obey(deliveries: Sequence[Any]) -> None:
+        for delivery in deliveries:
+            if isinstance(delivery.message, Recalculate):
+                continue
+            await books.obey([delivery])
+            if isinstance(delivery.message, SetCounting):
+                # The background would have caught up before the next command.
+                await books.settle.settle()
+
     replayed = 0
-    reads: Sequence[tuple[tuple[type[Message], ...], BatchHandler]] = (
-        ((ContactChanged,), books.know_contacts),
-        ((InteractionRecorded,), books.record_interactions),
-        (COMMANDS, books.obey),
-        ((ActivityChanged,), RecordActivities("activities", fresh, settings.instance, Metrics())),
-        ((ActivityCompleted,), RecordActivities("completions", fresh, settings.instance, Metrics())),
-    )
-    for messages, handler in reads:
-        topic = settings.prefixed(messages[0].wire.topic.name)
-        known = tuple(m for m in all_messages() if m.wire.topic.name == messages[0].wire.topic.name)
-        read = Reader(messages, known)
-        async for records in _everything(settings.kafka_bootstrap_servers, topic):
-            deliveries = [
-                delivery
-                for delivery in map(read, records)
-                if isinstance(delivery, Delivery | Tombstone) and not _recalculates(delivery)
-            ]
-            if deliveries:
-                await handler(deliveries)
-                replayed += len(deliveries)
-        log.info("topic replayed", topic=topic, messages=replayed)
+    for reads in (
+        (((ContactChanged,), books.know_contacts),),
+        (((InteractionRecorded,), books.record_interactions), (COMMANDS, obey)),
+        (((ActivityChanged,), RecordActivities("activities", fresh, settings.instance, Metrics())),),
+        (((ActivityCompleted,), RecordActivities("completions", fresh, settings.instance, Metrics())),),
+        (((ActivityDecided,), books.record_decisions),),
+    ):
+        replayed += await _replay(settings, reads)
     await books.settle.settle()
     return replayed
 
 
-def _recalculates(delivery: Any) -> bool:
-    return isinstance(delivery, Delivery) and isinstance(delivery.message, Recalculate)
+Handler = Callable[[Sequence[Any]], Awaitable[object]]
+Reads = Sequence[tuple[tuple[type[Message], ...], Handler]]
 
 
-async def _everything(servers: str, topic: str) -> AsyncIterator[list[Any]]:
-    """All records that are in the topic now, in batches, each partition in order."""
+async def _replay(settings: Settings, reads: Reads) -> int:
+    """Topics together, as if they were one; each handler gets what follows one another in a batch."""
+    handlers: dict[str, Handler] = {}
+    readers: dict[str, Reader] = {}
+    for messages, handler in reads:
+        topic = messages[0].wire.topic
+        known = tuple(m for m in all_messages() if m.wire.topic.name == topic.name)
+        name = settings.prefixed(topic.name)
+        handlers[name], readers[name] = handler, Reader(messages, known)
+    replayed = 0
+    waiting: list[Any] = []
+    topic_of_waiting = ""
+    async for record in _everything(settings.kafka_bootstrap_servers, list(handlers)):
+        if waiting and (record.topic != topic_of_waiting or len(waiting) == _BATCH):
+            await handlers[topic_of_waiting](waiting)
+            waiting = []
+        topic_of_waiting = record.topic
+        delivery = readers[record.topic](record)
+        if isinstance(delivery, Delivery | Tombstone):
+            waiting.append(delivery)
+            replayed += 1
+    if waiting:
+        await handlers[topic_of_waiting](waiting)
+    log.info("topics replayed", topics=list(handlers), messages=replayed)
+    return replayed
+
+
+async def _everything(servers: str, topics: Sequence[str]) -> AsyncIterator[Any]:
+    """All records that are in the topics now, by time; those of a partition stay in their order."""
     consumer = AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest")
     await consumer.start()
     try:
         await consumer._client.force_metadata_update()
-        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+        partitions = [
+            TopicPartition(topic, number)
+            for topic in topics
+            for number in sorted(consumer.partitions_for_topic(topic) or ())
+        ]
         if not partitions:
             return
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         await consumer.seek_to_beginning(*partitions)
-        while [part for part in partitions if await consumer.position(part) < ends[part]]:
-            batch = await consumer.getmany(timeout_ms=500, max_records=_BATCH)
-            records = [record for found in batch.values() for record in found]
+        # At equal times the earlier of `topics` comes first.
+        heads: list[tuple[int, int, deque[Any]]] = []
+        for place, partition in enumerate(partitions):
+            if records := await _some(consumer, partition, ends[partition]):
+                heappush(heads, (records[0].timestamp, place, records))
+        while heads:
+            time, place, records = heappop(heads)
+            yield records.popleft()
+            if not records:
+                records = await _some(consumer, partitions[place], ends[partitions[place]])
             if records:
-                yield records
+                heappush(heads, (max(time, records[0].timestamp), place, records))
     finally:
         await consumer.stop()
+
+
+async def _some(consumer: AIOKafkaConsumer, partition: TopicPartition, end: int) -> deque[Any]:
+    """The next records of a partition; none at its end."""
+    while await consumer.position(partition) < end:
+        found = await consumer.getmany(partition, timeout_ms=500, max_records=_FETCH)
+        if records := deque(record for record in found.get(partition, ()) if record.offset < end):
+            return records
+    return deque()
 
 
 Part = tuple[str, bytes]
@@ -111,7 +159,7 @@ Part = tuple[str, bytes]
 
 async def differences(live: Mongo, fresh: Mongo) -> AsyncIterator[tuple[str, Any, Any]]:
     """(what, live, rebuilt) for every target, ledger row and report cell that is not the same in both."""
-    for parts in (_numbers, _rows, _cells):
+    for parts in (_numbers, _rows, _report_cells, _decisions, _decision_cells):
         async for what, ours, theirs in _unlike(parts(live), parts(fresh)):
             yield what, _readable(ours), _readable(theirs)
 
@@ -149,10 +197,23 @@ async def _rows(mongo: Mongo) -> AsyncIterator[Part]:
         yield f"ledger row {row['_id']}", bson.encode(dict(sorted(row.items())))
 
 
-async def _cells(mongo: Mongo) -> AsyncIterator[Part]:
+async def _decisions(mongo: Mongo) -> AsyncIterator[Part]:
+    async for row in mongo[record_decisions.LEDGER].find({}).sort("_id", 1):
+        yield f"decision {row['_id']}", bson.encode(dict(sorted(row.items())))
+
+
+def _report_cells(mongo: Mongo) -> AsyncIterator[Part]:
+    return _cells(mongo, CELLS, "report cell")
+
+
+def _decision_cells(mongo: Mongo) -> AsyncIterator[Part]:
+    return _cells(mongo, record_decisions.CELLS, "decision cell")
+
+
+async def _cells(mongo: Mongo, collection: str, what: str) -> AsyncIterator[Part]:
     """Added up over the replicas that wrote them, without what is zero."""
     sums: dict[str, dict[str, int]] = {}
-    async for cell in mongo[CELLS].find({}):
+    async for cell in mongo[collection].find({}):
         numbers = sums.setdefault(str(orjson.loads(cell["_id"])[1:]), {})
         for quarter, measures in cell["quarters"].items():
             for measure, value in measures.items():
@@ -160,7 +221,7 @@ async def _cells(mongo: Mongo) -> AsyncIterator[Part]:
                 numbers[name] = numbers.get(name, 0) + value
     for cell_id in sorted(sums):
         if numbers := {name: value for name, value in sorted(sums[cell_id].items()) if value}:
-            yield f"report cell {cell_id}", bson.encode(numbers)
+            yield f"{what} {cell_id}", bson.encode(numbers)
 
 
 async def rebuild_and_compare(settings: Settings, into: str) -> int:
