@@ -7,8 +7,6 @@ the mark after the write. So one of the two sees the other's work.
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC
 from hashlib import blake2b
@@ -20,6 +18,7 @@ from pymongo.errors import PyMongoError
 
 from contracts.activities import ActivityDecided
 from contracts.vocabulary import to_millisecond
+from servicekit.conflicts import yield_to_others
 from servicekit.delivery import Delivery
 from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
@@ -85,7 +84,7 @@ class RecordDecisions:
                 outcomes = await self._attempt(messages)
             except Conflict:
                 self._metrics.conflicts.labels("stats.decisions").inc()
-                await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
+                await yield_to_others(attempt)
                 continue
             self._before_following()
             await self._follow({target_key("contact", message.contact_id) for message in messages})
