@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.stats import AttemptCounters
+from servicekit.pages import cursor_of
 from stats.use_cases.read_counters import block_of, days_since
 from tests.stats.conftest import Line
 from tests.stats.samples import contact_changed, hours, interaction, name
@@ -106,8 +107,10 @@ async def test_lists_sort_filter_and_page(line: Line) -> None:
     assert await listed(sort="last_contact_at", limit=3) == contacted
     assert await listed(sort="contact_count", contact_count_min=3, contact_count_max=4) == ids[3:5]
     assert await listed(sort="contact_count", contacted_since=hours(5).isoformat()) == ids[5:]
-    answer = await line.http.get("/v1/stats", params={"cursor": "!"})
-    assert answer.status_code == 422
+    not_ours = (cursor_of(), cursor_of("not a time", "x"), cursor_of("2026-01-05T10:00:00", "x"))
+    for forged in ("!", "bnVsbA==", *not_ours):
+        answer = await line.http.get("/v1/stats", params={"cursor": forged})
+        assert answer.status_code == 422
 
 
 async def test_contacts_are_listed_as_never_contacted_from_the_start(line: Line) -> None:

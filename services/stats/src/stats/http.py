@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import orjson
 from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from contracts import stats as commands
 from contracts.vocabulary import Code, Identifier, WrittenTime
 from servicekit.clock import Clock
-from servicekit.pages import Cursor, Limit, Page, UnusableCursor
+from servicekit.pages import Cursor, Limit, Page, cursor_of, moment, parts_of
 from servicekit.problems import NotFound, Problem
 from servicekit.verdict import GiveUp
 from stats.domain.ledger import is_attempt, target_key, target_of
@@ -44,22 +42,6 @@ def zone_of(
 
 
 Zone = Annotated[ZoneInfo, Depends(zone_of)]
-
-
-def cursor_of(*parts: Any) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps(parts)).decode()
-
-
-def parts_of(cursor: str | None, count: int) -> list[Any] | None:
-    if cursor is None:
-        return None
-    try:
-        parts = orjson.loads(base64.urlsafe_b64decode(cursor))
-        if isinstance(parts, list) and len(parts) == count:
-            return parts
-    except (binascii.Error, ValueError):
-        pass
-    raise UnusableCursor
 
 
 class Listed(BaseModel):
@@ -165,8 +147,7 @@ def reading_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, c
             not_contacted_since=not_contacted_since,
         )
         column: Column = sort.removeprefix("-")  # type: ignore[assignment]
-        parts = parts_of(cursor, 2)
-        after = Place(_value(column, parts[0]), str(parts[1])) if parts else None
+        after = None if cursor is None else Place(*parts_of(cursor, partial(_value, column), str))
         rows = await lists(filters, column, sort.startswith("-"), after, limit)
         items = []
         for row in rows:
@@ -185,9 +166,9 @@ def reading_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, c
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> Page[LedgerRow]:
-        parts = parts_of(cursor, 1)
+        (after,) = ("",) if cursor is None else parts_of(cursor, str)
         target = None if target_id is None else target_key(target_type, target_id)
-        rows = await lists.ledger(target, str(parts[0]) if parts else "", limit)
+        rows = await lists.ledger(target, after, limit)
         return Page(
             items=[ledger_row(row) for row in rows],
             next_cursor=cursor_of(rows[-1]["_id"]) if len(rows) == limit else None,
@@ -200,8 +181,10 @@ def reading_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, c
     return routes
 
 
-def _value(column: Column, told: Any) -> Any:
-    return datetime.fromisoformat(told) if column.startswith("last") and isinstance(told, str) else told
+def _value(column: Column, told: Any) -> datetime | int | None:
+    if told is None:
+        return None
+    return moment(told) if column.startswith("last") else int(told)
 
 
 def _start_of_day(now: datetime, zone: ZoneInfo, days: int) -> datetime:
@@ -420,8 +403,8 @@ def recalculation_routes(runs: Recalculations, clock: Clock) -> APIRouter:
     @routes.get("/{run_id}/differences", operation_id="list_recalculation_differences")
     async def differences(run_id: str, limit: Limit = 100, cursor: Cursor = None) -> Page[DifferenceFound]:
         await existing(run_id)
-        parts = parts_of(cursor, 1)
-        rows = await runs.differences(run_id, str(parts[0]) if parts else "", limit)
+        (after,) = ("",) if cursor is None else parts_of(cursor, str)
+        rows = await runs.differences(run_id, after, limit)
         return Page(
             items=[DifferenceFound(count_off_by=_off_by(row), **_plain(row)) for row in rows],
             next_cursor=cursor_of(rows[-1]["_id"]) if len(rows) == limit else None,

@@ -12,7 +12,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel
 
 from contracts.vocabulary import Day, Verdict
-from stats.http import Cursor, Limit, Page, Zone, cursor_of, parts_of
+from servicekit.pages import Cursor, Limit, Page, cursor_of, moment, parts_of
+from stats.http import Zone
 from stats.http_reports import CSV, Format, Report, Values, answered, checked, csv_lines
 from stats.use_cases.read_decisions import DecisionDimension, DecisionPlace, ReadDecisions
 from stats.use_cases.read_reports import Question
@@ -91,8 +92,7 @@ def decision_routes(decisions: ReadDecisions) -> APIRouter:
         """Why a contact was or was not contacted, the newest first. CSV has all of it, whatever the limit."""
         if format == "csv":
             return StreamingResponse(_lines(asked), media_type=CSV)
-        parts = parts_of(cursor, 2)
-        after = DecisionPlace(datetime.fromisoformat(str(parts[0])), str(parts[1])) if parts else None
+        after = None if cursor is None else DecisionPlace(*parts_of(cursor, moment, str))
         rows = await decisions.page(asked, after, limit)
         full = len(rows) == limit
         return Page(

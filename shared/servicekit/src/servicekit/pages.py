@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Sequence
-from typing import Annotated, Generic, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
 
+import orjson
 from fastapi import Header, Query
 from pydantic import BaseModel
 
@@ -36,6 +39,27 @@ class UnusableCursor(Problem):
             "The cursor cannot be used",
             "Give `next_cursor` of the page before.",
         )
+
+
+def cursor_of(*parts: Any) -> str:
+    """Where a page ended, opaque to its reader."""
+    return base64.urlsafe_b64encode(orjson.dumps(parts)).decode()
+
+
+def parts_of(cursor: str, *read: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """The parts of a cursor, each read by its own function. Raises UnusableCursor."""
+    try:
+        parts = orjson.loads(base64.urlsafe_b64decode(cursor))
+        return tuple(one(part) for one, part in zip(read, parts, strict=True))
+    except (ValueError, TypeError) as wrong:
+        raise UnusableCursor from wrong
+
+
+def moment(part: Any) -> datetime:
+    told = datetime.fromisoformat(part)
+    if told.tzinfo is None:
+        raise ValueError(f"{part!r} has no zone")
+    return told
 
 
 def etag(version: int) -> str:
