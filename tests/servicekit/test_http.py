@@ -240,6 +240,8 @@ async def test_a_background_task_that_keeps_failing_is_told_by_its_name(
             assert 'parley_background_failures{task="waiter"} 0.0' in shown
             # It publishes nothing, and so no relay runs.
             assert 'task="relay"' not in shown
+            waits = (await client.get("/metrics", params={"name[]": ["parley_dependency_waits_total"]})).text
+            assert 'parley_dependency_waits_total{error="ConnectionRefusedError",waiting="waiter"}' in waits
             broken = False
             await eventually(lambda: says(200, []), "the sender to be well again")
             assert 'parley_background_failures{task="sender"} 0.0' in await failures()

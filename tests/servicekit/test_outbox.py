@@ -119,6 +119,10 @@ async def test_a_failure_between_publishing_and_deleting_repeats_but_never_loses
                 )
             service.outbox.wake()
             await settled(service)
+            waited = service.metrics.registry.get_sample_value(
+                "parley_dependency_waits_total", {"waiting": "relay", "error": "InjectedFault"}
+            )
+            assert waited
         await failed_where_told()
     finally:
         FAILPOINTS.disarm()

@@ -87,6 +87,15 @@ class Subscription:
                 total += max(0, highwater - state._position)
         return total
 
+    def answered_at_ms(self) -> int:
+        """When the broker last answered a fetch; 0 if it never did, or if a batch keeps us from asking."""
+        consumer = self.consumer
+        if consumer is None or self.busy_since is not None:
+            return 0
+        assignment = consumer._subscription.subscription.assignment
+        states = (assignment.state_value(partition) for partition in consumer.assignment())
+        return max((state.timestamp or 0 for state in states if state is not None), default=0)
+
 
 class _Revocation(ConsumerRebalanceListener):  # type: ignore[misc]
     """Lets the batch in hand finish, and commits exactly what is finished, before partitions go."""
@@ -242,6 +251,8 @@ class Bus:
 
     def observe(self) -> None:
         now_ms = time.time() * 1000
+        answered = max((subscription.answered_at_ms() for subscription in self.subscriptions), default=0)
+        self._metrics.broker_silent.set(max(now_ms - answered, 0.0) / 1000 if answered else 0.0)
         for subscription in self.subscriptions:
             lag = subscription.lag()
             self._metrics.lag.labels(subscription.name).set(lag)

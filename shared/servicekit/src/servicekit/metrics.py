@@ -29,7 +29,10 @@ class Metrics:
             "parley_dead_letters_total", "Messages given up on", "subscriber", "reason"
         )
         self.waits = self.counter(
-            "parley_dependency_waits_total", "Times a batch waited for a dependency", "subscriber", "error"
+            "parley_dependency_waits_total",
+            "Times a batch or a background task waited for a dependency",
+            "waiting",
+            "error",
         )
         self.conflicts = self.counter(
             "parley_write_conflicts_total", "Units of work decided again after a conflict", "subscriber"
@@ -42,7 +45,10 @@ class Metrics:
         self.lag_seconds = self.gauge(
             "parley_lag_seconds", "Age of the last message taken, while behind", "subscriber"
         )
-        self.outbox_rows = self.gauge("parley_outbox_rows", "Rows not yet published")
+        self.broker_silent = self.gauge(
+            "parley_broker_silent_seconds", "Time since the broker last answered a fetch of this process"
+        )
+        self.outbox_rows = self.gauge("parley_outbox_rows", "Rows not yet published, a batch of them at most")
         self.outbox_age = self.gauge("parley_outbox_age_seconds", "Age of the oldest unpublished row")
         self.published = self.counter("parley_messages_published_total", "Rows published", "topic")
 

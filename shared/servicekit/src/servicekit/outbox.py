@@ -191,6 +191,7 @@ class Relay:
             published = await self.publish_once()
         except (PyMongoError, InjectedFault) as error:
             log.warning("the relay waits", error=type(error).__name__)
+            self._waits(error)
             await asyncio.sleep(self._delay)
             self._delay = min(self._delay * 2, 2.0)
             return 0
@@ -223,8 +224,12 @@ class Relay:
         for topic, count in published.items():
             self._metrics.published.labels(topic).inc(count)
         if len(confirmed) < len(waiting):
+            self._waits(next(result for result in results if result is not None))
             await asyncio.sleep(self._delay)
         return published.total()
+
+    def _waits(self, error: BaseException) -> None:
+        self._metrics.waits.labels("relay", type(error).__name__).inc()
 
     async def _oldest(self, buckets: frozenset[int]) -> list[Document]:
         """Parcels of these buckets with about a batch of messages, oldest first."""

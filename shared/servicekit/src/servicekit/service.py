@@ -238,6 +238,7 @@ class Service:
                 return
             except _DEPENDENCIES as error:
                 log.warning("a background task waits", task=name, error=repr(error)[:200])
+                self.metrics.waits.labels(name, type(error).__name__).inc()
             except Exception:
                 self._own_failures[name] += 1
                 gauge.set(self._own_failures[name])
