@@ -5,10 +5,15 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from cli.api import Api
+from cli.commands.contacts import write_rejects
+from cli.exits import Failure
+from cli.found import find
 from cli.line.state import LineState, MemberState
 from cli.main import app
 
@@ -87,6 +92,21 @@ def test_a_line_that_ended_is_not_taken_for_running(tmp_path: Path) -> None:
     assert parley("batch", "list", "--data-dir", tmp_path).exit_code == 69
 
 
+@pytest.mark.parametrize(
+    ("against", "url"),
+    [
+        (
+            "compose",
+            "http://127.0.0.1:8120",
+        ),  # docker-compose.yml publishes a range: each replica has its own
+        ("box", "http://box:8106"),
+        ("compose,channel-sms=http://127.0.0.1:8121/", "http://127.0.0.1:8121"),
+    ],
+)
+def test_where_channel_sms_is(against: str, url: str) -> None:
+    assert find(Path(), against).url("channel-sms") == url
+
+
 def test_an_unreachable_service_is_named() -> None:
     result = parley("batch", "list", "--against", "batch-loader=http://127.0.0.1:9")
     assert "The batch-loader service does not answer at http://127.0.0.1:9" in sentence(result)
@@ -145,6 +165,18 @@ def test_another_broker_that_is_not_there_is_told(tmp_path: Path, monkeypatch: p
     result = parley("topics", "--create", "--against", "compose")
     assert "No Kafka broker answers at 127.0.0.1:9" in sentence(result)
     assert result.exit_code == 69
+
+
+class _Rejects:
+    def text(self, service: str, path: str) -> str:
+        return "line,reason\n2,bad_phone\n"
+
+
+def test_rejects_that_cannot_be_written_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = {"import_id": "i", "rejected": {"bad_phone": 1}}
+    with pytest.raises(Failure, match=r"people\.rejects\.csv cannot be written .*; the 1 rejected rows"):
+        write_rejects(cast(Api, _Rejects()), done, tmp_path / "not there" / "people.csv")
+    assert "2,bad_phone" in capsys.readouterr().err
 
 
 def test_help_has_examples_and_the_exit_codes() -> None:

@@ -116,7 +116,8 @@ class Api:
             raise Unavailable(f"The address of {service} is not a URL: {url!r}.") from error
         except httpx.ConnectError as error:
             raise Unavailable(
-                f"The {service} service does not answer at {url}; is `parley up` running?"
+                f"The {service} service does not answer at {url}; is `parley up` running, or is it elsewhere "
+                f"(--against {service}=URL)?"
             ) from error
         except httpx.TimeoutException as error:
             raise Unavailable(f"The {service} service at {url} did not answer in time; try again.") from error

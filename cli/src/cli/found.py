@@ -11,6 +11,7 @@ from cli.line.members import MEMBERS
 from cli.line.state import LineState
 
 _USUAL_KAFKA = "127.0.0.1:9092"
+_FIRST_CHANNEL_SMS_OF_COMPOSE = 8120
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,20 @@ def find(data_dir: Path, against: str | None) -> Parley:
 def _urls(against: str) -> dict[str, str]:
     """`compose`, a host, or NAME=URL pairs, which go over the usual ports."""
     host = "127.0.0.1"
+    ports = {member.name: member.port for member in MEMBERS}
     named: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in against.split(","))):
         name, equals, url = part.partition("=")
-        if not equals:
-            host = host if name == "compose" else name
+        if name == "compose" and not equals:
+            ports["channel-sms"] = _FIRST_CHANNEL_SMS_OF_COMPOSE
+        elif not equals:
+            host = name
         elif not url.startswith(("http://", "https://")):
             raise WrongUsage(f"--against {part!r}: after the = comes a URL that begins with http.")
-        elif name not in {member.name for member in MEMBERS}:
+        elif name not in ports:
             raise WrongUsage(f"--against {part!r}: there is no service {name!r}.")
         else:
             named[name] = url.rstrip("/")
     scheme, _, bare = host.rpartition("://")
-    usual = {m.name: f"{scheme or 'http'}://{bare.rstrip('/')}:{m.port}" for m in MEMBERS}
+    usual = {name: f"{scheme or 'http'}://{bare.rstrip('/')}:{port}" for name, port in ports.items()}
     return usual | named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -101,7 +102,15 @@ def write_rejects(api: Api, done: dict[str, Any], file: Path) -> Path | None:
     path = file.with_name(f"{file.stem}.rejects.csv")
     if not done["rejected"]:
         return None
-    path.write_text(api.text("contacts", f"/v1/imports/{done['import_id']}/rejects"), encoding="utf-8")
+    rows = api.text("contacts", f"/v1/imports/{done['import_id']}/rejects")
+    try:
+        path.write_text(rows, encoding="utf-8")
+    except OSError as error:
+        sys.stderr.write(rows)
+        raise Failure(
+            f"{path} cannot be written ({error.strerror}); the {sum(done['rejected'].values()):,} rejected "
+            "rows stand above. What was imported is imported."
+        ) from error
     return path
 
 
