@@ -126,7 +126,8 @@ class Mongo:
             try:
                 hello = await self.database.command("hello")
             except UNAVAILABLE as error:
-                log.warning("waiting for the database", error=type(error).__name__)
+                # What the driver says begins with what is wrong and where, for example another set's name.
+                log.warning("waiting for the database", error=type(error).__name__, detail=str(error)[:200])
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
                 continue

@@ -212,7 +212,8 @@ class Service:
                 await topics.verify(self._topics)
                 return
             except (KafkaError, OSError) as error:
-                log.warning("waiting for Kafka", error=type(error).__name__)
+                servers = self.settings.kafka_bootstrap_servers
+                log.warning("waiting for Kafka", error=type(error).__name__, servers=servers)
                 await asyncio.sleep(backoff(attempt, 0.2))
 
     def _relaying(self) -> list[tuple[str, Callable[[], Awaitable[object]]]]:
@@ -308,7 +309,11 @@ def run_service(name: str, settings_class: type[Settings], build: Callable[[Sett
     match failure:
         case None:
             return
-        case WrongTopics() | ConfigurationError() | PortTaken() | OperationFailure() | UnknownFailpoint():
+        case OperationFailure():
+            sys.exit(
+                _say(name, f"MongoDB at MONGO_URL refuses: {(failure.details or {}).get('errmsg', failure)}")
+            )
+        case WrongTopics() | ConfigurationError() | PortTaken() | UnknownFailpoint():
             sys.exit(_say(name, failure))
         case _:
             log.error("the service failed", exc_info=failure)
@@ -323,6 +328,6 @@ def spare_the_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def _say(name: str, wrong: BaseException) -> int:
+def _say(name: str, wrong: object) -> int:
     sys.stderr.write(f"parley-{name}: {wrong}\n")
     return EXIT_CONFIGURATION
