@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from contracts.message import Topic
 from servicekit.clock import DrivenClock, SystemClock
 from servicekit.failpoints import Failpoints, InjectedFault, UnknownFailpoint, UnknownFailpointAction
-from servicekit.logs import mask, mask_personal_data
+from servicekit.logs import Repeats, mask, mask_personal_data
 from servicekit.settings import BadSettings, ServiceSettings
 from servicekit.topics import Topics, WrongTopics
 from tests.engines import Engines
@@ -53,6 +55,22 @@ def test_logs_show_no_personal_data() -> None:
     assert "ann@" not in shown
     assert "pass" not in shown
     assert mask("call 12345") == "call 12345"
+
+
+def test_a_library_that_repeats_itself_is_heard_once_and_then_how_often() -> None:
+    def said(message: str, *arguments: object, error: bool = False) -> logging.LogRecord:
+        wrong = (ValueError, ValueError("a bug"), None) if error else None
+        return logging.LogRecord("aiokafka", logging.ERROR, "file", 1, message, arguments, wrong)
+
+    repeats = Repeats(seconds=0.2)
+    heard = [repeats.filter(said("no node %s", number)) for number in range(5)]
+    assert heard == [True, False, False, False, False]
+    assert repeats.filter(said("something else"))
+    assert all(repeats.filter(said("no node %s", 1, error=True)) for _ in range(2))
+    time.sleep(0.25)
+    again = said("no node %s", 5)
+    assert repeats.filter(again)
+    assert vars(again)["left_out"] == 4
 
 
 async def test_a_driven_clock_is_the_same_in_every_hand(tmp_path: Path) -> None:

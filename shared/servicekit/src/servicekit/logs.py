@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
+import time
 from typing import Any, Literal
 
 import orjson
@@ -20,6 +22,7 @@ PERSONAL_KEYS = frozenset(
 )  # fmt: skip
 _PHONE = re.compile(r"\+[1-9]\d{3,14}\b")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
+_DIFFERENT_SAYINGS = 1000
 _CREDENTIALS = re.compile(r"://[^/@\s]+@")
 
 
@@ -55,6 +58,34 @@ def mask_personal_data(_: WrappedLogger, __: str, event: EventDict) -> EventDict
     return event
 
 
+class Repeats(logging.Filter):
+    """Lets a library say the same thing once in so many seconds, and then how often it was left out.
+
+    Without its broker a service's consumers complain a hundred times a second, and the log of what went
+    before is rotated away within minutes. What comes with a traceback is never left out.
+    """
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info:
+            return True
+        key, now = (record.name, str(record.msg)), time.monotonic()
+        said_at, left_out = self._said.get(key, (-math.inf, 0))
+        if now - said_at < self._seconds:
+            self._said[key] = (said_at, left_out + 1)
+            return False
+        if left_out:
+            record.left_out = left_out
+        if len(self._said) >= _DIFFERENT_SAYINGS:
+            self._said.clear()
+        self._said[key] = (now, 0)
+        return True
+
+
 def _to_json(event: EventDict, **_: Any) -> str:
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
@@ -86,9 +117,14 @@ def configure_logs(
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(service=service, instance=instance)
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Repeats())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            foreign_pre_chain=[
+                *shared,
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.ExtraAdder(allow=["left_out"]),
+            ],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *closing,
