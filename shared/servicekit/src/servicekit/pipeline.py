@@ -8,6 +8,7 @@ committed. It raises only when the process is stopping, and then the records are
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 import traceback
@@ -100,6 +101,8 @@ class Pipeline:
                 case Ignored():
                     counts["ignored"] += 1
         first = pending[:_IDS_LOGGED]
+        if log.is_enabled_for(logging.DEBUG):
+            self._name_each(pending)
         while pending:
             outcomes = await self._handle(pending)
             pending, wait = self._sort_out(pending, outcomes, rejected, counts)
@@ -124,6 +127,18 @@ class Pipeline:
             event_ids=" ".join(delivery.event_id for delivery in first if isinstance(delivery, Delivery)),
             trace=first[0].traceparent if first and isinstance(first[0], Delivery) else None,
         )
+
+    def _name_each(self, taken: Sequence[Delivery[Any] | Tombstone]) -> None:
+        """For whoever follows one contact through the services: its id is the key nearly everywhere."""
+        for delivery in taken:
+            if isinstance(delivery, Delivery):
+                log.debug(
+                    "message taken",
+                    subscriber=self._name,
+                    key=(delivery.key or b"").decode("utf-8", "replace"),
+                    event_id=delivery.event_id,
+                    trace=delivery.traceparent,
+                )
 
     async def _handle(self, batch: Sequence[Any]) -> Sequence[Outcome]:
         """Hand over the batch; wait as long as a dependency is down; isolate what fails by itself."""
