@@ -62,6 +62,10 @@ def test_every_service_starts_after_the_setup_and_healthy_engines() -> None:
     assert {told["condition"] for told in service("setup")["depends_on"].values()} == {"service_healthy"}
 
 
+def test_the_databases_log_has_no_commands() -> None:
+    assert "--slowOpSampleRate=0" in service("mongo")["command"]
+
+
 def test_the_channel_can_be_scaled() -> None:
     told = service("channel-sms")
     assert not any("container_name" in each or "hostname" in each for each in COMPOSE["services"].values())

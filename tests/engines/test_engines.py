@@ -261,6 +261,20 @@ Server(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Client).serve
 """
 
 
+def test_the_databases_log_does_not_show_what_is_written_slowly(data_dir: Path) -> None:
+    database = EmbeddedDatabase(data_dir / "database", choose("database"))
+    database.start()
+    try:
+        with MongoClient[dict[str, Any]](database.url) as client:
+            client["people"].command("profile", 0, slowms=-1)  # everything is slow now
+            client["people"]["contacts"].update_one(
+                {"_id": 1}, {"$set": {"first_name": "Zebediah"}}, upsert=True
+            )
+    finally:
+        database.stop()
+    assert "Zebediah" not in (data_dir / "database.log").read_text()
+
+
 def test_a_database_that_breaks_off_while_the_replica_set_is_formed_is_one_sentence(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,8 @@ class EmbeddedDatabase:
                 *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"),
                 # The transaction of a killed service blocks what it wrote to until the server gives it up.
                 *("--setParameter", "transactionLifetimeLimitSeconds=15"),
+                # A slow command is logged with what it writes: names and numbers.
+                *("--slowOpSampleRate", "0"),
                 "--nounixsocket",
                 "--quiet",
             ]
