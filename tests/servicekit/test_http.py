@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -12,6 +13,8 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict
 from pymongo import MongoClient
 
+from cli.engines import ports
+from cli.engines.database import EmbeddedDatabase
 from servicekit.problems import MEDIA_TYPE, NotFound
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
@@ -143,6 +146,34 @@ async def test_a_key_that_cannot_be_kept_is_told_to_try_again(kitchen: Kitchen, 
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
     assert answer.json()["title"] == "The database does not answer"
     assert kitchen.cooked == []
+
+
+async def test_what_was_done_while_the_database_went_away_is_done_once(
+    kitchen: Kitchen, engines: Engines, tmp_path: Path
+) -> None:
+    database = EmbeddedDatabase(tmp_path, ports.choose("database"))
+    await asyncio.to_thread(database.start)
+    try:
+        of_its_own = Engines(engines.kafka, database.url, engines.kind)
+        async with (
+            running(kitchen.build, ServiceSettings, of_its_own, "") as service,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=60) as client,
+        ):
+            kitchen.slow.clear()
+            key = {"Idempotency-Key": "k1"}
+            asked = asyncio.create_task(client.post("/v1/orders", json=SOUP, headers=key))
+            await eventually(lambda: service.mongo["idempotency_keys"].find_one({"_id": "k1"}), "the claim")
+            await asyncio.to_thread(database.stop)
+            kitchen.slow.set()
+            first = await asked
+            await asyncio.to_thread(database.start)
+            again = await client.post("/v1/orders", json=SOUP, headers=key)
+        assert (first.status_code, first.json()) == (201, {"number": 1})
+        assert (again.status_code, again.json()) == (201, {"number": 1})
+        assert "idempotency-replayed" in again.headers
+        assert kitchen.cooked == ["soup"]
+    finally:
+        await asyncio.to_thread(database.stop)
 
 
 async def test_a_failed_request_may_be_tried_again_with_its_key(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection as Names
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
+import structlog
 from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,11 +21,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from servicekit.mongo import Mongo
 from servicekit.problems import Problem, answer, of_the_database
 
+log = structlog.get_logger()
+
 COLLECTION = "idempotency_keys"
 INDEXES = (IndexModel("at", expireAfterSeconds=86_400),)
 BODY_LIMIT = 256 * 1024
 _RUNNING_FOR = timedelta(seconds=60)
 _KEY_LIMIT = 255
+_MOST_UNSAVED = 10_000
+Stored = dict[str, Any]
+"""An answer: status, headers, body."""
 
 
 class TooLarge(Exception):
@@ -51,6 +57,8 @@ class RequestGuard:
         self._runner = {"instance": instance, "life": uuid4().hex}
         self._streamed = frozenset(streamed)
         self._limit = limit
+        self._unsaved: dict[str, Stored | None] = {}
+        """What could not be written when a request ended: its answer, or None if it is to run again."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
@@ -115,7 +123,7 @@ class RequestGuard:
             return
         await self._run(id_, scope, receive, send)
 
-    async def _claim(self, id_: str, fingerprint: str) -> Problem | dict[str, object] | None:
+    async def _claim(self, id_: str, fingerprint: str) -> Problem | Stored | None:
         """None when this request is the first; else what to answer instead of running it."""
         now = datetime.now(UTC)
         record = {"_id": id_, "fingerprint": fingerprint, "state": "running", "at": now, "by": self._runner}
@@ -135,8 +143,10 @@ class RequestGuard:
                 "Another request carried it.",
             )
         if stored["state"] == "done":
-            answer_: dict[str, object] = stored["answer"]
+            answer_: Stored = stored["answer"]
             return answer_
+        if stored["by"] == self._runner and id_ in self._unsaved:
+            return await self._save_late(id_)
         earlier_life = {
             "by.instance": self._runner["instance"],
             "by.life": {"$ne": self._runner["life"]},
@@ -165,28 +175,42 @@ class RequestGuard:
                 start = message
             else:
                 chunks.append(message.get("body", b""))
-                if not message.get("more_body", False):
-                    await self._remember(id_, start, b"".join(chunks))
-                    await send(start)
-                    await send({"type": "http.response.body", "body": b"".join(chunks)})
 
         try:
             await self._app(scope, receive, keep)
         except BaseException:
-            with suppress(PyMongoError):
-                await self._mongo[COLLECTION].delete_one({"_id": id_, "state": "running"})
+            await self._end(id_, None)
             raise
+        body = b"".join(chunks)
+        headers = [list(pair) for pair in start["headers"]]
+        done: Stored = {"status": start["status"], "headers": headers, "body": body}
+        await self._end(id_, done if start["status"] < 500 else None)
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
 
-    async def _remember(self, id_: str, start: Message, body: bytes) -> None:
-        if start["status"] >= 500:
-            await self._mongo[COLLECTION].delete_one({"_id": id_})
-            return
-        stored = {
-            "status": start["status"],
-            "headers": [list(pair) for pair in start["headers"]],
-            "body": body,
-        }
-        await self._mongo[COLLECTION].update_one({"_id": id_}, {"$set": {"state": "done", "answer": stored}})
+    async def _end(self, id_: str, done: Stored | None) -> None:
+        """Save the answer, or forget the request. If the database is away, this process remembers it."""
+        try:
+            await self._save(id_, done)
+        except PyMongoError as error:
+            log.warning("an answer is saved later", error=type(error).__name__)
+            if len(self._unsaved) >= _MOST_UNSAVED:
+                self._unsaved.pop(next(iter(self._unsaved)))
+            self._unsaved[id_] = done
+
+    async def _save_late(self, id_: str) -> Stored | None:
+        done = self._unsaved[id_]
+        if done is not None:
+            await self._save(id_, done)
+        self._unsaved.pop(id_, None)
+        return done
+
+    async def _save(self, id_: str, done: Stored | None) -> None:
+        if done is None:
+            await self._mongo[COLLECTION].delete_one({"_id": id_, "state": "running"})
+        else:
+            saved = {"$set": {"state": "done", "answer": done}}
+            await self._mongo[COLLECTION].update_one({"_id": id_}, saved)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
@@ -202,7 +226,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-async def _send_stored(stored: dict[str, object], send: Send) -> None:
-    headers = [*stored["headers"], (b"idempotency-replayed", b"true")]  # type: ignore[misc]
+async def _send_stored(stored: Stored, send: Send) -> None:
+    headers = [*stored["headers"], (b"idempotency-replayed", b"true")]
     await send({"type": "http.response.start", "status": stored["status"], "headers": headers})
     await send({"type": "http.response.body", "body": stored["body"]})
