@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from pymongo import MongoClient
 
 from tests.faults.evidence import DATABASES
-from tests.faults.line import FaultEngines
+from tests.faults.line import EmbeddedBrokerSwitch, FaultEngines
 from tests.faults.report import Report
 from tests.faults.scene import Scene, scene
 
@@ -32,6 +32,7 @@ def rewind(report: Report, directory: Path, engines: FaultEngines, namespace: st
         before = known(run)
         for turn in (1, 2):
             run.line.stop_services()
+            _forget_members(engines)
             groups = asyncio.run(to_the_beginning(engines, namespace))
             run.note("rewind", f"{groups} consumer groups", detail=f"turn {turn}")
             if groups == 0:
@@ -41,6 +42,14 @@ def rewind(report: Report, directory: Path, engines: FaultEngines, namespace: st
             changed = sorted(place for place, rows in known(run).items() if rows != before.get(place))
             report.problems += [f"rewind {turn} changed {place}" for place in changed]
         run.judge()
+
+
+def _forget_members(engines: FaultEngines) -> None:
+    """The embedded broker ends no session: who stopped stays a member until the broker starts again."""
+    broker = engines.switches.get("broker")
+    if isinstance(broker, EmbeddedBrokerSwitch):
+        broker.down()
+        broker.up()
 
 
 def known(run: Scene) -> dict[str, list[str]]:
