@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from cli.commands.dlq import for_people
 from cli.dead_letters import DeadLetters, Letter
 from cli.exits import WrongUsage
 from cli.found import Parley
@@ -33,6 +34,19 @@ async def bury(wire: Wire, number: int, value: bytes | None = b"{}", key: bytes 
     origin = ORIGIN | {"dlq_topic": wire.name(TOPIC)}
     headers = [("ce_id", str(number).encode()), *((name, text.encode()) for name, text in origin.items())]
     await wire.publish_raw(f"{TOPIC}.dlq", value, key, headers)
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "shown"),
+    [
+        ("dlq_failed_at", "1795702002802", "2026-11-26T14:06:42.802+00:00"),
+        ("dlq_timestamp", "never", "never"),
+        ("dlq_timestamp", "9" * 40, "9" * 40),
+        ("dlq_offset", "1795702002802", "1795702002802"),
+    ],
+)
+def test_times_are_shown_as_times(header: str, value: str, shown: str) -> None:
+    assert for_people(header, value) == shown
 
 
 async def in_thread(do: Any, *arguments: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,9 @@ from cli.found import find
 from cli.options import Against, DataDir
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay.")
+
+_MILLISECONDS = ("dlq_timestamp", "dlq_failed_at")
+_LONGEST_MILLISECONDS = 14
 
 Topic = Annotated[str | None, typer.Option(help="One topic, for example activity-created.")]
 
@@ -78,7 +82,8 @@ def show(
     if json:
         console.print_json(document)
         return
-    console.fields(f"Dead letter {letter}", {"key": document["key"]} | document["headers"])
+    headers = {name: for_people(name, value) for name, value in document["headers"].items()}
+    console.fields(f"Dead letter {letter}", {"key": document["key"]} | headers)
     body = document["body"]
     console.out.print("")
     console.out.print(
@@ -156,3 +161,14 @@ def _document(letter: Letter) -> dict[str, Any]:
 
 def _text(key: bytes | None) -> str | None:
     return key.decode("utf-8", "replace") if key is not None else None
+
+
+def for_people(header: str, value: str) -> str:
+    """Kafka's milliseconds as a time; anything else as it is.
+
+    >>> for_people("dlq_failed_at", "1795702002802")
+    '2026-11-26T14:06:42.802+00:00'
+    """
+    if header not in _MILLISECONDS or not value.isdecimal() or len(value) > _LONGEST_MILLISECONDS:
+        return value
+    return datetime.fromtimestamp(int(value) / 1000, UTC).isoformat(timespec="milliseconds")
