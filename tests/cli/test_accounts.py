@@ -53,6 +53,12 @@ def test_what_was_sent_to_somebody_erased_was_sent_all_the_same() -> None:
     assert [equation.document() for equation in books_of_attempts() if not equation.holds] == []
 
 
+def test_a_topic_that_has_forgotten_its_beginning_is_not_counted() -> None:
+    books = books_of_attempts(recorded=None)
+    assert [equation.title for equation in books if not equation.holds] == []
+    assert "topic message-recorded" not in books[0].counts
+
+
 def test_an_attempt_that_is_neither_counted_nor_erased_is_missed() -> None:
     books = books_of_attempts(journal=Counter(accepted=4, reply=2))
     assert [equation.title for equation in books if not equation.holds] == ["messages sent", "attempts"]

@@ -165,7 +165,8 @@ class Attempts:
 
     journal: Mapping[str, int]
     messages: Mapping[str, Mapping[str, int]]
-    recorded: Mapping[str, int]
+    recorded: Mapping[str, int] | None
+    """None when the topic has forgotten its beginning."""
     counters: Mapping[tuple[str, str], int]
     totals: Mapping[str, Any]
     logged: Counter[str]
@@ -188,6 +189,7 @@ def _of_attempts(told: Attempts) -> Iterator[Equation]:
     """The counters of erased contacts are gone, and what was sent to them was sent all the same."""
     journal, recorded, counters, logged = told.journal, told.recorded, told.counters, told.logged
     totals = told.totals
+    topic = "topic message-recorded"
     sms = totals["erased_attempts"].get("sms", {"incoming": 0, "outgoing": 0})
     outgoing = (
         f"counters and {sms['outgoing']:,} of erased contacts, without {logged['sms']:,} logged by people"
@@ -197,7 +199,7 @@ def _of_attempts(told: Attempts) -> Iterator[Equation]:
         {
             "carrier's journal": journal["accepted"],
             "channel-sms": sum(told.messages["outgoing"].get(status, 0) for status in _SENT),
-            "topic message-recorded": recorded["outgoing"],
+            **({} if recorded is None else {topic: recorded["outgoing"]}),
             outgoing: counters["sms", "out"] + sms["outgoing"] - logged["sms"],
         },
     )
@@ -206,7 +208,7 @@ def _of_attempts(told: Attempts) -> Iterator[Equation]:
         {
             "carrier's journal": journal["reply"],
             "channel-sms": sum(told.messages["incoming"].values()),
-            "topic message-recorded": recorded["incoming"],
+            **({} if recorded is None else {topic: recorded["incoming"]}),
             f"counters and {sms['incoming']:,} of erased contacts": counters["sms", "in"] + sms["incoming"],
         },
     )
@@ -240,8 +242,8 @@ def _journal(api: Api) -> Counter[str]:
     return found
 
 
-def _recorded(parley: Parley) -> Counter[str]:
-    """Different messages on the topic, by direction, without those that never left."""
+def _recorded(parley: Parley) -> Counter[str] | None:
+    """Different messages on the topic, by direction, without those that never left; None if it was cut."""
     newest: dict[str, MessageRecorded] = {}
 
     def take(record: Any) -> None:
@@ -250,7 +252,8 @@ def _recorded(parley: Parley) -> Counter[str]:
         if standing is None or standing.version < message.version:
             newest[message.message_id] = message
 
-    for_each_record(parley, MessageRecorded.wire.topic.name, take)
+    if not for_each_record(parley, MessageRecorded.wire.topic.name, take):
+        return None
     gone = (message for message in newest.values() if message.status in (*_SENT, "received"))
     return Counter(message.direction.value for message in gone)
 

@@ -15,24 +15,29 @@ from cli.found import Parley
 from cli.line.chosen_engines import no_broker
 
 
-def for_each_record(parley: Parley, topic: str, take: Callable[[Any], None]) -> None:
-    """Everything in the topic now; records of one key in their order."""
+def for_each_record(parley: Parley, topic: str, take: Callable[[Any], None]) -> bool:
+    """Everything in the topic now; records of one key in their order.
+
+    Returns whether that is everything there ever was: a topic that is kept for days forgets its beginning.
+    """
     name = f"{parley.namespace}.{topic}" if parley.namespace else topic
 
-    async def read() -> None:
+    async def read() -> bool:
         async with _consumer(parley.kafka_bootstrap_servers) as consumer:
             places = await partitions_of(parley.kafka_bootstrap_servers, [name])
             if not places:
-                return
+                return True
             consumer.assign(places)
+            whole = not any((await consumer.beginning_offsets(places)).values())
             ends = await consumer.end_offsets(places)
             while any([await consumer.position(place) < ends[place] for place in places]):
                 for records in (await consumer.getmany(timeout_ms=200)).values():
                     for record in records:
                         take(record)
+            return whole
 
     try:
-        asyncio.run(read())
+        return asyncio.run(read())
     except (KafkaError, OSError) as error:
         raise no_broker(parley.kafka_bootstrap_servers) from error
 
