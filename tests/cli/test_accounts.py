@@ -45,6 +45,7 @@ def books_of_attempts(**changes: Any) -> list[Equation]:
             },
         },
         "logged": Counter(sms=1, voice=1),
+        "others": frozenset(),
     }
     return list(_of_attempts(Attempts(**told | changes)))
 
@@ -57,6 +58,26 @@ def test_a_topic_that_has_forgotten_its_beginning_is_not_counted() -> None:
     books = books_of_attempts(recorded=None)
     assert [equation.title for equation in books if not equation.holds] == []
     assert "topic message-recorded" not in books[0].counts
+
+
+def test_what_other_systems_record_is_not_held_against_the_counters() -> None:
+    counted = {"ledger_in": 1, "ledger_out": 4, "contact_count_in": 1, "contact_count_out": 4}
+    erased: dict[str, Any] = {
+        "sms": {"incoming": 1, "outgoing": 1},
+        "voice": {"incoming": 0, "outgoing": 1},
+    }
+    totals = {"erased_attempts": erased, "target_types": {"contact": counted}}
+
+    def wrong(**changes: Any) -> list[str]:
+        return [each.title for each in books_of_attempts(totals=totals, **changes) if not each.holds]
+
+    assert wrong() == ["attempts"]
+    assert wrong(others=frozenset({"email"})) == wrong(others=None) == []
+    more = Counter({("sms", "out"): 4, ("sms", "in"): 1})
+    assert wrong(others=frozenset({"email"}), counters=more) == ["messages sent"]
+    assert wrong(others=frozenset({"sms"}), counters=more) == []
+    counted["contact_count_out"] = 5
+    assert wrong(others=frozenset({"sms"}), counters=more) == ["attempts"]
 
 
 def test_an_attempt_that_is_neither_counted_nor_erased_is_missed() -> None:

@@ -8,15 +8,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from cli.api import Api
 from cli.dead_letters import DeadLetters
 from cli.found import Parley
 from cli.topic_records import for_each_record
-from contracts.channel_sms import MessageRecorded
+from contracts.channel_sms import InteractionRecorded, MessageRecorded
 from contracts.vocabulary import FINAL_STATES
 
 _WITH_PEOPLE = ("available", "assigned")
@@ -170,6 +173,8 @@ class Attempts:
     counters: Mapping[tuple[str, str], int]
     totals: Mapping[str, Any]
     logged: Counter[str]
+    others: frozenset[str] | None
+    """Channels by which other systems record attempts too; None if the topic has forgotten its beginning."""
 
 
 def _attempts(api: Api, activities: Activities) -> Iterator[Equation]:
@@ -181,6 +186,7 @@ def _attempts(api: Api, activities: Activities) -> Iterator[Equation]:
             counters=_counters(api),
             totals=api.get("stats", "/v1/totals"),
             logged=_logged_attempts(api, activities),
+            others=_channels_of_others(api.parley),
         )
     )
 
@@ -190,6 +196,8 @@ def _of_attempts(told: Attempts) -> Iterator[Equation]:
     journal, recorded, counters, logged = told.journal, told.recorded, told.counters, told.logged
     totals = told.totals
     topic = "topic message-recorded"
+    # What other systems recorded is counted, and only they can say how much it should be.
+    ours_alone = told.others is not None and "sms" not in told.others
     sms = totals["erased_attempts"].get("sms", {"incoming": 0, "outgoing": 0})
     outgoing = (
         f"counters and {sms['outgoing']:,} of erased contacts, without {logged['sms']:,} logged by people"
@@ -200,16 +208,17 @@ def _of_attempts(told: Attempts) -> Iterator[Equation]:
             "carrier's journal": journal["accepted"],
             "channel-sms": sum(told.messages["outgoing"].get(status, 0) for status in _SENT),
             **({} if recorded is None else {topic: recorded["outgoing"]}),
-            outgoing: counters["sms", "out"] + sms["outgoing"] - logged["sms"],
+            **({outgoing: counters["sms", "out"] + sms["outgoing"] - logged["sms"]} if ours_alone else {}),
         },
     )
+    incoming = f"counters and {sms['incoming']:,} of erased contacts"
     yield Equation(
         "messages received",
         {
             "carrier's journal": journal["reply"],
             "channel-sms": sum(told.messages["incoming"].values()),
             **({} if recorded is None else {topic: recorded["incoming"]}),
-            f"counters and {sms['incoming']:,} of erased contacts": counters["sms", "in"] + sms["incoming"],
+            **({incoming: counters["sms", "in"] + sms["incoming"]} if ours_alone else {}),
         },
     )
     yield Equation("messages sent twice", {"nothing": 0, "carrier's journal": journal["twice"]})
@@ -225,7 +234,9 @@ def _of_attempts(told: Attempts) -> Iterator[Equation]:
             + contacts.get("contact_count_in", 0)
             + contacts.get("contact_count_out", 0),
         },
-        {"sent": journal["accepted"], "received": journal["reply"], "logged by people": logged.total()},
+        {"sent": journal["accepted"], "received": journal["reply"], "logged by people": logged.total()}
+        if told.others == frozenset()
+        else {},
     )
 
 
@@ -256,6 +267,22 @@ def _recorded(parley: Parley) -> Counter[str] | None:
         return None
     gone = (message for message in newest.values() if message.status in (*_SENT, "received"))
     return Counter(message.direction.value for message in gone)
+
+
+def _channels_of_others(parley: Parley) -> frozenset[str] | None:
+    """Channels of interactions that no service of Parley recorded; None if the topic was cut."""
+    found: set[str] = set()
+
+    def take(record: Any) -> None:
+        source = next((value or b"" for name, value in record.headers if name == "ce_source"), b"")
+        if source.startswith(b"parley/"):
+            return
+        with suppress(ValidationError):  # what cannot be read is a dead letter, and counted as one
+            told = InteractionRecorded.from_json(record.value or b"")
+            found.add(told.channel or told.interaction_type)
+
+    whole = for_each_record(parley, InteractionRecorded.wire.topic.name, take)
+    return frozenset(found) if whole else None
 
 
 def _counters(api: Api) -> Counter[tuple[str, str]]:
