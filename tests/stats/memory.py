@@ -106,7 +106,7 @@ class MemoryCollection:
         else:
             candidates = list(self.kept)
         rows = (bson.decode(self.kept[each], _OPTIONS) for each in candidates)
-        return [row for row in rows if all(_matches(row, path, asked) for path, asked in wanted.items())]
+        return [row for row in rows if _fits(row, wanted)]
 
     def _apply(self, write: Write) -> int:
         """0, or the code of what was wrong; then nothing was written."""
@@ -151,6 +151,9 @@ class MemoryCursor:
             self.rows.sort(key=lambda row, path=path: _at(row, path), reverse=way < 0)  # type: ignore[misc]
         return self
 
+    def batch_size(self, count: int) -> MemoryCursor:
+        return self
+
     def limit(self, count: int) -> MemoryCursor:
         self.rows = self.rows[:count]
         return self
@@ -174,6 +177,13 @@ def _at(row: Any, path: str) -> Any:
     return row
 
 
+def _fits(row: Document, wanted: Mapping[str, Any]) -> bool:
+    return all(
+        all(_fits(row, each) for each in asked) if path == "$and" else _matches(row, path, asked)
+        for path, asked in wanted.items()
+    )
+
+
 def _matches(row: Document, path: str, asked: Any) -> bool:
     there = _at(row, path)
     if not isinstance(asked, Mapping):
@@ -182,6 +192,8 @@ def _matches(row: Document, path: str, asked: Any) -> bool:
         match how:
             case "$in":
                 passed = there in value
+            case "$ne":
+                passed = there != value
             case "$exists":
                 passed = (there is not _ABSENT) == value
             case _ if how in _COMPARISONS:

@@ -15,20 +15,36 @@ from pydantic import BaseModel
 from contracts.vocabulary import Day
 from servicekit.problems import Problem
 from stats.http import Zone
-from stats.use_cases.read_reports import MEASURES, Dimension, Histogram, Question, ReadReports
+from stats.use_cases.read_reports import (
+    MEASURES,
+    OPEN_MEASURES,
+    Dimension,
+    Histogram,
+    OpenDimension,
+    OpenQuestion,
+    Question,
+    ReadReports,
+)
 
 Row = dict[str, Any]
 Values = Annotated[list[str] | None, Query(max_length=100)]
+Status = Literal["open", "completed", "failed", "cancelled", "expired", "purged"]
 Format = Literal["json", "csv"]
 CSV = "text/csv; charset=utf-8"
 
 _MOST_DAYS = 3700
-_DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
+_DIMENSIONS: tuple[str, ...] = get_args(Dimension)
+_OPEN_DIMENSIONS: tuple[str, ...] = get_args(OpenDimension)
 
 
 class Report(BaseModel):
     first: date
     last: date
+    zone: str
+    rows: list[Row]
+
+
+class Backlog(BaseModel):
     zone: str
     rows: list[Row]
 
@@ -48,6 +64,9 @@ def _question(
     disposition: Values = None,
     agent: Values = None,
     source: Values = None,
+    status: Annotated[
+        list[Status] | None, Query(max_length=10, description="how they ended, or open; attempts have none")
+    ] = None,
 ) -> Question:
     filters = {
         "campaign_id": campaign_id,
@@ -58,6 +77,7 @@ def _question(
         "disposition": disposition,
         "agent": agent,
         "source": source,
+        "status": status,
     }
     return checked(first, last, zone, group_by, _DIMENSIONS, filters)
 
@@ -78,14 +98,49 @@ def checked(
             "No such days",
             f"`last` is `first` or later, and at most {_MOST_DAYS} days after.",
         )
+    chosen = {name: values for name, values in filters.items() if values}
+    return Question(first, last, zone, grouping(group_by, dimensions), chosen)
+
+
+def grouping(group_by: str, dimensions: Sequence[str]) -> list[str]:
+    """Raises Problem for one that there is not."""
     names = [name for name in group_by.split(",") if name]
     wrong = [name for name in names if name not in dimensions]
     if wrong:
         raise Problem(
             422, "unknown-dimension", "No such grouping", f"{wrong[0]!r} is none of {', '.join(dimensions)}."
         )
+    return [name for name in dimensions if name in names]
+
+
+def _open_question(
+    zone: Zone,
+    first: Annotated[Day | None, Query(description="scheduled for this local day or later")] = None,
+    last: Annotated[Day | None, Query(description="scheduled for this local day or earlier")] = None,
+    group_by: Annotated[
+        str, Query(max_length=200, description=f"commas between any of {', '.join(_OPEN_DIMENSIONS)}")
+    ] = "state",
+    campaign_id: Values = None,
+    campaign_group: Values = None,
+    subject_id: Values = None,
+    channel: Values = None,
+    endpoint_id: Values = None,
+    agent: Values = None,
+    source: Values = None,
+    state: Values = None,
+) -> OpenQuestion:
+    filters = {
+        "campaign_id": campaign_id,
+        "campaign_group": campaign_group,
+        "subject_id": subject_id,
+        "channel": channel,
+        "endpoint_id": endpoint_id,
+        "agent": agent,
+        "source": source,
+        "state": state,
+    }
     chosen = {name: values for name, values in filters.items() if values}
-    return Question(first, last, zone, [name for name in dimensions if name in names], chosen)
+    return OpenQuestion(zone, grouping(group_by, _OPEN_DIMENSIONS), chosen, first, last)
 
 
 Asked = Annotated[Question, Depends(_question)]
@@ -106,10 +161,17 @@ def report_routes(reports: ReadReports) -> APIRouter:
         rows = await reports.histogram(which, asked)
         return answered(asked, rows, format, list(rows[0]))
 
-    @routes.get("/backlog", operation_id="report_backlog")
-    async def backlog(campaign_id: str | None = None) -> list[Row]:
+    @routes.get("/backlog", operation_id="report_backlog", response_model=Backlog)
+    async def backlog(
+        asked: Annotated[OpenQuestion, Depends(_open_question)],
+        format: Format = "json",  # noqa: A002
+    ) -> Backlog | Response:
         """Open activities now: how many, how many overdue, and for how long."""
-        return await reports.backlog(campaign_id)
+        rows = await reports.backlog(asked)
+        if format == "csv":
+            columns = [*asked.group_by, *OPEN_MEASURES, "oldest_scheduled_at"]
+            return Response(csv_lines(columns, rows, head=True), media_type=CSV)
+        return Backlog(zone=asked.zone.key, rows=rows)
 
     return routes
 

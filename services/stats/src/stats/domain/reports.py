@@ -27,6 +27,8 @@ class Cell(NamedTuple):
     disposition: str | None = None
     agent: str | None = None
     source: str | None = None
+    status: str | None = None
+    """How the activity ended, or `open`; of attempts none."""
 
 
 class DecisionCell(NamedTuple):
@@ -90,13 +92,14 @@ def _count_life(cells: Cells, activity: Row, sign: int) -> None:
     dimensions = (get("campaign_id"), get("subject_id"), get("channel"), get("endpoint_id"))
     source = get("source")
     day, quarter = quarter_of(activity["created_at"])
-    add(cells, Cell(day, *dimensions, source=source), quarter, "created", sign)
     end = end_of(activity)
+    status = OPEN if end is None else end[0]
+    add(cells, Cell(day, *dimensions, source=source, status=status), quarter, "created", sign)
     if end is None:
         return
     how, ended_at = end
     day, quarter = quarter_of(ended_at)
-    cell = Cell(day, *dimensions, get("disposition"), get("agent"), source)
+    cell = Cell(day, *dimensions, get("disposition"), get("agent"), source, status)
     add(cells, cell, quarter, how, sign)
     if how != "completed":
         return
@@ -113,7 +116,8 @@ def _count_hour(cells: Cells, picked: Row, sign: int) -> None:
     """The hour of the contact's own week in which an activity ended, and whether a person was reached."""
     day, quarter = quarter_of(picked["at"])
     get = picked.get
-    cell = Cell(day, get("campaign_id"), get("subject_id"), get("channel"), get("endpoint_id"))
+    dimensions = (get("campaign_id"), get("subject_id"), get("channel"), get("endpoint_id"))
+    cell = Cell(day, *dimensions, status="completed")
     hour = f"hour_{picked['weekday']}_{picked['hour']}"
     add(cells, cell, quarter, hour, sign)
     if picked["human_contact"]:
@@ -130,6 +134,7 @@ def end_of(activity: Row) -> tuple[str, datetime] | None:
     return state, activity.get("completed_at") or activity["changed_at"]
 
 
+OPEN = "open"
 ENDS = ("completed", "failed", "cancelled", "expired", "purged")
 MOST_ATTEMPTS = 10
 """The last bar of the histogram of attempts: that many, or more."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from servicekit.mongo import Document, Mongo
 from stats.domain.reports import DECISIONS
-from stats.use_cases.read_reports import Question, ReadReports, named, wanted_of
+from stats.use_cases.read_reports import Question, ReadReports, in_order, named, wanted_of
 from stats.use_cases.record_decisions import CELLS, LEDGER
 
 DecisionDimension = Literal["day", "campaign_id", "campaign_group", "channel", "verdict", "reason"]
@@ -56,10 +56,9 @@ class ReadDecisions:
         async for cell, day, numbers in self._reports.numbers(question, groups_of, CELLS):
             group = tuple(_value(cell, day, name, groups_of) for name in question.group_by)
             sums[group] = sums.get(group, 0) + numbers.get(DECISIONS, 0)
-        order = sorted(sums, key=lambda each: tuple((value is None, value or "") for value in each))
         return [
             {**dict(zip(question.group_by, group, strict=True)), DECISIONS: sums[group]}
-            for group in order
+            for group in in_order(sums)
             if sums[group]
         ]
 

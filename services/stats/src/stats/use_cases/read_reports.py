@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -25,6 +25,10 @@ Dimension = Literal[
     "disposition",
     "agent",
     "source",
+    "status",
+]
+OpenDimension = Literal[
+    "state", "campaign_id", "campaign_group", "subject_id", "channel", "endpoint_id", "agent", "source"
 ]
 Histogram = Literal["durations", "attempts", "hours"]
 
@@ -47,6 +51,9 @@ MEASURES = (
 _EPOCH = date(1970, 1, 1)
 _FROM_CELLS = frozenset(MEASURES) - {"attempts", "reached", "success"}
 
+AGES = (1, 3, 7, 30)
+OPEN_MEASURES = ("open", "overdue", *(f"overdue_more_than_{days}_days" for days in AGES))
+
 Group = tuple[str | None, ...]
 
 
@@ -68,6 +75,26 @@ class Question:
             datetime.combine(self.first, midnight, self.zone).astimezone(UTC),
             datetime.combine(self.last + timedelta(days=1), midnight, self.zone).astimezone(UTC),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQuestion:
+    """About what is open now; `days` are local ones of the zone that it was scheduled for."""
+
+    zone: ZoneInfo
+    group_by: Sequence[str] = ("state",)
+    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    first: date | None = None
+    last: date | None = None
+
+    def wanted(self, groups_of: Mapping[str, str]) -> Document:
+        wanted: Document = {"open": True, **wanted_of(self.filters, groups_of)}
+        due: Document = {}
+        if self.first is not None:
+            due["$gte"] = Question(self.first, self.first, self.zone).moments[0]
+        if self.last is not None:
+            due["$lt"] = Question(self.last, self.last, self.zone).moments[1]
+        return wanted | ({"scheduled_at": due} if due else {})
 
 
 class ReadReports:
@@ -96,7 +123,7 @@ class ReadReports:
             row["reached"] += numbers.get("completed", 0) if picked.get("human_contact") else 0
             row["success"] += numbers.get("completed", 0) if picked.get("success") else 0
         rows = []
-        for group in sorted(sums, key=lambda each: tuple((value is None, value or "") for value in each)):
+        for group in in_order(sums):
             numbers = sums[group]
             mean = round(numbers["duration_ms"] / numbers["completed"]) if numbers["completed"] else None
             if any(numbers.values()):
@@ -131,34 +158,39 @@ class ReadReports:
                     for hour in range(24)
                 ]
 
-    async def backlog(self, campaign_id: str | None) -> list[dict[str, Any]]:
-        """Open activities by state: how many, how many overdue, and how long they are due."""
+    async def backlog(self, question: OpenQuestion) -> list[dict[str, Any]]:
+        """Open activities of each group: how many, how many overdue, and how long they are due."""
         now = self._clock.now()
-        ages = (1, 3, 7, 30)
-        older = {
-            f"overdue_more_than_{days}_days": {
-                "$sum": {"$cond": [{"$lt": ["$scheduled_at", now - timedelta(days=days)]}, 1, 0]}
-            }
-            for days in ages
-        }
-        wanted: Document = {"open": True} | ({"campaign_id": campaign_id} if campaign_id else {})
-        groups = await self._mongo.aggregate(
+        groups_of = await self.campaign_groups()
+        kept = ["campaign_id" if name == "campaign_group" else name for name in question.group_by]
+        found = await self._mongo.aggregate(
             ACTIVITIES,
             [
-                {"$match": wanted},
+                {"$match": question.wanted(groups_of)},
                 {
                     "$group": {
-                        "_id": "$state",
+                        "_id": {name: {"$ifNull": [f"${name}", None]} for name in kept},
                         "open": {"$sum": 1},
-                        "overdue": {"$sum": {"$cond": [{"$lt": ["$scheduled_at", now]}, 1, 0]}},
+                        "overdue": _due_before(now),
+                        **{
+                            f"overdue_more_than_{days}_days": _due_before(now - timedelta(days=days))
+                            for days in AGES
+                        },
                         "oldest_scheduled_at": {"$min": "$scheduled_at"},
-                        **older,
                     }
                 },
-                {"$sort": {"_id": 1}},
             ],
         )
-        return [{"state": group.pop("_id"), **group} for group in groups]
+        sums: dict[Group, dict[str, Any]] = {}
+        for part in found:
+            # Campaigns of one group, and all that have none, come apart.
+            group = tuple(named(part["_id"], name, groups_of) for name in question.group_by)
+            row = sums.setdefault(group, dict.fromkeys(OPEN_MEASURES, 0) | {"oldest_scheduled_at": None})
+            for measure in OPEN_MEASURES:
+                row[measure] += part[measure]
+            oldest = min(filter(None, (row["oldest_scheduled_at"], part["oldest_scheduled_at"])))
+            row["oldest_scheduled_at"] = oldest.astimezone(question.zone)
+        return [dict(zip(question.group_by, group, strict=True)) | sums[group] for group in in_order(sums)]
 
     async def numbers(
         self, question: Question, groups_of: Mapping[str, str], collection: str = CELLS
@@ -200,6 +232,15 @@ class ReadReports:
     async def _flags(self) -> dict[str, Document]:
         found = self._dispositions.collection.find({"erased": {"$exists": False}})
         return {row["code"]: row async for row in found}
+
+
+def _due_before(moment: datetime) -> Document:
+    return {"$sum": {"$cond": [{"$lt": ["$scheduled_at", moment]}, 1, 0]}}
+
+
+def in_order(groups: Iterable[Group]) -> list[Group]:
+    """By their names; those without one last."""
+    return sorted(groups, key=lambda each: tuple((value is None, value or "") for value in each))
 
 
 def wanted_of(filters: Mapping[str, Sequence[str]], groups_of: Mapping[str, str]) -> Document:
