@@ -1,7 +1,10 @@
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from contracts.contacts import ContactChanged, SetPreference, UpsertContact
 from contracts.message import stable_id
+from contracts.stats import AttemptCounters
 from servicekit.delivery import headers_of
 from tests.contacts.conftest import Running
 from tests.kit import eventually, settled
@@ -89,6 +92,22 @@ async def test_bad_requests_are_told_what_would_be_right(contacts: Running) -> N
         "/v1/contacts", content=surrogate, headers={"Content-Type": "application/json"}
     )
     assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("counter", [*AttemptCounters.model_fields, "days_since_last_contact"])
+async def test_nobody_writes_the_attempt_counters_of_a_contact(contacts: Running, counter: str) -> None:
+    made = await contacts.create(external_id=f"with {counter}", phones=None)
+    url = f"/v1/contacts/{made['contact_id']}"
+    for written in ({counter: 7}, {"fields": {counter: 7}}, {counter: None}):
+        body = {"contact_type": "person", "external_id": f"new {counter}"} | written
+        answers = (
+            await contacts.api.post("/v1/contacts", json=body),
+            await contacts.api.patch(url, json=written),
+        )
+        for answer in answers:
+            assert answer.status_code == 422, answer.text
+            assert counter in answer.json()["detail"]
+    assert await contacts.get(made["contact_id"]) == made
 
 
 async def test_lists_come_in_pages(contacts: Running) -> None:
