@@ -59,6 +59,7 @@ class Producer:
                 results = [answer if isinstance(answer, BaseException) else None for answer in answers]
         except (KafkaError, TimeoutError, OSError) as error:
             log.warning("publishing failed", error=type(error).__name__)
+            results = [error] * len(records)
         lost = [result for result in results if result is not None]
         if any(not isinstance(result, MessageSizeTooLargeError) for result in lost):
             await self._discard()
