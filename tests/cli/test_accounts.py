@@ -81,8 +81,15 @@ def test_what_other_systems_record_is_not_held_against_the_counters() -> None:
 
 
 def test_an_attempt_that_is_neither_counted_nor_erased_is_missed() -> None:
-    books = books_of_attempts(journal=Counter(accepted=4, reply=2))
+    missed = {"outgoing": {"delivered": 2, "sent": 2}, "incoming": {"done": 2}}
+    books = books_of_attempts(journal=Counter(accepted=4, reply=2), messages=missed)
     assert [equation.title for equation in books if not equation.holds] == ["messages sent", "attempts"]
+
+
+def test_where_no_carrier_is_simulated_its_journal_is_not_asked_for() -> None:
+    books = books_of_attempts(journal=None)
+    assert [equation.title for equation in books] == ["messages sent", "messages received", "attempts"]
+    assert [equation.title for equation in books if not equation.holds] == []
 
 
 def test_what_was_completed_and_purged_was_completed_once() -> None:

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typer.testing import CliRunner, Result
 from cli.api import Api
 from cli.commands.contacts import write_rejects
 from cli.exits import Failure
-from cli.found import find
+from cli.found import CHANNEL_SMS_OF_COMPOSE, find, listening
 from cli.line.state import LineState, MemberState
 from cli.main import app
 
@@ -95,16 +96,20 @@ def test_a_line_that_ended_is_not_taken_for_running(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("against", "url"),
     [
-        (
-            "compose",
-            "http://127.0.0.1:8120",
-        ),  # docker-compose.yml publishes a range: each replica has its own
         ("box", "http://box:8106"),
         ("compose,channel-sms=http://127.0.0.1:8121/", "http://127.0.0.1:8121"),
     ],
 )
 def test_where_channel_sms_is(against: str, url: str) -> None:
     assert find(Path(), against).url("channel-sms") == url
+
+
+def test_channel_sms_of_compose_is_whatever_port_of_its_range_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert listening(range(port, port + 1)) == port
+    assert listening(range(port, port + 1)) == port  # nobody answers: where the first one would be
+    assert find(Path(), "compose").url("channel-sms").rpartition(":")[2] in map(str, CHANNEL_SMS_OF_COMPOSE)
 
 
 def test_an_unreachable_service_is_named() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from cli.line.members import MEMBERS
 from cli.line.state import LineState
 
 _USUAL_KAFKA = "127.0.0.1:9092"
-_FIRST_CHANNEL_SMS_OF_COMPOSE = 8120
+CHANNEL_SMS_OF_COMPOSE = range(8120, 8140)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,14 @@ def find(data_dir: Path, against: str | None) -> Parley:
     )
 
 
+def listening(ports: range) -> int:
+    """Docker gives a replica any port of the range, another one after each restart."""
+    for port in ports:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.5):
+            return port
+    return ports[0]
+
+
 def _urls(against: str) -> dict[str, str]:
     """`compose`, a host, or NAME=URL pairs, which go over the usual ports."""
     host = "127.0.0.1"
@@ -53,7 +63,7 @@ def _urls(against: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in against.split(","))):
         name, equals, url = part.partition("=")
         if name == "compose" and not equals:
-            ports["channel-sms"] = _FIRST_CHANNEL_SMS_OF_COMPOSE
+            ports["channel-sms"] = listening(CHANNEL_SMS_OF_COMPOSE)
         elif not equals:
             host = name
         elif not url.startswith(("http://", "https://")):
