@@ -65,6 +65,14 @@ async def test_a_rebuild_obeys_commands_when_they_came(line: Line) -> None:
         counting(False, 2),
     )
     await line.tell(held_back, interaction(loser), verdicts[1])
+    # What is commanded over REST is in the topics as well.
+    other, gone = name(), name()
+    await line.tell(interaction(other), interaction(gone, campaign_id=campaign))
+    answer = await line.http.post(f"/v1/targets/contact/{other}/merge", json={"survivor_id": survivor})
+    assert answer.status_code == 204, answer.text
+    answer = await line.http.delete(f"/v1/targets/contact/{gone}")
+    assert answer.status_code == 204, answer.text
+    await line.at_rest()
     live = (await line.http.get(f"/v1/targets/ticket/{ticket}/stats")).json()
     assert live["total"]["contact_count"] == 1
     settings = line.service.settings
@@ -73,7 +81,7 @@ async def test_a_rebuild_obeys_commands_when_they_came(line: Line) -> None:
     try:
         await rebuild(settings, fresh)
         interactions = [each.interaction_id for each in (counted, held_back, cut)]
-        ours = (ticket, loser, survivor, campaign, *interactions)
+        ours = (ticket, loser, survivor, other, gone, campaign, *interactions)
         assert not await differing(line, fresh, ours)
         assert (await fresh["targets"].find_one({"_id": f"ticket/{ticket}"}))["channels"]["sms"]["out"] == 1
         await fresh["decisions"].delete_many({"campaign_id": campaign})

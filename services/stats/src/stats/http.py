@@ -17,10 +17,11 @@ from contracts.vocabulary import Code, Identifier, WrittenTime
 from servicekit.clock import Clock
 from servicekit.pages import Cursor, Limit, Page, cursor_of, moment, parts_of
 from servicekit.problems import NotFound, Problem
-from servicekit.verdict import GiveUp
+from servicekit.producer import NotPublished
 from stats.domain.ledger import is_attempt, target_key, target_of
+from stats.use_cases.command_over_rest import CommandOverRest, Refusal
 from stats.use_cases.list_targets import Column, Filters, ListTargets, Place
-from stats.use_cases.obey_commands import Command, ObeyCommands
+from stats.use_cases.obey_commands import Command
 from stats.use_cases.read_counters import Counters, ReadCounters, RollUp, TargetStatistics, statistics
 from stats.use_cases.read_totals import ReadTotals, Totals
 from stats.use_cases.recalculate import Recalculations, Running, Scope, outcome_of, seconds_of
@@ -254,14 +255,19 @@ class CountingSetting(BaseModel):
     """Attempts that are held back, or that catching up has not reached yet."""
 
 
-def command_routes(obey: ObeyCommands, counting: Counting, clock: Clock) -> APIRouter:
+def command_routes(carry_out: CommandOverRest, counting: Counting, clock: Clock) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["commands"])
 
     async def do(command: Command) -> None:
-        outcome = await obey.obey(command)
-        if isinstance(outcome, GiveUp):
-            why = str(outcome.detail.get("why", outcome.reason))
-            raise Problem(409, "refused", "The command was refused", f"{why[:1].upper()}{why[1:]}.")
+        try:
+            await carry_out(command)
+        except Refusal as refusal:
+            why = str(refusal)
+            detail = f"{why[:1].upper()}{why[1:]}."
+            raise Problem(409, "refused", "The command was refused", detail) from refusal
+        except NotPublished as silence:
+            detail = "It was carried out, but Kafka did not take it. Ask again: nothing is done twice."
+            raise Problem(503, "not-told", "The command was not told", detail) from silence
 
     @routes.post("/targets/{target_type}/{target_id}/merge", status_code=204, operation_id="merge_targets")
     async def merge(target_type: Code, target_id: str, asked: MergeRequest) -> None:

@@ -16,6 +16,7 @@ from stats.http_decisions import decision_routes
 from stats.http_reports import report_routes
 from stats.settings import Settings
 from stats.use_cases.announce_counters import AnnounceCounters
+from stats.use_cases.command_over_rest import CommandOverRest
 from stats.use_cases.list_targets import ListTargets
 from stats.use_cases.obey_commands import COMMANDS
 from stats.use_cases.read_counters import ReadCounters
@@ -63,7 +64,9 @@ def build(settings: Settings) -> Service:
     reports = ReadReports(mongo, clock, campaigns, dispositions)
     service.routes(
         http.reading_routes(ReadCounters(mongo, clock), ListTargets(mongo), ReadTotals(mongo), clock),
-        http.command_routes(books.obey, books.counting, clock),
+        http.command_routes(
+            CommandOverRest(books.obey, service.producer, clock, settings), books.counting, clock
+        ),
         http.recalculation_routes(books.recalculations, clock),
         report_routes(reports),
         decision_routes(ReadDecisions(mongo, reports)),

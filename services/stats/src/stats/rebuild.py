@@ -6,7 +6,7 @@ reads the same settings as the service, writes the database `<namespace>-parley-
 nothing, and exits with 0 only if every ledger row, every target's numbers, every report cell and every
 verdict are the same, byte for byte, there and in the live database. Topics keep events for their retention;
 what is older than that is only in the live ledger, and of a contact's addresses the compacted topic has only
-the newest. A command over REST is in no topic.
+the newest.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class SetTargetLink(
     topic=STATS_COMMANDS,
     key="target_id",
     identity=("command_id",),
-    published_by=(),
+    published_by=("stats",),
     read_by=("stats",),
 ):
     """Link an interaction to one more target, or (`linked` false) cut a link.
@@ -71,7 +71,7 @@ class MergeTargets(
     topic=STATS_COMMANDS,
     key="target_id",
     identity=("command_id",),
-    published_by=(),
+    published_by=("stats",),
     read_by=("stats",),
 ):
     """`target_id` was another record of `survivor_id`: what counts for it counts for the survivor, once."""
@@ -89,7 +89,7 @@ class EraseTarget(
     topic=STATS_COMMANDS,
     key="target_id",
     identity=("command_id",),
-    published_by=(),
+    published_by=("stats",),
     read_by=("stats",),
 ):
     """Nothing may lead to this target any more. An erased contact needs no command: its tombstone is one."""
@@ -106,7 +106,7 @@ class SetParent(
     topic=STATS_COMMANDS,
     key="target_id",
     identity=("command_id",),
-    published_by=(),
+    published_by=("stats",),
     read_by=("stats",),
 ):
     """The parent that a target's numbers roll up to; both null ends it. The newest by `occurred_at` wins."""
@@ -125,7 +125,7 @@ class SetCounting(
     topic=STATS_COMMANDS,
     key="target_type",
     identity=("command_id",),
-    published_by=(),
+    published_by=("stats",),
     read_by=("stats",),
 ):
     """Start or stop counting interactions of a type for targets of a type; starting catches up by itself."""
