@@ -229,9 +229,11 @@ async def test_a_background_task_that_keeps_failing_is_told_by_its_name(
     engines: Engines, namespace: str
 ) -> None:
     broken, came_back = True, 0
+    looked_at = asyncio.Event()
 
     async def sender() -> None:
         if broken:
+            await looked_at.wait()
             raise TypeError("a row that cannot be read")
         await service.stopping.wait()
 
@@ -260,6 +262,7 @@ async def test_a_background_task_that_keeps_failing_is_told_by_its_name(
                 return (await client.get("/metrics", params=gauge)).text
 
             assert await says(200, [])
+            looked_at.set()
             await eventually(lambda: says(503, ["sender"]), "the sender to be told of")
 
             async def tried_again() -> bool:
