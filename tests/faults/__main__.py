@@ -21,7 +21,7 @@ RUNS = ("sweep", "storm", "rewind", "replicas", "clock")
 _SHORT = {"sweep": (60, 0), "storm": (300, 12), "rewind": (100, 0), "replicas": (200, 14), "clock": (150, 10)}
 _LONG = {
     "sweep": (60, 0),
-    "storm": (20_000, 200),
+    "storm": (5_000, 200),  # each contact gets about four activities
     "rewind": (1_000, 0),
     "replicas": (2_000, 42),
     "clock": (500, 30),

@@ -17,6 +17,7 @@ from tests.faults.load import Load
 from tests.faults.report import Fault, Report
 
 _AT_REST_SECONDS = 1500.0
+_AT_REST_SECONDS_A_CONTACT = 0.3
 
 
 @dataclass
@@ -48,7 +49,8 @@ class Scene:
 
     def rest(self) -> None:
         """Until the load says that nothing moves any more."""
-        self.line.wait(lambda: not self.load.is_alive(), "the line to come to rest", _AT_REST_SECONDS)
+        patience = _AT_REST_SECONDS + _AT_REST_SECONDS_A_CONTACT * self.report.size
+        self.line.wait(lambda: not self.load.is_alive(), "the line to come to rest", patience)
         if self.load.error is not None:
             raise self.load.error
 
