@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,7 @@ from cli.line.members import CARRIER, MEMBERS, Member
 from cli.line.state import CLOCK, LineState, MemberState
 
 _LOOK_EVERY = 0.25
+_ANSWERED_SECONDS = 1.0
 _DRAIN_SECONDS = 40.0
 _CONFIGURATION = 78
 
@@ -242,6 +244,19 @@ class FaultLine:
     def freeze(self, replica: Replica, seconds: float) -> None:
         replica.signal(signal.SIGSTOP)
         replica.stopped_until = time.monotonic() + seconds
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """All services frozen, and a moment for what they had written to a socket to be answered."""
+        awake = [replica for replica in self.services if replica.alive and replica.stopped_until is None]
+        for replica in awake:
+            replica.signal(signal.SIGSTOP)
+        try:
+            time.sleep(_ANSWERED_SECONDS)
+            yield
+        finally:
+            for replica in awake:
+                replica.signal(signal.SIGCONT)
 
     def tend(self) -> None:
         """Start again what died, wake what was frozen long enough, notice what is well again."""
