@@ -96,12 +96,12 @@ async def test_two_relays_keep_the_order_of_every_key(engines: Engines, wire: Wi
             writer.outbox.wake()
         await wire.expect(WordHeard, 1000)
         await settled(*services)
-        published = await wire.messages(WordHeard)
-        assert len(published) == 1000
-        by_name: dict[str, list[int]] = defaultdict(list)
-        for message in published:
-            by_name[message.name].append(message.number)
-        assert all(numbers == sorted(numbers) for numbers in by_name.values())
+        # Where a lease ends while the broker has not answered yet, the other relay publishes again.
+        first_seen: dict[str, dict[int, None]] = defaultdict(dict)
+        for message in await wire.messages(WordHeard):
+            first_seen[message.name].setdefault(message.number)
+        assert sum(map(len, first_seen.values())) == 1000
+        assert all(list(numbers) == sorted(numbers) for numbers in first_seen.values())
 
 
 async def test_a_failure_between_publishing_and_deleting_repeats_but_never_loses(
