@@ -21,7 +21,7 @@ RUNS = ("sweep", "storm", "rewind", "replicas", "clock")
 _SHORT = {"sweep": (60, 0), "storm": (300, 12), "rewind": (100, 0), "replicas": (200, 14), "clock": (150, 10)}
 _LONG = {
     "sweep": (60, 0),
-    "storm": (5_000, 200),  # each contact gets about four activities
+    "storm": (5_000, 200),  # a contact gets two to four activities, the more the longer the storm
     "rewind": (1_000, 0),
     "replicas": (2_000, 42),
     "clock": (500, 30),
@@ -41,8 +41,15 @@ def main() -> None:
 def _one(name: str, chosen: argparse.Namespace, stack: ExitStack, started_here: bool) -> bool:
     size, faults = (_SHORT if chosen.short else _LONG)[name]
     on_apache = chosen.engines == "kafka" or external("KAFKA_BOOTSTRAP_SERVERS") is not None
+    count = chosen.faults or faults
+    longest = chosen.longest_outage or (15 if chosen.short else 60)
+    asked: dict[str, object] = {"engines": "kafka"} if chosen.engines == "kafka" else {}
+    if name != "sweep" and count:
+        asked["faults"] = count
+    if name == "storm":
+        asked |= {"longest-outage": longest, "replicas": chosen.replicas}
     report = Report(
-        name, chosen.seed, chosen.size or size, "Apache Kafka" if on_apache else "embedded engines"
+        name, chosen.seed, chosen.size or size, "Apache Kafka" if on_apache else "embedded engines", asked
     )
     if name == "replicas" and not on_apache:
         sys.stdout.write(
@@ -58,13 +65,11 @@ def _one(name: str, chosen: argparse.Namespace, stack: ExitStack, started_here: 
         directory, _kafka(stack, started_here), external("MONGO_URL"), _switches(chosen)
     )
     namespace = f"faults-{name}-{uuid4().hex[:6]}" if on_apache or external("MONGO_URL") else ""
-    count = chosen.faults or faults
     try:
         match name:
             case "sweep":
                 sweep(report, directory, engines, namespace, chosen.patience)
             case "storm":
-                longest = chosen.longest_outage or (15 if chosen.short else 60)
                 storm(report, directory, engines, namespace, count, longest, chosen.replicas)
             case "rewind":
                 rewind(report, directory, engines, namespace)

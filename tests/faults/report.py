@@ -33,6 +33,8 @@ class Report:
     seed: int
     size: int
     engines: str
+    asked: dict[str, object] = field(default_factory=dict)
+    """What else the run was given; without it the same seed does not do the same again."""
     seconds: float = 0.0
     faults: list[Fault] = field(default_factory=list)
     failpoints: dict[str, list[str]] = field(default_factory=dict)
@@ -50,7 +52,9 @@ class Report:
 
     @property
     def replay(self) -> str:
-        return f"make faults RUN={self.run} ARGS='--seed {self.seed} --size {self.size}'"
+        asked = {"seed": self.seed, "size": self.size, **self.asked}
+        options = " ".join(f"--{name} {told}" for name, told in asked.items())
+        return f"make faults RUN={self.run} ARGS='{options}'"
 
     def write(self, path: Path) -> None:
         told: dict[str, Any] = asdict(self) | {

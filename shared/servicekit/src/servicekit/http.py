@@ -65,6 +65,8 @@ def create_app(
 
 async def only_known_parameters(request: Request) -> None:
     """A misspelt filter would otherwise be an answer about everything."""
+    if not request.query_params:
+        return
     known = _parameters(request.scope["route"].dependant)
     unknown = [name for name in request.query_params if name not in known]
     if unknown:

@@ -6,7 +6,7 @@ from contacts.adapters.mongo_contacts import ContactTypes
 from contacts.domain.contact_type import ContactType, Definition
 from contacts.use_cases.define_contact_type import DefineContactType
 from contracts.vocabulary import Code
-from servicekit.pages import Cursor, Limit, Page, etag
+from servicekit.pages import Cursor, Limit, Page, etag, page_of
 from servicekit.problems import NotFound
 
 
@@ -36,8 +36,7 @@ def routes(types: ContactTypes, define: DefineContactType) -> APIRouter:
 
     @router.get("", operation_id="list_contact_types")
     async def list_(limit: Limit = 100, cursor: Cursor = None) -> Page[ContactType]:
-        found = await types.page(cursor, limit + 1)
-        return Page(items=found[:limit], next_cursor=found[limit - 1].code if len(found) > limit else None)
+        return page_of(await types.page(cursor, limit + 1), limit, lambda type_: type_.code)
 
     @router.get("/{code}", operation_id="get_contact_type")
     async def get(code: str, response: Response) -> ContactType:

@@ -20,7 +20,7 @@ from contacts.use_cases.change_contacts import (
 from contracts.contacts import ContactChanged
 from contracts.vocabulary import Code, Identifier, Lifecycle, PhoneType, PreferenceKind, Time, to_millisecond
 from servicekit.mongo import Document
-from servicekit.pages import Cursor, IfMatch, Limit, Page, UnusableCursor, etag, version_of
+from servicekit.pages import Cursor, IfMatch, Limit, Page, UnusableCursor, etag, page_of, version_of
 from servicekit.problems import NotFound, Problem
 
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
@@ -136,9 +136,7 @@ def routes(
             after=cursor,
             limit=limit + 1,
         )
-        more = len(found) > limit
-        items = [contact.announced() for contact in found[:limit]]
-        return Page(items=items, next_cursor=items[-1].contact_id if more else None)
+        return page_of([contact.announced() for contact in found], limit, lambda item: item.contact_id)
 
     @router.get("/{contact_id}", operation_id="get_contact")
     async def get(contact_id: str, response: Response) -> ContactChanged:
@@ -173,9 +171,8 @@ def routes(
         if await contacts.get(contact_id) is None:
             raise NotFound("contact", contact_id)
         found = await ledger.page(contact_id, _place(cursor), limit + 1)
-        more = len(found) > limit
-        items = [_entry(row) for row in found[:limit]]
-        return Page(items=items, next_cursor=f"{items[-1].version}:{items[-1].entry_id}" if more else None)
+        entries = [_entry(row) for row in found]
+        return page_of(entries, limit, lambda entry: f"{entry.version}:{entry.entry_id}")
 
     return router
 

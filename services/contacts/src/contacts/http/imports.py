@@ -17,7 +17,7 @@ from contacts.use_cases.receive_import import ReceiveImport
 from contacts.use_cases.run_imports import RunImports
 from contracts.message import stable_id
 from contracts.vocabulary import Code, Time
-from servicekit.pages import Cursor, Limit, Page
+from servicekit.pages import Cursor, Limit, Page, page_of
 from servicekit.problems import NotFound, Problem
 
 PATH = "/v1/imports"
@@ -105,9 +105,7 @@ def routes(imports: Imports, receive: ReceiveImport, worker: RunImports) -> APIR
     @router.get("", operation_id="list_imports")
     async def list_(limit: Limit = 100, cursor: Cursor = None) -> Page[Progress]:
         found = await imports.page(cursor, limit + 1)
-        more = len(found) > limit
-        items = [_progress(import_) for import_ in found[:limit]]
-        return Page(items=items, next_cursor=items[-1].import_id if more else None)
+        return page_of([_progress(import_) for import_ in found], limit, lambda item: item.import_id)
 
     @router.get("/{import_id}", operation_id="get_import")
     async def get(import_id: str) -> Progress:
