@@ -7,7 +7,7 @@ from typing import Any
 
 from activities.domain.activity import Activity, scheduled
 from activities.domain.catalog import Catalog, Contact
-from contracts.activities import ActivityCreated, ActivityOutcome, ActivityProgressed
+from contracts.activities import ActivityCreated, ActivityOutcome, ActivityProgressed, ActivityReturned
 from contracts.campaigns import (
     CampaignChanged,
     ContactWindow,
@@ -164,6 +164,19 @@ def outcome(
             "captured": {"plan": "full"},
             "actor": "agent:scripted",
             "occurred_at": NOON + timedelta(minutes=1),
+            **changes,
+        }
+    )
+
+
+def returned(dispatch_number: int = 1, **changes: Any) -> ActivityReturned:
+    return ActivityReturned.model_validate(
+        {
+            "activity_id": "activity-1",
+            "contact_id": "contact-1",
+            "dispatch_number": dispatch_number,
+            "reason": "outside_window",
+            "occurred_at": NOON,
             **changes,
         }
     )

@@ -15,7 +15,7 @@ from pymongo import MongoClient
 
 from activities.main import build
 from activities.settings import Settings
-from contracts.activities import ActivityCreated, ActivityOutcome, ActivityProgressed
+from contracts.activities import ActivityCreated, ActivityOutcome, ActivityProgressed, ActivityReturned
 from contracts.campaigns import CampaignChanged
 from contracts.contacts import ContactChanged
 from contracts.message import Message
@@ -71,6 +71,9 @@ class Case:
 
     def progressed(self, name: str = "one", state: str = "in_progress") -> ActivityProgressed:
         return builders.progressed(self.id(name), state, contact_id=self.contact_id)
+
+    def returned(self, dispatch_number: int = 1, name: str = "one") -> ActivityReturned:
+        return builders.returned(dispatch_number, activity_id=self.id(name), contact_id=self.contact_id)
 
     async def know(self, *messages: Message) -> None:
         """Publish foreign state and wait until the service keeps it."""

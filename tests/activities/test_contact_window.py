@@ -14,6 +14,7 @@ from activities.domain.contact_window import (
     SPREAD,
     is_inside,
     is_inside_all,
+    next_closing,
     next_common_opening,
     next_opening,
     spread,
@@ -88,6 +89,19 @@ def test_a_wake_up_is_spread_but_stays_inside(
     assert wake == spread(opening, key, (zone,), window)
 
 
+@given(moments, zones, windows(), st.floats(0, 1, exclude_max=True))
+def test_a_window_closes_when_the_wall_says_so_and_not_before(
+    now: datetime, zone: ZoneInfo, window: ContactWindow, part: float
+) -> None:
+    opening = next_opening(now, zone, window)
+    if opening is None:
+        return
+    closing = next_closing(opening, zone, window)
+    assert opening < closing <= opening + timedelta(hours=26)
+    assert window.end == "24:00" or not is_inside(closing, zone, window)
+    assert is_inside(opening + (closing - opening - timedelta(milliseconds=1)) * part, zone, window)
+
+
 @settings(max_examples=50)
 @given(moments, st.lists(zones, min_size=2, max_size=4), windows())
 def test_a_common_opening_is_inside_everywhere(
@@ -136,6 +150,31 @@ def test_the_next_opening_on_hard_days(zone: str, now: str, window: tuple[str, s
     hours = ContactWindow(start=window[0], end=window[1])
     found = next_opening(datetime.fromisoformat(now), ZoneInfo(zone), hours)
     assert found == datetime.fromisoformat(opening)
+
+
+@pytest.mark.parametrize(
+    ("zone", "now", "window", "closing"),
+    [
+        ("America/New_York", "2026-03-04T17:00Z", ("08:00", "21:00"), "2026-03-05T02:00Z"),
+        ("America/New_York", "2026-03-08T06:15Z", ("01:00", "02:30"), "2026-03-08T07:00Z"),
+        ("America/New_York", "2026-11-01T05:15Z", ("00:30", "01:30"), "2026-11-01T05:30Z"),
+        ("America/New_York", "2026-11-01T06:15Z", ("00:30", "01:30"), "2026-11-01T06:30Z"),
+        ("America/New_York", "2026-03-08T06:15Z", ("00:00", "24:00"), "2026-03-09T04:00Z"),
+        ("Pacific/Chatham", "2026-09-26T18:15Z", ("08:00", "21:00"), "2026-09-27T07:15Z"),
+    ],
+    ids=[
+        "an evening",
+        "an end that the clocks skip",
+        "an end that comes twice, first",
+        "an end that comes twice, second",
+        "midnight after a day that lost an hour",
+        "three quarters off",
+    ],
+)
+def test_the_next_closing_on_hard_days(zone: str, now: str, window: tuple[str, str], closing: str) -> None:
+    hours = ContactWindow(start=window[0], end=window[1])
+    found = next_closing(datetime.fromisoformat(now), ZoneInfo(zone), hours)
+    assert abs(found - datetime.fromisoformat(closing)) <= timedelta(milliseconds=1)
 
 
 def test_the_start_is_inside_and_the_end_is_not() -> None:

@@ -44,6 +44,7 @@ def test_a_contact_by_day_is_allowed() -> None:
     assert isinstance(allowed, Allow)
     assert (allowed.endpoint_id, allowed.destination) == ("endpoint-1", "+12125550123")
     assert allowed.inputs["local_time"] == "2026-03-04T12:00-05:00"
+    assert allowed.not_after == NOON + timedelta(hours=9)
 
 
 @pytest.mark.parametrize(

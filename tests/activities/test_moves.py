@@ -41,6 +41,7 @@ from tests.activities.builders import (
     manual_activity,
     outcome,
     progressed,
+    returned,
 )
 
 SOLD = next(each for each in DISPOSITIONS if each.code == "sold")
@@ -157,6 +158,13 @@ class Life(RuleBasedStateMachine):
         self.hears(progressed(state=state))
         if self.activity is not before:
             assert order.index(self.activity.state) > order.index(before.state)
+
+    @rule(dispatch=st.integers(0, 1))
+    def is_returned(self, dispatch: int) -> None:
+        before = self.activity
+        self.hears(returned(before.dispatch_number + dispatch or 1))
+        if self.activity is not before:
+            assert (dispatch, self.activity.state) == (0, S.SCHEDULED)
 
     @rule(result=st.sampled_from(("completed", "failed", "unknown")), again=st.booleans())
     def ends(self, result: str, again: bool) -> None:

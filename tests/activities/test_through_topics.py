@@ -102,6 +102,33 @@ async def test_outside_the_window_it_waits_until_the_contacts_morning(case: Case
     await case.becomes(state="dispatched", dispatch_number=1)
 
 
+async def test_what_a_channel_could_not_begin_in_time_waits_for_the_next_morning(case: Case) -> None:
+    await case.open()
+    await case.wire.publish(case.created())
+    await case.becomes(state="dispatched")
+    (dispatched,) = await case.said(ActivityDispatched, DISPATCHED)
+    assert dispatched.not_after == NOON + timedelta(hours=9)
+    case.at(dispatched.not_after)
+    await case.wire.publish(case.returned(), case.returned())
+    deferred = await case.becomes(state="scheduled", reason="deferred: outside_window")
+    case.at(deferred["due_at"])
+    await case.becomes(state="dispatched", dispatch_number=2)
+    await case.wire.publish(case.returned(), case.progressed())
+    await case.becomes(state="in_progress")
+    (_, again) = await case.said(ActivityDispatched, DISPATCHED)
+    assert again.not_after == NOON + timedelta(days=1, hours=9)
+
+
+async def test_an_outcome_from_the_future_ends_an_activity_now(case: Case) -> None:
+    await case.open()
+    await case.wire.publish(case.created())
+    await case.becomes(state="dispatched")
+    await case.wire.publish(case.outcome(occurred_at=NOON + timedelta(days=400)))
+    await case.becomes(state="completed", completed_at=NOON)
+    (completed,) = await case.said(ActivityCompleted)
+    assert completed.completed_at == NOON
+
+
 async def test_an_activity_waits_for_a_campaign_and_a_contact_that_arrive_later(case: Case) -> None:
     await case.wire.publish(case.created())
     await case.becomes(reason="deferred: campaign_unknown")

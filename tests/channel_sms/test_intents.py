@@ -25,6 +25,7 @@ from channel_sms.domain.settling import (
     Sent,
     Settlement,
     Suppressed,
+    TooLate,
     Unsent,
     is_open_to,
     is_proven_absent,
@@ -32,7 +33,7 @@ from channel_sms.domain.settling import (
 )
 from channel_sms.provider import Accepted, Ambiguous, NotSent, Refused
 from channel_sms.providers.twilio import classify
-from contracts.activities import ActivityOutcome
+from contracts.activities import ActivityOutcome, ActivityReturned
 from contracts.channel_sms import InteractionRecorded
 from tests.channel_sms.world import NOW, fictional, subject
 
@@ -43,6 +44,7 @@ SETTLEMENTS: list[Settlement] = [
     RefusedForGood("21211", "bad"),
     InDoubt("reset"),
     Suppressed(),
+    TooLate(),
 ]
 
 
@@ -102,7 +104,7 @@ def test_only_a_sent_message_is_an_interaction_and_only_an_end_is_an_outcome(
     talk = conversation() if is_open else conversation(state=ConversationState.CONCLUDED)
     plan = settle(asked, settlement, context(conversation=talk))
     interactions = [m for m in plan.messages if isinstance(m, InteractionRecorded)]
-    outcomes = [m for m in plan.messages if isinstance(m, ActivityOutcome)]
+    outcomes = [m for m in plan.messages if isinstance(m, ActivityOutcome | ActivityReturned)]
     assert len(interactions) == isinstance(settlement, Sent)
     assert len(outcomes) == (plan.conversation is not None)
     assert len(outcomes) <= is_open

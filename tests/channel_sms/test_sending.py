@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from channel_sms.adapters.mongo_intents import Intents, to_document
 from channel_sms.domain.intent import Purpose, new_intent
 from channel_sms.main import build
 from channel_sms.settings import Settings
-from contracts.activities import ActivityOutcome
+from contracts.activities import ActivityOutcome, ActivityReturned
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
 from contracts.contacts import ContactChanged, SetPreference
 from servicekit.failpoints import FAILPOINTS
@@ -334,6 +335,23 @@ async def test_a_paused_campaign_begins_no_conversation_that_was_dispatched_befo
         await talk.campaign_is("running", 2)
         await talk.until("intents", {"state": "sent"}, 2)
         assert references(talk) == {talk.opening_id(1): 1, talk.opening_id(2): 1}
+
+
+async def test_what_the_contacts_hours_leave_no_time_for_is_given_back(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1, 2])
+        now = talk.service.clock.now()
+        over, hours = now - timedelta(seconds=1), now + timedelta(hours=1)
+        late = talk.dispatched(1, not_after=over)
+        await talk.wire.publish(late, late, talk.dispatched(2, not_after=hours))
+        (returned,) = await talk.expect(ActivityReturned, 1)
+        assert (returned.activity_id, returned.dispatch_number) == (talk.activity_id(1), 1)
+        await talk.until("intents", {"contact_id": talk.contact_id(2), "state": "sent"})
+        assert references(talk) == {talk.opening_id(2): 1}
+        await talk.wire.publish(late, talk.dispatched(1, dispatch_number=2, not_after=hours))
+        await talk.until("intents", {"contact_id": talk.contact_id(1), "state": "sent"})
+        assert sum(references(talk).values()) == 2
+        assert await talk.messages(ActivityOutcome) == []
 
 
 async def test_what_is_recalled_before_it_was_sent_is_never_sent(stage: Stage) -> None:

@@ -15,7 +15,7 @@ from activities.settings import Settings
 from activities.use_cases.create_activity import CreateActivity
 from activities.use_cases.dispatch_due import DispatchDue
 from activities.use_cases.work_activity import WorkActivity
-from contracts.activities import ActivityCreated, ActivityOutcome, ActivityProgressed
+from contracts.activities import ActivityCreated, ActivityOutcome, ActivityProgressed, ActivityReturned
 from contracts.asyncapi import asyncapi_document
 from contracts.campaigns import (
     CampaignChanged,
@@ -75,7 +75,7 @@ def build(settings: Settings) -> Service:
     )
     service.subscribe(
         "hear-outcomes",
-        (ActivityProgressed, ActivityOutcome),
+        (ActivityProgressed, ActivityReturned, ActivityOutcome),
         service.unit_of_work(
             "hear-outcomes",
             store,

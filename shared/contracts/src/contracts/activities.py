@@ -101,6 +101,25 @@ class ActivityProgressed(
     occurred_at: Time
 
 
+class ActivityReturned(
+    Message,
+    type="parley.activity.returned.v1",
+    topic=ACTIVITY_OUTCOME,
+    key="contact_id",
+    identity=("activity_id", "dispatch_number"),
+    published_by=("channel-sms",),
+    read_by=("activities",),
+):
+    """A channel gives back what it did not begin in time: the policy gate is asked again."""
+
+    activity_id: ActivityId
+    contact_id: ContactId
+    dispatch_number: int = Field(ge=1)
+    """Of the dispatch that is given back; an older one changes nothing."""
+    reason: str
+    occurred_at: Time
+
+
 class ActivityOutcome(
     Message,
     type="parley.activity.outcome.v1",
@@ -166,6 +185,8 @@ class ActivityDispatched(
     agent_profile_id: str | None = None
     instructions: str = ""
     attempt_number: int = Field(default=1, ge=1)
+    not_after: Time | None = None
+    """The end of the contact's hours: what has not begun by then is returned. Null: no hours apply."""
     dispatched_at: Time
 
 

@@ -19,6 +19,7 @@ MESSAGES: tuple[type[Message], ...] = (
     campaigns.AgentProfileChanged,
     activities.ActivityCreated,
     activities.ActivityProgressed,
+    activities.ActivityReturned,
     activities.ActivityOutcome,
     activities.ActivityDispatched,
     activities.ActivityRecalled,

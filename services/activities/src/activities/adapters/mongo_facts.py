@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from activities.domain.activity import slot_of
 from activities.domain.creation import CreationFacts, crowded_in, needs_gate
-from activities.domain.outcomes import OutcomeFacts
+from activities.domain.outcomes import OutcomeFacts, Report
 from activities.ports import Catalogs, Contacts
-from contracts.activities import ActivityCreated, ActivityOutcome, ActivityProgressed
+from contracts.activities import ActivityCreated, ActivityOutcome
 from servicekit.clock import Clock
 from servicekit.mongo import Collection
 
@@ -39,7 +39,7 @@ class MongoFacts:
             crowded_in(batch),
         )
 
-    async def for_outcomes(self, batch: Sequence[ActivityProgressed | ActivityOutcome]) -> OutcomeFacts:
+    async def for_outcomes(self, batch: Sequence[Report]) -> OutcomeFacts:
         ended = [message.contact_id for message in batch if isinstance(message, ActivityOutcome)]
         return OutcomeFacts(self._clock.now(), await self._catalogs.read(), await self._contacts.read(ended))
 

@@ -59,6 +59,7 @@ def dispatched(activity: Activity, allowed: Allow, now: datetime) -> ActivityDis
         agent_profile_id=activity.agent_profile_id,
         instructions=activity.instructions,
         attempt_number=activity.attempt_number,
+        not_after=allowed.not_after,
         dispatched_at=now,
     )
 

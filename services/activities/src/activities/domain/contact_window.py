@@ -14,6 +14,8 @@ EVERY_OFFSET: tuple[tzinfo, ...] = tuple(timezone(timedelta(hours=hours)) for ho
 """Somebody of unknown zone may live in any of these."""
 
 SPREAD = timedelta(minutes=10)
+_DAY = timedelta(days=1)
+_PRECISION = timedelta(milliseconds=1)
 _DAYS_AHEAD = 9
 """One more than a week: the next opening of a window on one weekday, seen from just after it closed."""
 
@@ -74,6 +76,25 @@ def next_common_opening(after: datetime, zones: Sequence[tzinfo], window: Contac
         if None in openings:
             return None
     return None
+
+
+def next_closing(moment: datetime, zone: tzinfo, window: ContactWindow) -> datetime:
+    """The first instant after one inside the window that is no longer in that day's, to the millisecond."""
+    _, end = _hours(window)
+    today = moment.astimezone(zone).date()
+    wall = datetime.combine(today, end, zone) if end else datetime.combine(today + _DAY, time.min, zone)
+    readings = sorted({wall.astimezone(UTC), wall.replace(fold=1).astimezone(UTC)})
+    outside = next(at for at in readings if at > moment and (end is None or not is_inside(at, zone, window)))
+    inside = moment
+    if end is None or is_inside(outside - _PRECISION, zone, window):
+        return outside
+    while outside - inside > _PRECISION:  # the clocks skip the end
+        middle = inside + (outside - inside) / 2
+        if is_inside(middle, zone, window):
+            inside = middle
+        else:
+            outside = middle
+    return outside
 
 
 def spread(opening: datetime, key: str, zones: Sequence[tzinfo], window: ContactWindow) -> datetime:

@@ -6,9 +6,9 @@ no window is checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from activities.domain.activity import Activity
@@ -16,6 +16,7 @@ from activities.domain.catalog import Catalog, Contact, has_ended, is_waiting
 from activities.domain.contact_window import (
     EVERY_OFFSET,
     is_inside_all,
+    next_closing,
     next_common_opening,
     spread,
     zone_named,
@@ -34,6 +35,8 @@ class Allow:
     endpoint_id: EndpointId
     destination: str
     inputs: dict[str, Any] = field(default_factory=dict)
+    not_after: datetime | None = None
+    """The end of the contact's hours; None if none apply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ def judge(case: Case) -> Ruling:
                 return Defer(reason, until, hold, awaits_contact, inputs)
     assert case.endpoint_id is not None
     assert case.destination is not None
-    return Allow(case.endpoint_id, case.destination, inputs)
+    return Allow(case.endpoint_id, case.destination, inputs, _end_of_hours(case))
 
 
 Objection = Defer | Deny | None
@@ -172,16 +175,29 @@ def contact_is_within_hours(case: Case) -> Objection:
     if case.policy is None:
         return Defer("policy_unknown", hold=wanted)
     window = case.policy.window
-    zone = zone_named(case.contact.time_zone) if case.contact else None
-    zones = (zone,) if zone else _zones_of_the_unknown(case.policy)
+    zones, are_known = _zones(case, case.policy)
     if is_inside_all(case.now, zones, window):
         return None
-    reason = "outside_window" if zone else "unknown_zone"
+    reason = "outside_window" if are_known else "unknown_zone"
     opening = next_common_opening(case.now, zones, window)
     if opening is None:
-        return Defer(reason, case.now + _LONGEST_LOOK, awaits_contact=zone is None)
+        return Defer(reason, case.now + _LONGEST_LOOK, awaits_contact=not are_known)
     until = spread(opening, case.activity.contact_id, zones, window)
-    return Defer(reason, until, awaits_contact=zone is None)
+    return Defer(reason, until, awaits_contact=not are_known)
+
+
+def _end_of_hours(case: Case) -> datetime | None:
+    """For a case that every rule allows."""
+    if case.policy is None or case.activity.source is Source.INBOUND:
+        return None
+    zones, _ = _zones(case, case.policy)
+    return min(next_closing(case.now, zone, case.policy.window) for zone in zones)
+
+
+def _zones(case: Case, policy: PolicyChanged) -> tuple[Sequence[tzinfo], bool]:
+    """Those whose clocks count, and whether that is the contact's own."""
+    zone = zone_named(case.contact.time_zone) if case.contact else None
+    return ((zone,), True) if zone else (_zones_of_the_unknown(policy), False)
 
 
 RULES: tuple[Callable[[Case], Objection], ...] = (

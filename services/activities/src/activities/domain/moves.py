@@ -11,7 +11,7 @@ from typing import Any, assert_never
 from activities.domain.activity import Activity, AuditEntry, LastVerdict
 from activities.domain.announcements import changed, completed, decided, dispatched, interaction, verdict_of
 from activities.domain.gate import Allow, Defer, Deny, Ruling
-from contracts.activities import ActivityOutcome, ActivityProgressed, ActivityRecalled
+from contracts.activities import ActivityOutcome, ActivityProgressed, ActivityRecalled, ActivityReturned
 from contracts.campaigns import DispositionChanged
 from contracts.message import Message
 from contracts.vocabulary import FINAL_STATES, URGENCY_RANK, ActivityState, Mode, Urgency
@@ -34,6 +34,7 @@ class Move(StrEnum):
     RELEASE = "release"
     START = "start"
     PROGRESS = "progress"
+    RETURN = "return"
     COMPLETE = "complete"
     REPORT = "report an outcome of"
     CANCEL = "cancel"
@@ -49,6 +50,7 @@ MAY: dict[Move, dict[Mode, frozenset[ActivityState]]] = {
     Move.RELEASE: {Mode.MANUAL: frozenset({S.ASSIGNED, S.IN_PROGRESS})},
     Move.START: {Mode.MANUAL: frozenset({S.AVAILABLE, S.ASSIGNED})},
     Move.PROGRESS: {Mode.AUTOMATED: frozenset({S.DISPATCHED, S.IN_PROGRESS})},
+    Move.RETURN: {Mode.AUTOMATED: frozenset({S.DISPATCHED, S.IN_PROGRESS})},
     Move.COMPLETE: {Mode.MANUAL: _WITH_PEOPLE, Mode.AUTOMATED: frozenset({S.OUTCOME_UNKNOWN})},
     Move.REPORT: {Mode.MANUAL: _OPEN, Mode.AUTOMATED: _OPEN},
     Move.CANCEL: {Mode.MANUAL: _OPEN, Mode.AUTOMATED: _OPEN},
@@ -370,6 +372,15 @@ def progress(activity: Activity, message: ActivityProgressed, now: datetime) -> 
     return _moved(activity, now, state=told)
 
 
+def give_back(activity: Activity, message: ActivityReturned, now: datetime) -> Become[Activity] | Unchanged:
+    """Not begun in time: due again at once, so that the gate says when."""
+    if activity.state not in MAY[Move.RETURN].get(activity.mode, ()):
+        return Unchanged(f"already {activity.state}")
+    if activity.dispatch_number != message.dispatch_number:
+        return Unchanged(f"dispatched again: {activity.dispatch_number}")
+    return _moved(activity, now, state=S.SCHEDULED, due_at=now, reason=f"returned: {message.reason}")
+
+
 def complete_by_channel(
     activity: Activity,
     outcome: ActivityOutcome,
@@ -388,7 +399,7 @@ def complete_by_channel(
         transcript_id=outcome.transcript_id,
         outcome_id=outcome.outcome_id,
         reason=None,
-        completed_at=outcome.occurred_at,
+        completed_at=min(outcome.occurred_at, now),
         completed_by=outcome.actor,
     )
 

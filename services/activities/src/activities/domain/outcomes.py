@@ -10,12 +10,13 @@ from typing import Any
 from activities.domain.activity import Activity
 from activities.domain.captured import faults_in
 from activities.domain.catalog import Catalog, Contact
-from activities.domain.moves import complete_by_channel, fail, lose_track, progress
-from contracts.activities import ActivityOutcome, ActivityProgressed
+from activities.domain.moves import complete_by_channel, fail, give_back, lose_track, progress
+from contracts.activities import ActivityOutcome, ActivityProgressed, ActivityReturned
 from contracts.campaigns import DispositionChanged
 from contracts.vocabulary import Picker
 from servicekit.verdict import GiveUp, TryAgain, Unchanged, Verdict
 
+Report = ActivityProgressed | ActivityReturned | ActivityOutcome
 PROGRAMS = frozenset({Picker.AGENT, Picker.SYSTEM})
 PEOPLE = frozenset({Picker.PERSON})
 
@@ -27,15 +28,15 @@ class OutcomeFacts:
     contacts: Mapping[str, Contact]
 
 
-def hear(
-    message: ActivityProgressed | ActivityOutcome, state: Activity | None, facts: OutcomeFacts
-) -> Verdict[Activity]:
+def hear(message: Report, state: Activity | None, facts: OutcomeFacts) -> Verdict[Activity]:
     if state is None:
         return TryAgain(f"activity {message.activity_id} is unknown", after=0.15)
     if state.contact_id != message.contact_id:
         return GiveUp("wrong_contact", {"error": "contact_id is not the contact of this activity"})
     if isinstance(message, ActivityProgressed):
         return progress(state, message, facts.now)
+    if isinstance(message, ActivityReturned):
+        return give_back(state, message, facts.now)
     if state.outcome_id == message.outcome_id:
         return Unchanged("repeat")
     if state.is_final:

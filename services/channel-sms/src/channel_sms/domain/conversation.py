@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from channel_sms.domain.dialogue import Conclude, Dialogue, HandOver, Say
 from channel_sms.domain.intent import CHANNEL, Intent, Purpose, new_intent
-from contracts.activities import ActivityCreated, ActivityDispatched, ActivityOutcome
+from contracts.activities import ActivityCreated, ActivityDispatched, ActivityOutcome, ActivityReturned
 from contracts.campaigns import EndpointChanged, SubjectChanged
 from contracts.message import Message, stable_id
 from contracts.vocabulary import (
@@ -29,6 +29,7 @@ from contracts.vocabulary import (
 
 AGENT = "automated-agent"
 SYSTEM = "system"
+OUTSIDE_HOURS = "outside_window"
 
 
 class ConversationState(StrEnum):
@@ -151,6 +152,7 @@ def open_conversation(message: ActivityDispatched, standing: Conversation | None
         created_at=known.now,
         send_at=known.now,
         expires_real_at=known.expires_real_at,
+        not_after=message.not_after,
         campaign_id=message.campaign_id,
         subject_id=message.subject_id,
         no_response_seconds=known.subject.no_response_seconds,
@@ -220,14 +222,28 @@ def ended(conversation: Conversation, ending: Ending, now: datetime) -> tuple[Co
     return concluded, outcome
 
 
+def given_back(conversation: Conversation, now: datetime) -> tuple[Conversation, ActivityReturned]:
+    """Over before it began: a later dispatch begins it anew. Raises AlreadyConcluded."""
+    if not conversation.is_open:
+        raise AlreadyConcluded(conversation.activity_id)
+    returned = ActivityReturned(
+        activity_id=ActivityId(conversation.activity_id),
+        contact_id=ContactId(conversation.contact_id),
+        dispatch_number=conversation.dispatch_number,
+        reason=OUTSIDE_HOURS,
+        occurred_at=now,
+    )
+    return _without_outcome(conversation, f"returned: {OUTSIDE_HOURS}", now), returned
+
+
 def recalled(conversation: Conversation, reason: str, now: datetime) -> Conversation:
-    """Over without an outcome: whoever cancelled the activity knows why."""
+    """Whoever cancelled the activity knows why."""
+    return _without_outcome(conversation, f"recalled: {reason}", now)
+
+
+def _without_outcome(conversation: Conversation, reason: str, now: datetime) -> Conversation:
     return conversation.evolve(
-        state=ConversationState.CONCLUDED,
-        intent_id=None,
-        deadline_at=None,
-        reason=f"recalled: {reason}",
-        changed_at=now,
+        state=ConversationState.CONCLUDED, intent_id=None, deadline_at=None, reason=reason, changed_at=now
     )
 
 

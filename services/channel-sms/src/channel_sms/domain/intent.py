@@ -35,7 +35,7 @@ class IntentState(StrEnum):
     EXPIRED = "expired"
     """Provably not sent in the time it had."""
     CANCELLED = "cancelled"
-    """Not sent, because the address opted out or the conversation ended first."""
+    """Not sent: the address opted out, the conversation ended first, or the contact's hours were over."""
 
 
 class Purpose(StrEnum):
@@ -64,6 +64,8 @@ class Intent:
     created_at: datetime
     send_at: datetime
     expires_real_at: datetime
+    not_after: datetime | None = None
+    """The contact's hours end here."""
     activity_id: str | None = None
     """None for the answer to a keyword of somebody who is in no conversation."""
     campaign_id: str | None = None
@@ -89,6 +91,9 @@ class Intent:
     trace: str | None = None
     """The trace that led to it, carried on by everything it leads to."""
     version: int = field(default=1)
+
+    def is_too_late(self, now: datetime) -> bool:
+        return self.not_after is not None and now >= self.not_after
 
     @property
     def occurred_at(self) -> datetime:

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from channel_sms.domain.conversation import Conversation, ConversationState, Ending, ended
+from channel_sms.domain.conversation import (
+    OUTSIDE_HOURS,
+    Conversation,
+    ConversationState,
+    Ending,
+    ended,
+    given_back,
+)
 from channel_sms.domain.intent import (
     DeliveryStatus,
     Intent,
@@ -50,7 +57,12 @@ class Suppressed:
     """Not sent, because the contact or the address opted out."""
 
 
-Settlement = Sent | Unsent | RefusedForGood | InDoubt | Suppressed
+@dataclass(frozen=True, slots=True)
+class TooLate:
+    """Not sent, because the contact's hours were over before its turn came."""
+
+
+Settlement = Sent | Unsent | RefusedForGood | InDoubt | Suppressed | TooLate
 
 _FIRST_LOOK = timedelta(seconds=1)
 
@@ -79,7 +91,7 @@ class Context:
 
 def is_open_to(intent: Intent, settlement: Settlement) -> bool:
     """Whether an intent can still settle this way; a repeat or a loser of a race cannot."""
-    if isinstance(settlement, Suppressed | InDoubt):
+    if isinstance(settlement, Suppressed | TooLate | InDoubt):
         return intent.state is IntentState.SENDING
     return intent.state in (IntentState.SENDING, IntentState.UNKNOWN)
 
@@ -126,6 +138,8 @@ def settle(intent: Intent, settlement: Settlement, context: Context) -> Plan:
         case Suppressed():
             disposition = context.subject.opt_out_disposition if context.subject else None
             return _end(intent, context, IntentState.CANCELLED, "opted out", Ending(disposition, "opted_out"))
+        case TooLate():
+            return _give_back(intent, context)
         case _:
             assert_never(settlement)
 
@@ -149,11 +163,25 @@ def _sent(intent: Intent, sent: Sent) -> Plan:
 
 def _end(intent: Intent, context: Context, state: IntentState, error: str, ending: Ending) -> Plan:
     changes: dict[str, Any] = {"state": state, "error": error}
-    conversation = context.conversation
-    if conversation is None or not conversation.is_open or conversation.intent_id != intent.intent_id:
+    if (conversation := _waiting_for(intent, context)) is None:
         return Plan(changes)
     concluded, outcome = ended(conversation, ending, context.now)
     return Plan(changes, (outcome,), concluded)
+
+
+def _give_back(intent: Intent, context: Context) -> Plan:
+    changes: dict[str, Any] = {"state": IntentState.CANCELLED, "error": OUTSIDE_HOURS}
+    if (conversation := _waiting_for(intent, context)) is None:
+        return Plan(changes)
+    concluded, returned = given_back(conversation, context.now)
+    return Plan(changes, (returned,), concluded)
+
+
+def _waiting_for(intent: Intent, context: Context) -> Conversation | None:
+    conversation = context.conversation
+    if conversation is None or not conversation.is_open or conversation.intent_id != intent.intent_id:
+        return None
+    return conversation
 
 
 def conversation_awaits(until: datetime, now: datetime) -> dict[str, Any]:

@@ -15,7 +15,15 @@ from channel_sms.adapters.mongo_intents import Intents
 from channel_sms.adapters.mongo_knowledge import Knowledge
 from channel_sms.adapters.mongo_suppressions import Suppressions
 from channel_sms.domain.intent import SENT_IN_SPITE_OF_OPT_OUT, Intent
-from channel_sms.domain.settling import InDoubt, RefusedForGood, Sent, Settlement, Suppressed, Unsent
+from channel_sms.domain.settling import (
+    InDoubt,
+    RefusedForGood,
+    Sent,
+    Settlement,
+    Suppressed,
+    TooLate,
+    Unsent,
+)
 from channel_sms.loops import IDLE_SECONDS, idle_seconds
 from channel_sms.pace import Pace
 from channel_sms.provider import Accepted, Ambiguous, NotSent, Provider, Refused, Result, Text
@@ -126,7 +134,7 @@ class SendDue:
         before = time.monotonic() + self._timeout
         claimed = await self._intents.claim(allowed, self._clock.now(), real_now())
         _AFTER_CLAIM()
-        for intent in await self._not_opted_out(claimed):
+        for intent in await self._still_allowed(claimed):
             task = asyncio.create_task(self._send(intent, before))
             self._in_flight.add(task)
             task.add_done_callback(self._in_flight.discard)
@@ -142,7 +150,7 @@ class SendDue:
                 allowed.append(intent)
         return allowed
 
-    async def _not_opted_out(self, claimed: Sequence[Intent]) -> list[Intent]:
+    async def _still_allowed(self, claimed: Sequence[Intent]) -> list[Intent]:
         """Looked at after the claim: an opt-out that is recorded later waits for what is claimed before."""
         addresses = {intent.to for intent in claimed if intent.purpose not in SENT_IN_SPITE_OF_OPT_OUT}
         contacts = {intent.contact_id for intent in claimed if intent.to in addresses}
@@ -150,18 +158,20 @@ class SendDue:
             self._suppressions.among(addresses), self._knowledge.opted_out_among(contacts)
         )
         _BEFORE_SEND()
+        now = self._clock.now()
         free = []
         for intent in claimed:
             exempt = intent.purpose in SENT_IN_SPITE_OF_OPT_OUT
             if not exempt and (intent.to in suppressed or intent.contact_id in opted_out):
                 self._note(intent, Suppressed())
+            elif intent.is_too_late(now):
+                self._note(intent, TooLate())
             else:
                 free.append(intent)
         return free
 
     async def _send(self, intent: Intent, before: float) -> None:
-        left = max(1, min(36_000, int((intent.expires_real_at - real_now()).total_seconds())))
-        text = Text(intent.intent_id, intent.to, intent.sender, intent.text, left)
+        text = Text(intent.intent_id, intent.to, intent.sender, intent.text, self._seconds_left(intent))
         try:
             result = await self._provider.send(text, before)
             _AFTER_SEND()
@@ -173,6 +183,13 @@ class SendDue:
             result = Ambiguous("a bug of the provider adapter")
         self._weigh(result)
         self._note(intent, _settlement(result, intent))
+
+    def _seconds_left(self, intent: Intent) -> int:
+        """For the carrier, which may hold a text back itself."""
+        left = intent.expires_real_at - real_now()
+        if intent.not_after is not None:
+            left = min(left, intent.not_after - self._clock.now())
+        return max(1, min(36_000, int(left.total_seconds())))
 
     def _weigh(self, result: Result) -> None:
         """Rest when the provider is away for everybody, longer each time."""
