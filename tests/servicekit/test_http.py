@@ -222,7 +222,11 @@ async def test_health_metrics_and_documents_are_served(client: httpx.AsyncClient
     chosen = (await client.get("/metrics", params={"name[]": ["parley_outbox_rows"]})).text
     assert "parley_outbox_rows" in chosen
     assert "parley_lag_messages" not in chosen
-    assert (await client.get("/openapi.json")).json()["info"]["title"] == "Parley kitchen"
+    document = (await client.get("/openapi.json")).json()
+    assert document["info"]["title"] == "Parley kitchen"
+    order = document["paths"]["/v1/orders"]["post"]
+    assert [each["name"] for each in order["parameters"]] == ["Idempotency-Key"]
+    assert {"4XX", "503"} <= order["responses"].keys()
 
 
 async def test_a_background_task_that_keeps_failing_is_told_by_its_name(

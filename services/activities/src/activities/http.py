@@ -37,13 +37,12 @@ from contracts.vocabulary import (
     WrittenTime,
 )
 from servicekit.clock import Clock
-from servicekit.pages import Cursor, Limit, Page, UnusableCursor
+from servicekit.pages import TAGGED, Cursor, IfMatch, Limit, Page, UnusableCursor, etag, version_of
 from servicekit.problems import NotFound, Problem
 from servicekit.unit_of_work import Store
 
 Person = Annotated[str, Field(min_length=1, max_length=200)]
 Notes = Annotated[str, Field(max_length=20_000)]
-IfMatch = Annotated[str | None, Header(description="The ETag that the caller saw")]
 
 
 class _Request(BaseModel):
@@ -147,11 +146,16 @@ def routes(
 ) -> APIRouter:
     api = APIRouter(prefix="/v1", tags=["activities"])
 
-    @api.post("/activities", operation_id="createActivity", status_code=201)
+    @api.post(
+        "/activities",
+        operation_id="createActivity",
+        status_code=201,
+        responses={200: {"model": ActivityRecord, "description": "It was made before"}},
+    )
     async def create_activity(
         new: NewActivity,
         response: Response,
-        idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+        idempotency_key: Annotated[str | None, Header(include_in_schema=False)] = None,
     ) -> ActivityRecord:
         """The same id again answers 200 with what there is; for another contact or subject, 409."""
         await _check_catalog(new, catalogs)
@@ -214,33 +218,33 @@ def routes(
             activity_id=activity.activity_id, state=activity.state, decision=activity.last_verdict
         )
 
-    @api.get("/activities/{activity_id}", operation_id="getActivity")
+    @api.get("/activities/{activity_id}", operation_id="getActivity", responses=TAGGED)
     async def get_activity(activity_id: str, response: Response) -> ActivityRecord:
         return _tagged(await _standing(store, activity_id), response)
 
-    @api.post("/activities/{activity_id}/claim", operation_id="claimActivity")
+    @api.post("/activities/{activity_id}/claim", operation_id="claimActivity", responses=TAGGED)
     async def claim_activity(
         activity_id: str, body: Claim, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
         """Of two agents who claim it, one gets it and the other a 409 that names the first."""
         with _refusals():
-            return _tagged(await work.claim(activity_id, body.agent, _version(if_match)), response)
+            return _tagged(await work.claim(activity_id, body.agent, version_of(if_match)), response)
 
-    @api.post("/activities/{activity_id}/release", operation_id="releaseActivity")
+    @api.post("/activities/{activity_id}/release", operation_id="releaseActivity", responses=TAGGED)
     async def release_activity(
         activity_id: str, body: Release, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
         with _refusals():
-            return _tagged(await work.release(activity_id, body.agent, _version(if_match)), response)
+            return _tagged(await work.release(activity_id, body.agent, version_of(if_match)), response)
 
-    @api.post("/activities/{activity_id}/start", operation_id="startActivity")
+    @api.post("/activities/{activity_id}/start", operation_id="startActivity", responses=TAGGED)
     async def start_activity(
         activity_id: str, body: Start, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
         with _refusals():
-            return _tagged(await work.start(activity_id, body.agent, _version(if_match)), response)
+            return _tagged(await work.start(activity_id, body.agent, version_of(if_match)), response)
 
-    @api.post("/activities/{activity_id}/complete", operation_id="completeActivity")
+    @api.post("/activities/{activity_id}/complete", operation_id="completeActivity", responses=TAGGED)
     async def complete_activity(
         activity_id: str, body: Complete, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
@@ -250,7 +254,7 @@ def routes(
                 body.disposition,
                 body.actor,
                 body.captured,
-                _version(if_match),
+                version_of(if_match),
                 notes=body.notes,
                 preparation_notes=body.preparation_notes,
                 follow_up_at=body.follow_up_at,
@@ -258,25 +262,25 @@ def routes(
             )
         return _tagged(activity, response)
 
-    @api.post("/activities/{activity_id}/cancel", operation_id="cancelActivity")
+    @api.post("/activities/{activity_id}/cancel", operation_id="cancelActivity", responses=TAGGED)
     async def cancel_activity(
         activity_id: str, body: Cancel, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
         with _refusals():
-            activity = await work.cancel(activity_id, body.reason, body.actor, _version(if_match))
+            activity = await work.cancel(activity_id, body.reason, body.actor, version_of(if_match))
         return _tagged(activity, response)
 
-    @api.post("/activities/{activity_id}/reschedule", operation_id="rescheduleActivity")
+    @api.post("/activities/{activity_id}/reschedule", operation_id="rescheduleActivity", responses=TAGGED)
     async def reschedule_activity(
         activity_id: str, body: Reschedule, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
         with _refusals():
             activity = await work.reschedule(
-                activity_id, body.scheduled_at, body.actor, body.urgency, _version(if_match)
+                activity_id, body.scheduled_at, body.actor, body.urgency, version_of(if_match)
             )
         return _tagged(activity, response)
 
-    @api.post("/activities/{activity_id}/correct", operation_id="correctActivity")
+    @api.post("/activities/{activity_id}/correct", operation_id="correctActivity", responses=TAGGED)
     async def correct_activity(
         activity_id: str, body: Correct, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
@@ -285,17 +289,17 @@ def routes(
             raise Problem(422, "nothing-to-correct", "Nothing to correct", "Give `disposition` or `notes`.")
         with _refusals():
             activity = await work.correct(
-                activity_id, body.actor, body.disposition, body.notes, _version(if_match)
+                activity_id, body.actor, body.disposition, body.notes, version_of(if_match)
             )
         return _tagged(activity, response)
 
-    @api.post("/activities/{activity_id}/purge", operation_id="purgeActivity")
+    @api.post("/activities/{activity_id}/purge", operation_id="purgeActivity", responses=TAGGED)
     async def purge_activity(
         activity_id: str, body: Purge, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
         """Forgets what was said, and keeps who did what when."""
         with _refusals():
-            return _tagged(await work.purge(activity_id, body.actor, _version(if_match)), response)
+            return _tagged(await work.purge(activity_id, body.actor, version_of(if_match)), response)
 
     return api
 
@@ -330,19 +334,8 @@ async def _standing(store: Store[Activity], activity_id: str) -> Activity:
 
 
 def _tagged(activity: Activity, response: Response) -> ActivityRecord:
-    response.headers["ETag"] = f'"{activity.version}"'
+    response.headers["ETag"] = etag(activity.version)
     return activity
-
-
-def _version(if_match: str | None) -> int | None:
-    if if_match is None or if_match.strip() == "*":
-        return None
-    told = if_match.strip().removeprefix("W/").strip('"')
-    if not told.isdecimal():
-        raise Problem(
-            400, "bad-if-match", "If-Match cannot be used", 'It is a version in quotes, for example "3".'
-        )
-    return int(told)
 
 
 @contextmanager

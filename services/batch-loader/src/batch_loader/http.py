@@ -18,7 +18,7 @@ from batch_loader.use_cases.draft_batch import DraftBatch
 from batch_loader.use_cases.preview_batch import Preview, PreviewBatch
 from batch_loader.use_cases.steer_batch import SteerBatch
 from contracts.vocabulary import BatchState
-from servicekit.pages import Cursor, IfMatch, Limit, Page, UnusableCursor, etag, version_of
+from servicekit.pages import TAGGED, Cursor, IfMatch, Limit, Page, UnusableCursor, etag, version_of
 from servicekit.problems import NotFound, Problem
 from servicekit.unit_of_work import Store
 
@@ -116,7 +116,7 @@ def routes(
         with problems():
             return _preview(await preview_batch(request.filters, request.channel))
 
-    @router.get("/{batch_id}", operation_id="getBatch")
+    @router.get("/{batch_id}", operation_id="getBatch", responses=TAGGED)
     async def get_batch(batch_id: str, response: Response) -> BatchResource:
         return _resource(await found(batch_id), response)
 
@@ -126,22 +126,22 @@ def routes(
         with problems():
             return _preview(await preview_batch(batch.filters, batch.choices.channel))
 
-    @router.post("/{batch_id}/load", operation_id="loadBatch")
+    @router.post("/{batch_id}/load", operation_id="loadBatch", responses=TAGGED)
     async def load(batch_id: str, response: Response, if_match: IfMatch = None) -> BatchResource:
         """Start loading in the background. Again changes nothing."""
         return await steered(batch_id, "load", if_match, response)
 
-    @router.post("/{batch_id}/pause", operation_id="pauseBatch")
+    @router.post("/{batch_id}/pause", operation_id="pauseBatch", responses=TAGGED)
     async def pause(batch_id: str, response: Response, if_match: IfMatch = None) -> BatchResource:
         """Stop making activities, at the next page. Those made so far are worked."""
         return await steered(batch_id, "pause", if_match, response)
 
-    @router.post("/{batch_id}/resume", operation_id="resumeBatch")
+    @router.post("/{batch_id}/resume", operation_id="resumeBatch", responses=TAGGED)
     async def resume(batch_id: str, response: Response, if_match: IfMatch = None) -> BatchResource:
         """Go on after the last contact that is accounted for."""
         return await steered(batch_id, "resume", if_match, response)
 
-    @router.post("/{batch_id}/cancel", operation_id="cancelBatch")
+    @router.post("/{batch_id}/cancel", operation_id="cancelBatch", responses=TAGGED)
     async def cancel(batch_id: str, response: Response, if_match: IfMatch = None) -> BatchResource:
         """Stop for good. Activities that were made stay: they are cancelled in the activities service."""
         return await steered(batch_id, "cancel", if_match, response)

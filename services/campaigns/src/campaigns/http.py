@@ -17,7 +17,7 @@ from campaigns.use_cases.apply_bundle import ApplyBundle
 from campaigns.use_cases.move_campaign import MoveCampaign
 from contracts.campaigns import CampaignChanged
 from contracts.vocabulary import Code
-from servicekit.pages import Cursor, Limit, Page, page_of
+from servicekit.pages import TAGGED, Cursor, Limit, Page, etag, page_of
 from servicekit.problems import NotFound, Problem
 
 
@@ -63,11 +63,11 @@ def _bundle_routes(apply_bundle: ApplyBundle) -> APIRouter:
 def _campaign_moves(move_campaign: MoveCampaign) -> APIRouter:
     router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"])
 
-    @router.post("/{code_or_id}/{move}", operation_id="move_campaign")
+    @router.post("/{code_or_id}/{move}", operation_id="move_campaign", responses=TAGGED)
     async def move(code_or_id: str, move: Move, response: Response) -> CampaignChanged:
         """draft -> running <-> paused -> stopped. To where it is already is no change; else 409."""
         campaign = await move_campaign(code_or_id, move)
-        response.headers["ETag"] = f'"{campaign.version}"'
+        response.headers["ETag"] = etag(campaign.version)
         return campaign
 
     return router
@@ -81,18 +81,19 @@ def _item_routes(kind: Kind, stores: CatalogStores, apply_bundle: ApplyBundle) -
     async def list_(limit: Limit = 100, cursor: Cursor = None) -> Any:
         return page_of(await stores.page(kind, cursor, limit + 1), limit, lambda item: item.code)
 
-    @router.get("/{code_or_id}", operation_id=f"get_{word}", response_model=kind.state)
+    @router.get("/{code_or_id}", operation_id=f"get_{word}", response_model=kind.state, responses=TAGGED)
     async def get(code_or_id: str, response: Response) -> Any:
         item = await stores.get(kind, code_or_id)
         if item is None:
             raise NotFound(kind.name, code_or_id)
-        response.headers["ETag"] = f'"{item.version}"'
+        response.headers["ETag"] = etag(item.version)
         return item
 
     @router.put(
         "/{code}",
         operation_id=f"put_{word}",
         response_model=kind.state,
+        responses=TAGGED,
         openapi_extra=_json_body(kind.written),
     )
     async def put(code: Code, request: Request, response: Response) -> Any:

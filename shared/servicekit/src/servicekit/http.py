@@ -16,7 +16,7 @@ from prometheus_client import generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from servicekit import problems
-from servicekit.idempotency import RequestGuard
+from servicekit.idempotency import KEY_PARAMETER, RequestGuard
 from servicekit.tracing import child_of, current_traceparent, valid_traceparent
 
 if TYPE_CHECKING:
@@ -60,7 +60,22 @@ def create_app(
     for router in routers:
         app.include_router(router, dependencies=[Depends(only_known_parameters)])
     app.include_router(_process_routes(service, asyncapi))
+    _document_keys(app)
     return app
+
+
+def _document_keys(app: FastAPI) -> None:
+    """Idempotency-Key is taken before any route is asked, so that no route declares it."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            for path in plain()["paths"].values():
+                if "post" in path:
+                    path["post"].setdefault("parameters", []).append(KEY_PARAMETER)
+        return plain()
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 async def only_known_parameters(request: Request) -> None:

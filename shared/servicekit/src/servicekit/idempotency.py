@@ -28,6 +28,14 @@ INDEXES = (IndexModel("at", expireAfterSeconds=86_400),)
 BODY_LIMIT = 256 * 1024
 _RUNNING_FOR = timedelta(seconds=60)
 _KEY_LIMIT = 255
+KEY_PARAMETER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key is answered like the first time, for 24 hours; with another body 422.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": _KEY_LIMIT},
+}
+"""Of every POST in the OpenAPI document."""
 _MOST_UNSAVED = 10_000
 Stored = dict[str, Any]
 """An answer: status, headers, body."""
