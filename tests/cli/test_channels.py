@@ -6,21 +6,30 @@ import asyncio
 import json
 from pathlib import Path
 
-from cli.line import LineState, environment
+from cli.line import Line, LineState, environment
 from cli.line.chosen_engines import make_topics
+from cli.line.line import Wanted
 from cli.line.members import MEMBERS
 from tests.engines import Engines
 
 
 def told(name: str, channels: tuple[str, ...]) -> dict[str, str]:
     (member,) = [each for each in MEMBERS if each.name == name]
-    return environment.of(member, 8100, LineState(clock_file=Path("clock.json")), Path(), channels)
+    state = LineState(clock_file=Path("clock.json"), channels=channels)
+    return environment.of(member, 8100, state, Path())
 
 
 def test_activities_alone_is_told_of_further_channels() -> None:
     assert json.loads(told("activities", ("postcard",))["PARLEY_CHANNELS"]) == ["sms", "postcard"]
     assert "PARLEY_CHANNELS" not in told("activities", ())
     assert "PARLEY_CHANNELS" not in told("workflow", ("postcard",))
+
+
+def test_a_data_directory_keeps_the_channels_it_was_told(tmp_path: Path) -> None:
+    first = Line(tmp_path, Wanted((), channels=("postcard",)), print)
+    first.state.write(tmp_path)
+    again = Line(tmp_path, Wanted((), channels=("fax", "postcard")), print)
+    assert again.state.channels == ("postcard", "fax")
 
 
 async def test_a_further_channel_gets_its_topic(engines: Engines, namespace: str) -> None:

@@ -40,7 +40,7 @@ Channels = Annotated[
     typer.Option(
         "--channel",
         help="A further channel, worked by a service of yours: it gets the topic `activity-dispatched.NAME`. "
-        "May be given several times.",
+        "May be given several times; a data directory keeps what it was told.",
         callback=lambda names: [_a_channel(name) for name in names or ()],
     ),
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from cli.line.members import CARRIER, Member
@@ -27,9 +26,7 @@ def inherited() -> dict[str, str]:
     }
 
 
-def of(
-    member: Member, port: int, state: LineState, data_dir: Path, channels: Sequence[str] = ()
-) -> dict[str, str]:
+def of(member: Member, port: int, state: LineState, data_dir: Path) -> dict[str, str]:
     if member.name == CARRIER:
         return _carrier(port, state, data_dir) | inherited()
     shared = {
@@ -48,8 +45,8 @@ def of(
     match member.name:
         case "channel-sms":
             return inherited() | shared | _sms(state)
-        case "activities" if channels:
-            return inherited() | shared | {"PARLEY_CHANNELS": json.dumps([*CHANNELS, *channels])}
+        case "activities" if state.channels:
+            return inherited() | shared | {"PARLEY_CHANNELS": json.dumps([*CHANNELS, *state.channels])}
         case _:
             return inherited() | shared
 

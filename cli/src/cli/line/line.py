@@ -51,7 +51,12 @@ class Line:
             wanted.mongo_port or self._free_again("mongo_port"),
         )
         self._supervisor = Supervisor(say)
-        self.state = LineState(clock_file=self.data_dir / CLOCK, namespace=wanted.namespace)
+        channels = (*(self._before.channels if self._before else ()), *wanted.channels)
+        self.state = LineState(
+            clock_file=self.data_dir / CLOCK,
+            namespace=wanted.namespace,
+            channels=tuple(dict.fromkeys(channels)),
+        )
 
     def start(self) -> None:
         """Returns when every service consumes; nothing is left behind when it raises a Failure."""
@@ -104,7 +109,7 @@ class Line:
         self.state.kafka_bootstrap_servers = endpoints.bootstrap_servers
         self.state.mongo_url = endpoints.mongo_url
         self.state.kafka_port, self.state.mongo_port = self._engines.kafka_port, self._engines.mongo_port
-        make_topics(endpoints.bootstrap_servers, self._wanted.namespace, channels=self._wanted.channels)
+        make_topics(endpoints.bootstrap_servers, self.state.namespace, channels=self.state.channels)
 
     def _start_services(self) -> None:
         taken: set[int] = set()
@@ -118,7 +123,7 @@ class Line:
             )
         for member in self._wanted.members:
             where = self.state.services[member.name]
-            env = environment.of(member, where.port, self.state, self.data_dir, self._wanted.channels)
+            env = environment.of(member, where.port, self.state, self.data_dir)
             self._supervisor.add(member, env, where.log)
         self._supervisor.start()
         self._remember()

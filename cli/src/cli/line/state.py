@@ -33,6 +33,8 @@ class LineState(BaseModel):
     namespace: str = ""
     kafka_port: int | None = None
     mongo_port: int | None = None
+    channels: tuple[str, ...] = ()
+    """Worked by services of others; a data directory keeps those that it was told once."""
     clock_file: Path
     services: dict[str, MemberState] = {}
 
