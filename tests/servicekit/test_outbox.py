@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from hypothesis import given
 from hypothesis import strategies as st
+from pymongo import IndexModel
+from structlog.testing import capture_logs
 
 from contracts.catalogue import dead_letters_of
 from servicekit.failpoints import FAILPOINTS
@@ -145,6 +147,16 @@ async def test_replicas_that_start_at_once_make_the_same_collections(
         collections: dict[str, tuple[()]] = {f"rows-{number}": () for number in range(20)}
         await asyncio.gather(*(mongo.ensure_indexes(collections) for _ in range(4)))
         assert set(await mongo.database.list_collection_names()) == collections.keys()
+
+
+async def test_an_index_that_nobody_declares_is_kept_and_told(engines: Engines, namespace: str) -> None:
+    async with database(engines, namespace) as mongo:
+        old, new = (IndexModel([(name, 1)], name=name) for name in ("old", "new"))
+        await mongo.ensure_indexes({"rows": [old]})
+        with capture_logs() as told:
+            await mongo.ensure_indexes({"rows": [new]})
+        assert [(line["collection"], line["indexes"]) for line in told] == [("rows", ["old"])]
+        assert {"old", "new"} < (await mongo.database["rows"].index_information()).keys()
 
 
 async def test_members_share_the_buckets_and_never_hold_one_twice(engines: Engines, namespace: str) -> None:

@@ -175,6 +175,16 @@ class Mongo:
                         raise
             if models:
                 await self.database[collection].create_indexes(list(models))
+            await self._tell_of_others(collection, models)
+
+    async def _tell_of_others(self, collection: str, models: Sequence[IndexModel]) -> None:
+        """What an earlier version left, or an operator made, costs every write: that is theirs to decide."""
+        declared = {"_id_", *(model.document["name"] for model in models)}
+        others = (await self.database[collection].index_information()).keys() - declared
+        if others:
+            log.warning(
+                "indexes that this version does not use", collection=collection, indexes=sorted(others)
+            )
 
     async def close(self) -> None:
         if self.driver == "motor":
