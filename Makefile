@@ -92,13 +92,13 @@ test-pymongo: $(INSTALLED) ## The suite on PyMongo's async client instead of Mot
 	PARLEY_MONGO_DRIVER=pymongo $(BIN)/pytest $(AT_ONCE) $(ARGS)
 
 test-containers: $(INSTALLED) ## The suite on Apache Kafka and MongoDB in containers
-	PARLEY_TEST_ENGINES=containers $(BIN)/pytest $(ARGS)
+	PARLEY_TEST_ENGINES=containers $(BIN)/pytest $(AT_ONCE) $(ARGS)
 
 test-kafka: $(INSTALLED) ## The suite on Apache Kafka (KAFKA_BOOTSTRAP_SERVERS, else a container) and an embedded mongod
-	PARLEY_TEST_ENGINES=kafka $(BIN)/pytest $(ARGS)
+	PARLEY_TEST_ENGINES=kafka $(BIN)/pytest $(AT_ONCE) $(ARGS)
 
 test-kafka-short: $(INSTALLED) ## On Apache Kafka only what depends on it most: replicas, rebalances, the kit, two services
-	PARLEY_TEST_ENGINES=kafka $(BIN)/pytest tests/replicas tests/engines tests/servicekit tests/activities \
+	PARLEY_TEST_ENGINES=kafka $(BIN)/pytest $(AT_ONCE) tests/replicas tests/engines tests/servicekit tests/activities \
 		tests/channel_sms tests/stats/test_recovery.py $(ARGS)
 
 BENCH_ENGINES ?= containers

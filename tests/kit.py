@@ -22,7 +22,7 @@ from servicekit.failpoints import FAILPOINTS
 from servicekit.producer import Outgoing, Producer
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
-from servicekit.topics import Topics
+from servicekit.topics import Topics, partitions_of
 from tests.engines import Engines
 
 Settings = TypeVar("Settings", bound=ServiceSettings)
@@ -98,10 +98,8 @@ class Wire:
         await consumer.start()
         try:
             name = self.name(topic)
-            await consumer._client.force_metadata_update()
-            partitions = [
-                TopicPartition(name, number) for number in consumer.partitions_for_topic(name) or range(12)
-            ]
+            partitions = await partitions_of(self.engines.kafka, [name])
+            assert partitions, f"there is no topic {name}"
             consumer.assign(partitions)
             ends = await consumer.end_offsets(partitions)
             await consumer.seek_to_beginning(*partitions)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from pymongo import MongoClient
 
 Json = dict[str, Any]
@@ -100,14 +101,8 @@ async def _read_topics(kafka: str, namespace: str) -> dict[str, list[Event]]:
         names = [
             name for name in await consumer.topics() if name.startswith(prefix) and not name.startswith("__")
         ]
-        partitions = [
-            TopicPartition(name, number)
-            for name in names
-            for number in consumer.partitions_for_topic(name) or ()
-        ]
+        partitions = await _partitions(kafka, names)
         found: dict[str, list[Event]] = {name.removeprefix(prefix): [] for name in names}
-        if not partitions:
-            return found
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         starts = await consumer.beginning_offsets(partitions)
@@ -119,6 +114,19 @@ async def _read_topics(kafka: str, namespace: str) -> dict[str, list[Event]]:
         return found
     finally:
         await consumer.stop()
+
+
+async def _partitions(kafka: str, names: list[str]) -> list[TopicPartition]:
+    """Raises LookupError: of a topic that cannot be read, nothing may be concluded."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        described = {each["topic"]: each["partitions"] for each in await admin.describe_topics(names)}
+    finally:
+        await admin.close()
+    if unread := [name for name in names if not described.get(name)]:
+        raise LookupError(f"no partitions are told of {', '.join(unread)}")
+    return [TopicPartition(name, each["partition"]) for name in names for each in described[name]]
 
 
 def _event(record: Any) -> Event:

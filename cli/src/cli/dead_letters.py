@@ -15,11 +15,11 @@ from aiokafka.errors import KafkaError
 from cli.exits import Failure, WrongUsage
 from cli.found import Parley
 from cli.line.chosen_engines import no_broker
-from cli.topic_records import partitions_of
 from contracts.catalogue import topics
 from contracts.message import DEAD_LETTER_SUFFIX
 from servicekit.delivery import headers_of
 from servicekit.producer import NotPublished, Outgoing, Producer
+from servicekit.topics import partitions_of
 
 GROUP = "parley-cli.dead-letters"
 _ORIGIN = "dlq_"

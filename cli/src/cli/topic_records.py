@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from cli.found import Parley
 from cli.line.chosen_engines import no_broker
+from servicekit.topics import partitions_of
 
 
 def for_each_record(parley: Parley, topic: str, take: Callable[[Any], None]) -> bool:
@@ -40,21 +40,6 @@ def for_each_record(parley: Parley, topic: str, take: Callable[[Any], None]) -> 
         return asyncio.run(read())
     except (KafkaError, OSError) as error:
         raise no_broker(parley.kafka_bootstrap_servers) from error
-
-
-async def partitions_of(servers: str, topics: Sequence[str]) -> list[TopicPartition]:
-    """Of those topics that exist. (Kafka tells a consumer without subscriptions of no partitions.)"""
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
-        described = await admin.describe_topics(list(topics))
-    finally:
-        await admin.close()
-    return [
-        TopicPartition(topic["topic"], number)
-        for topic in described
-        for number in sorted(partition["partition"] for partition in topic["partitions"])
-    ]
 
 
 @asynccontextmanager

@@ -36,6 +36,7 @@ from servicekit.logs import configure_logs
 from servicekit.metrics import Metrics
 from servicekit.mongo import Mongo
 from servicekit.settings import BadSettings
+from servicekit.topics import partitions_of
 from stats.adapters.mongo_ledger import CELLS, LEDGER, TARGETS
 from stats.composition import Books
 from stats.domain.counters import canonical
@@ -48,6 +49,10 @@ log = structlog.get_logger()
 
 _BATCH = 1000
 _FETCH = 500
+
+
+class MissingTopics(Exception):
+    """What is to be replayed does not exist."""
 
 
 async def rebuild(settings: Settings, fresh: Mongo) -> int:
@@ -114,17 +119,13 @@ async def _replay(settings: Settings, reads: Reads) -> int:
 
 async def _everything(servers: str, topics: Sequence[str]) -> AsyncIterator[Any]:
     """All records that are in the topics now, by time; those of a partition stay in their order."""
+    found = await partitions_of(servers, topics)
+    if missing := set(topics) - {partition.topic for partition in found}:
+        raise MissingTopics(f"There are no topics {', '.join(sorted(missing))} on {servers}.")
+    partitions = sorted(found, key=lambda partition: (topics.index(partition.topic), partition.partition))
     consumer = AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest")
     await consumer.start()
     try:
-        await consumer._client.force_metadata_update()
-        partitions = [
-            TopicPartition(topic, number)
-            for topic in topics
-            for number in sorted(consumer.partitions_for_topic(topic) or ())
-        ]
-        if not partitions:
-            return
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         await consumer.seek_to_beginning(*partitions)
@@ -252,6 +253,6 @@ def run() -> None:
         settings = Settings.from_environment()
         configure_logs("stats", settings.instance, settings.log_format, settings.log_level)
         sys.exit(1 if asyncio.run(rebuild_and_compare(settings, into)) else 0)
-    except BadSettings as wrong:
+    except (BadSettings, MissingTopics) as wrong:
         sys.stderr.write(f"parley-stats-rebuild: {wrong}\n")
         sys.exit(78)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Collection, Iterable
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
@@ -104,6 +105,21 @@ class Topics:
                     if key in found and found[key] != expected[key]
                 ]
         return faults
+
+
+async def partitions_of(servers: str, topics: Iterable[str]) -> list[TopicPartition]:
+    """Of those topics that exist. A consumer cannot be asked: Kafka tells it of subscribed topics only."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    try:
+        described = await admin.describe_topics(list(topics))
+    finally:
+        await admin.close()
+    return [
+        TopicPartition(topic["topic"], number)
+        for topic in described
+        for number in sorted(partition["partition"] for partition in topic["partitions"])
+    ]
 
 
 async def _until_known(admin: AIOKafkaAdminClient, names: Collection[str]) -> None:
