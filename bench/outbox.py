@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.consume import created
@@ -23,7 +24,7 @@ from bench.report import Row, conclude
 from contracts.catalogue import topics_of
 from servicekit.mongo import Mongo
 from servicekit.outbox import COLLECTION, INDEXES
-from servicekit.service import Service
+from servicekit.service import Service, spare_the_collector
 from servicekit.settings import ServiceSettings
 from servicekit.topics import Topics
 from tests.engines import Engines, provide_engines
@@ -158,4 +159,5 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=60_000)
     parser.add_argument("--runs", type=int, default=3)
     chosen = parser.parse_args()
-    asyncio.run(main(chosen.count, chosen.runs))
+    spare_the_collector()
+    uvloop.run(main(chosen.count, chosen.runs))

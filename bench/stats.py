@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import uvloop
 from aiokafka import AIOKafkaConsumer
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
@@ -39,6 +40,7 @@ from contracts.vocabulary import Direction
 from servicekit.logs import configure_logs
 from servicekit.mongo import Mongo
 from servicekit.producer import Outgoing, Producer
+from servicekit.service import spare_the_collector
 from servicekit.settings import ServiceSettings
 from servicekit.topics import Topics
 from servicekit.tracing import new_traceparent
@@ -348,4 +350,5 @@ if __name__ == "__main__":
     parser.add_argument("--shapes", default="uniform,hot,300")
     chosen = parser.parse_args()
     sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 (logs are written, and thrown away)
-    asyncio.run(main(chosen.count, chosen.runs, chosen.single, chosen.quix, chosen.shapes.split(",")))
+    spare_the_collector()
+    uvloop.run(main(chosen.count, chosen.runs, chosen.single, chosen.quix, chosen.shapes.split(",")))
