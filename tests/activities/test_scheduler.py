@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from activities.adapters.mongo_activities import INDEXES, MongoActivities
 from activities.domain.activity import BUCKETS, Activity, scheduled
@@ -165,6 +166,20 @@ async def test_the_urgent_come_first_and_then_the_oldest(replicas: tuple[Replica
     found = await one.found.due(range(BUCKETS), NOON, 100, [])
     assert [each.activity_id[-1] for each in found] == ["3", "1", "4", "2", "0"]
     assert [each.rank for each in found] == sorted((URGENCY_RANK[each] for each in order), reverse=True)
+
+
+async def test_one_that_cannot_be_read_does_not_stop_the_others(replicas: tuple[Replica, Replica]) -> None:
+    one, _ = replicas
+    await one.wait([waiting(number) for number in range(3)])
+    await one.store.collection.update_one({"_id": "activity-1"}, {"$set": {"urgency": "yesterday"}})
+    with capture_logs() as told:
+        assert [await one.dispatch_due() for _ in range(2)] == [2, 0]
+    (aside,) = (line for line in told if line["log_level"] == "error")
+    assert aside["activity_id"] == "activity-1"
+    assert "urgency" in aside["what"]
+    mended = {"$set": {"urgency": "normal"}, "$unset": {"hold": ""}}
+    await one.store.collection.update_one({"_id": "activity-1"}, mended)
+    assert await one.dispatch_due() == 1
 
 
 async def test_nothing_moves_before_its_time(replicas: tuple[Replica, Replica]) -> None:

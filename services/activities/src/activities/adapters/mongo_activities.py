@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+import structlog
+from pydantic import ValidationError
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from activities.domain.activity import Activity
 from contracts.vocabulary import ActivityState, Mode
 from servicekit.mongo import Document, Mongo
 from servicekit.unit_of_work import Store
+
+log = structlog.get_logger()
 
 _UP, _DOWN = ASCENDING, DESCENDING
 _OLDEST_FIRST = [("rank", _DOWN), ("due_at", _UP), ("scheduled_at", _UP)]
@@ -40,6 +44,9 @@ INDEXES = (
         partialFilterExpression={"mode": "manual"},
     ),
 )
+
+UNREADABLE = "unreadable"
+"""The hold of one whose document was broken; taken away by whoever mends it."""
 
 Order = Literal["due", "urgency"]
 _ORDERS: dict[Order, list[tuple[str, int]]] = {
@@ -78,7 +85,20 @@ class MongoActivities:
 
     async def _oldest(self, wanted: Document, limit: int) -> list[Activity]:
         found = self._store.collection.find(wanted).sort(_OLDEST_FIRST).hint("due").limit(limit)
-        return [self._store.from_document(row) for row in await found.to_list(limit)]
+        return await self._readable(await found.to_list(limit))
+
+    async def _readable(self, rows: Sequence[Document]) -> list[Activity]:
+        """One that somebody broke is set aside, so that it does not stop the others."""
+        readable = []
+        for row in rows:
+            id_ = row["_id"]
+            try:
+                readable.append(self._store.from_document(row))
+            except ValidationError as wrong:
+                what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in wrong.errors()[:3])
+                log.error("an activity cannot be read and is set aside", activity_id=id_, what=what)
+                await self._store.collection.update_one({"_id": id_}, {"$set": {"hold": UNREADABLE}})
+        return readable
 
     async def page(self, wanted: Document, order: Order, limit: int, cursor: str | None) -> Page:
         keys = _ORDERS[order]
