@@ -10,6 +10,7 @@ import operator
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC
+from functools import partial
 from typing import Any
 
 import bson
@@ -148,7 +149,7 @@ class MemoryCursor:
 
     def sort(self, by: str | Sequence[tuple[str, int]], order: int = 1) -> MemoryCursor:
         for path, way in reversed([(by, order)] if isinstance(by, str) else by):
-            self.rows.sort(key=lambda row, path=path: _at(row, path), reverse=way < 0)  # type: ignore[misc]
+            self.rows.sort(key=partial(_place, path=path), reverse=way < 0)
         return self
 
     def batch_size(self, count: int) -> MemoryCursor:
@@ -175,6 +176,11 @@ def _at(row: Any, path: str) -> Any:
             return _ABSENT
         row = row[name]
     return row
+
+
+def _place(row: Document, path: str) -> tuple[bool, Any]:
+    found = _at(row, path)
+    return (False, 0) if found is _ABSENT else (True, found)
 
 
 def _fits(row: Document, wanted: Mapping[str, Any]) -> bool:

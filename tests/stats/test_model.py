@@ -28,7 +28,7 @@ from contracts import stats as commands
 from contracts.channel_sms import InteractionRecorded, Target
 from servicekit.failpoints import FAILPOINTS, InjectedFault
 from servicekit.mongo import Document
-from servicekit.verdict import GiveUp
+from servicekit.verdict import GiveUp, TryAgain
 from stats.domain.ledger import attempt_of
 from tests.engines import Engines
 from tests.stats.parts import Parts, parts, parts_in_memory
@@ -285,11 +285,11 @@ class AttemptStories(RuleBasedStateMachine):
             self.let_arrive([message])
 
     def let_arrive(self, batch: Sequence[InteractionRecorded]) -> None:
-        batch = list(batch)
-        if batch:
-            self.run(self.made.tell(batch))
-        self.on_the_way = [each for each in self.on_the_way if each not in batch]
-        self.arrived += [each for each in batch if each not in self.arrived]
+        outcomes = self.run(self.made.tell(list(batch))) if batch else []
+        # What waits for an erasure that was killed halfway comes again.
+        taken = [each for each, out in zip(batch, outcomes, strict=True) if not isinstance(out, TryAgain)]
+        self.on_the_way = [each for each in self.on_the_way if each not in taken]
+        self.arrived += [each for each in taken if each not in self.arrived]
 
     @invariant()
     def the_counters_are_those_of_the_reference(self) -> None:

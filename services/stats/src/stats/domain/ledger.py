@@ -160,8 +160,8 @@ def record(
 def relink(command: SetTargetLink, known: Sequence[Row], world: World) -> list[Row] | None:
     """The rows after a link was made or cut by command; None if a newer command said otherwise."""
     at = to_millisecond(command.occurred_at.astimezone(UTC))
-    target = target_key(command.target_type, command.target_id)
-    overlay = list(known[0].get("overlay", ())) if known else []
+    target = _named(target_key(command.target_type, command.target_id), world)
+    overlay = _overlay(known[0].get("overlay", ()), world) if known else []
     for said in overlay:
         if said["target"] == target and said["at"] >= at:
             return None
@@ -199,7 +199,7 @@ def _again(known: Sequence[Row], world: World, overlay: list[Row] | None = None)
     facts = {name: value for name, value in head.items() if name not in _OF_THE_LINK}
     memory = {name: head[name] for name in _MEMORY if name in head}
     said = [
-        ERASED if world.resolve(target) == ERASED else target
+        _named(target, world)
         for target in head.get("said", [row["target"] for row in known if "target" in row])
     ]
     overlay = _overlay(head.get("overlay", ()) if overlay is None else overlay, world)
@@ -237,16 +237,20 @@ def _remember(
 
 
 def _overlay(overlay: Sequence[Row], world: World) -> list[Row]:
-    """Without the names of those who were erased."""
+    """Without the names of those who were erased. The newest that was said of them stays, or somebody who
+    was cut would count again."""
     if not world.gone:
         return list(overlay)
-    kept: dict[str, Row] = {}
+    kept: dict[TargetKey | Erased, Row] = {}
     for each in overlay:
-        if world.resolve(each["target"]) != ERASED:
-            kept[each["target"]] = each
-        elif each["linked"]:
-            kept[ERASED] = {**each, "target": ERASED}
+        who = _named(each["target"], world)
+        if who not in kept or kept[who]["at"] < each["at"]:
+            kept[who] = each if who == each["target"] else {**each, "target": who}
     return list(kept.values())
+
+
+def _named(target: TargetKey, world: World) -> TargetKey | Erased:
+    return ERASED if world.resolve(target) == ERASED else target
 
 
 class _Standing:
@@ -295,15 +299,8 @@ def links_of(rows: Sequence[Row]) -> list[Link]:
         if "erased" in row:
             links.append(Link(ERASED, row["direction"], True, True))
         elif "target" in row:
-            waits = row.get("waits")
-            links.append(
-                Link(
-                    row["target"],
-                    row["direction"],
-                    waits != "contact",
-                    waits not in ("contact", "enabling") and row["direction"] != "unknown",
-                )
-            )
+            # A deleted row waits for nothing, so that it cannot say whether it would count.
+            links.append(Link(row["target"], row["direction"], row.get("waits") != "contact", _counts(row)))
     return links
 
 
@@ -380,7 +377,7 @@ def _said(message: InteractionRecorded, world: World) -> list[TargetKey | Erased
     else:
         said = list(dict.fromkeys([f"{target.type}/{target.id}" for target in message.targets]))
     if world.gone:
-        said = [ERASED if world.resolve(target) == ERASED else target for target in said]
+        said = [_named(target, world) for target in said]
     return said
 
 
