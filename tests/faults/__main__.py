@@ -16,6 +16,7 @@ from tests.faults.runs.replicas import replicas
 from tests.faults.runs.rewind import rewind
 from tests.faults.runs.storm import storm
 from tests.faults.runs.sweep import sweep
+from tests.faults.scene import Stage
 
 RUNS = ("sweep", "storm", "rewind", "replicas", "clock")
 _SHORT = {"sweep": (60, 0), "storm": (300, 12), "rewind": (100, 0), "replicas": (200, 14), "clock": (150, 10)}
@@ -65,18 +66,19 @@ def _one(name: str, chosen: argparse.Namespace, stack: ExitStack, started_here: 
         directory, _kafka(stack, started_here), external("MONGO_URL"), _switches(chosen)
     )
     namespace = f"faults-{name}-{uuid4().hex[:6]}" if on_apache or external("MONGO_URL") else ""
+    stage = Stage(report, directory, engines, namespace)
     try:
         match name:
             case "sweep":
-                sweep(report, directory, engines, namespace, chosen.patience)
+                sweep(stage, chosen.patience)
             case "storm":
-                storm(report, directory, engines, namespace, count, longest, chosen.replicas)
+                storm(stage, count, longest, chosen.replicas)
             case "rewind":
-                rewind(report, directory, engines, namespace)
+                rewind(stage)
             case "replicas":
-                replicas(report, directory, engines, namespace, count)
+                replicas(stage, count)
             case "clock":
-                clock(report, directory, engines, namespace, count)
+                clock(stage, count)
     finally:
         engines.stop()
     file = directory / "report.json"

@@ -20,6 +20,28 @@ _AT_REST_SECONDS = 1500.0
 _AT_REST_SECONDS_A_CONTACT = 0.3
 
 
+@dataclass(frozen=True)
+class Stage:
+    """What a run is given to play on, and the report it fills in."""
+
+    report: Report
+    directory: Path
+    engines: FaultEngines
+    namespace: str
+
+
+@dataclass
+class Pace:
+    """Holds each wave of the load back until its share of the faults has struck."""
+
+    faults: int
+    waves: int
+    struck: int = 0
+
+    def __call__(self, wave: int) -> bool:
+        return self.struck >= self.faults or wave * self.faults <= self.struck * self.waves
+
+
 @dataclass
 class Scene:
     """One run at work."""
@@ -28,6 +50,16 @@ class Scene:
     load: Load
     report: Report
     began: float = field(default_factory=time.monotonic)
+
+    def begin(self) -> None:
+        """Set the load going; what is noted from now on is timed from here."""
+        self.began = time.monotonic()
+        self.load.start()
+
+    def await_first_wave(self) -> None:
+        self.line.wait(
+            lambda: self.load.phase == "wave 0" or not self.load.is_alive(), "the first wave of the load", 120
+        )
 
     @property
     def elapsed(self) -> float:
@@ -68,12 +100,11 @@ class Scene:
 
 
 @contextmanager
-def scene(
-    report: Report, directory: Path, engines: FaultEngines, namespace: str, replicas: int = 1, **load: Any
-) -> Iterator[Scene]:
-    """A started line and a load that has not begun; the processes are drained at the end."""
-    line = FaultLine(directory, engines, replicas=replicas, namespace=namespace)
-    work = Load(line.parley, engines.mongo, directory, size=report.size, seed=report.seed, **load)
+def scene(stage: Stage, replicas: int = 1, **load: Any) -> Iterator[Scene]:
+    """A line and a load, neither of them started; the processes are drained at the end."""
+    report, engines = stage.report, stage.engines
+    line = FaultLine(stage.directory, engines, replicas=replicas, namespace=stage.namespace)
+    work = Load(line.parley, engines.mongo, stage.directory, size=report.size, seed=report.seed, **load)
     made = Scene(line, work, report)
     try:
         yield made

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import random
-import time
-from pathlib import Path
 
-from tests.faults.line import FaultEngines
-from tests.faults.report import Report
-from tests.faults.scene import scene
+from tests.faults.scene import Pace, Stage, scene
 
 
-def replicas(report: Report, directory: Path, engines: FaultEngines, namespace: str, faults: int) -> None:
+def replicas(stage: Stage, faults: int) -> None:
     """Two of each; then a third one comes, others die for longer than their session, and come back."""
-    chance = random.Random(report.seed)
-    struck = 0
-    with scene(
-        report,
-        directory,
-        engines,
-        namespace,
-        2,
-        waves=max(2, faults // 3),
-        pace=lambda wave: struck >= faults or wave * faults <= struck * max(2, faults // 3),
-    ) as run:
+    chance = random.Random(stage.report.seed)
+    pace = Pace(faults, waves=max(2, faults // 3))
+    with scene(stage, replicas=2, waves=pace.waves, pace=pace) as run:
         run.line.start()
-        run.began = time.monotonic()
-        run.load.start()
+        run.begin()
         names = sorted({replica.member.name for replica in run.line.services})
         for number in range(faults):
             run.tend(chance.uniform(1.0, 4.0))
@@ -45,6 +32,6 @@ def replicas(report: Report, directory: Path, engines: FaultEngines, namespace: 
             else:
                 run.line.kill(victim)
                 run.note("SIGKILL", victim.name)
-            struck += 1
+            pace.struck += 1
         run.rest()
         run.judge()

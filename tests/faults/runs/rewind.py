@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,25 +14,24 @@ from pymongo import MongoClient
 
 from tests.faults.evidence import DATABASES
 from tests.faults.line import EmbeddedBrokerSwitch, FaultEngines
-from tests.faults.report import Report
-from tests.faults.scene import Scene, scene
+from tests.faults.scene import Scene, Stage, scene
 
 _UNCERTAIN = frozenset({"leases", "idempotency_keys", "outbox"})
 """Collections that say nothing about the business, only about who works and what was answered."""
 
 
-def rewind(report: Report, directory: Path, engines: FaultEngines, namespace: str) -> None:
-    with scene(report, directory, engines, namespace, waves=2) as run:
+def rewind(stage: Stage) -> None:
+    report = stage.report
+    with scene(stage, waves=2) as run:
         run.line.start()
-        run.began = time.monotonic()
-        run.load.start()
+        run.begin()
         run.rest()
         run.judge()
         before = known(run)
         for turn in (1, 2):
             run.line.stop_services()
-            _forget_members(engines)
-            groups = asyncio.run(to_the_beginning(engines, namespace))
+            _forget_members(stage.engines)
+            groups = asyncio.run(to_the_beginning(stage.engines, stage.namespace))
             run.note("rewind", f"{groups} consumer groups", detail=f"turn {turn}")
             if groups == 0:
                 report.problems.append("there was no consumer group to rewind")

@@ -6,16 +6,14 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import httpx
 from pymongo import MongoClient
 
-from tests.faults.line import EmbeddedBrokerSwitch, FaultEngines, Recovery
+from tests.faults.line import EmbeddedBrokerSwitch, Recovery
 from tests.faults.load import BEHAVIOUR
-from tests.faults.report import Report
-from tests.faults.scene import Scene, scene
+from tests.faults.scene import Pace, Scene, Stage, scene
 
 _STORM = {
     "kill": 10,
@@ -173,44 +171,27 @@ class Probes:
         return str(answer.json()["contact_id"]) if answer.is_success else None
 
 
-def storm(
-    report: Report,
-    directory: Path,
-    engines: FaultEngines,
-    namespace: str,
-    faults: int,
-    longest_outage: float,
-    replicas: int = 1,
-) -> None:
+def storm(stage: Stage, faults: int, longest_outage: float, replicas: int = 1) -> None:
+    report = stage.report
     chance = random.Random(report.seed)
-    waves = max(2, min(faults // 2, report.size // 25))
-    struck = 0
-    with scene(
-        report,
-        directory,
-        engines,
-        namespace,
-        replicas,
-        waves=waves,
-        pace=lambda wave: struck >= faults or wave * faults <= struck * waves,
-    ) as run:
+    pace = Pace(faults, waves=max(2, min(faults // 2, report.size // 25)))
+    with scene(stage, replicas, waves=pace.waves, pace=pace) as run:
         run.line.start()
-        run.began = time.monotonic()
-        run.load.start()
+        run.begin()
         weather = Storm(run, chance, longest_outage)
-        run.line.wait(lambda: run.load.phase == "wave 0" or not run.load.is_alive(), "the load", 120)
-        while struck < faults:
+        run.await_first_wave()
+        while pace.struck < faults:
             _tend(run, weather, chance.uniform(0.3, 3.0))
             if not run.load.is_alive() or run.load.phase == "coming to rest":
-                report.problems.append(f"the load ended after {struck} of {faults} faults")
+                report.problems.append(f"the load ended after {pace.struck} of {faults} faults")
                 break
             weather.strike()
-            struck += 1
+            pace.struck += 1
         while not weather.over:
             _tend(run, weather, 0.2)
         run.rest()
         run.judge()
-    missing = {"broker", "database"} - engines.switches.keys()
+    missing = {"broker", "database"} - stage.engines.switches.keys()
     for engine in sorted(missing):
         report.notes.append(f"the {engine} was left alone: nobody said how to take it away")
 

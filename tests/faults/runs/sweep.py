@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-from tests.faults.line import FaultEngines, Replica
-from tests.faults.report import Report
-from tests.faults.scene import scene
+from tests.faults.line import Replica
+from tests.faults.scene import Stage, scene
 
 
-def sweep(report: Report, directory: Path, engines: FaultEngines, namespace: str, patience: float) -> None:
+def sweep(stage: Stage, patience: float) -> None:
     """Arm every failpoint that has not killed its service yet; whichever is reached first does."""
+    report = stage.report
     left: dict[str, set[str]] = {}
 
     def unfinished(wave: int) -> bool:
@@ -19,15 +18,7 @@ def sweep(report: Report, directory: Path, engines: FaultEngines, namespace: str
 
     deadline = time.monotonic() + patience
     each = max(6, report.size // 10)
-    with scene(
-        report,
-        directory,
-        engines,
-        namespace,
-        waves=max(1, report.size // each),
-        stirred=True,
-        more=unfinished,
-    ) as run:
+    with scene(stage, waves=max(1, report.size // each), stirred=True, more=unfinished) as run:
 
         def died(replica: Replica, code: int) -> None:
             killed_at = [line.split()[0] for line in replica.journal_lines() if line.endswith(" kill")]
@@ -49,8 +40,7 @@ def sweep(report: Report, directory: Path, engines: FaultEngines, namespace: str
         run.line.start_services()
         run.line.recoveries.clear()
         run.line.on_death = died
-        run.began = time.monotonic()
-        run.load.start()
+        run.begin()
         run.rest()
         report.not_reached = sorted(f"{service}: {name}" for service, names in left.items() for name in names)
         run.judge()
