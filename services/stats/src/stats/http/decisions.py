@@ -1,0 +1,128 @@
+"""The decision ledger, as JSON or CSV."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from typing import Annotated, Any, get_args
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import StreamingResponse
+from pydantic import AwareDatetime, BaseModel
+
+from contracts.vocabulary import Day, Verdict
+from servicekit.pages import Cursor, Limit, Page, cursor_of, moment, parts_of
+from stats.http.reports import CSV, Format, Report, Values, answered, checked, csv_lines
+from stats.http.zones import Zone
+from stats.use_cases.read_decisions import DecisionDimension, DecisionPlace, ReadDecisions
+from stats.use_cases.read_reports import Question
+
+_DIMENSIONS: tuple[str, ...] = get_args(DecisionDimension)
+
+
+class Decided(BaseModel):
+    """One verdict of the policy gate, with everything it looked at."""
+
+    decided_at: AwareDatetime
+    """In the viewer's zone."""
+    contact_id: str | None
+    """Null once the contact was erased; the survivor, if it was merged."""
+    activity_id: str | None
+    campaign_id: str | None
+    channel: str | None
+    verdict: Verdict
+    reason: str
+    until: AwareDatetime | None
+    """Of a deferral, in the viewer's zone: not before."""
+    inputs: dict[str, Any]
+
+
+def _question(
+    zone: Zone,
+    first: Annotated[Day, Query(description="first local day")],
+    last: Annotated[Day, Query(description="last local day, included")],
+    campaign_id: Values = None,
+    campaign_group: Values = None,
+    channel: Values = None,
+    verdict: Annotated[list[Verdict] | None, Query(max_length=3)] = None,
+    reason: Values = None,
+) -> Question:
+    filters = {
+        "campaign_id": campaign_id,
+        "campaign_group": campaign_group,
+        "channel": channel,
+        "verdict": verdict,
+        "reason": reason,
+    }
+    return checked(first, last, zone, "", _DIMENSIONS, filters)
+
+
+def _one_by_one(
+    asked: Annotated[Question, Depends(_question)],
+    contact_id: Annotated[
+        Values, Query(description="whoever was merged into it is found with the survivor")
+    ] = None,
+    activity_id: Values = None,
+) -> Question:
+    more = {"contact_id": contact_id, "activity_id": activity_id}
+    chosen = {**(asked.filters or {}), **{name: values for name, values in more.items() if values}}
+    return Question(asked.first, asked.last, asked.zone, (), chosen)
+
+
+def _grouped(
+    asked: Annotated[Question, Depends(_question)],
+    group_by: Annotated[
+        str, Query(max_length=200, description=f"commas between any of {', '.join(_DIMENSIONS)}")
+    ] = "verdict,reason",
+) -> Question:
+    return checked(asked.first, asked.last, asked.zone, group_by, _DIMENSIONS, asked.filters or {})
+
+
+def decision_routes(decisions: ReadDecisions) -> APIRouter:
+    routes = APIRouter(prefix="/v1/reports/decisions", tags=["reports"])
+
+    @routes.get("", operation_id="report_decisions", response_model=Page[Decided])
+    async def report(
+        asked: Annotated[Question, Depends(_one_by_one)],
+        format: Format = "json",  # noqa: A002
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> Page[Decided] | Response:
+        """Why a contact was or was not contacted, the newest first. CSV has all of it, whatever the limit."""
+        if format == "csv":
+            return StreamingResponse(_lines(asked), media_type=CSV)
+        after = None if cursor is None else DecisionPlace(*parts_of(cursor, moment, str))
+        rows = await decisions.page(asked, after, limit)
+        full = len(rows) == limit
+        return Page(
+            items=[_decided(row, asked) for row in rows],
+            next_cursor=cursor_of(rows[-1]["decided_at"], rows[-1]["_id"]) if full else None,
+        )
+
+    async def _lines(asked: Question) -> AsyncIterator[str]:
+        columns = list(Decided.model_fields)
+        yield csv_lines(columns, (), head=True)
+        async for row in decisions.all(asked):
+            told = _decided(row, asked).model_dump(mode="json")
+            yield csv_lines(columns, [{**told, "inputs": orjson.dumps(told["inputs"]).decode()}])
+
+    @routes.get("/counts", operation_id="report_decision_counts", response_model=Report)
+    async def counts(
+        asked: Annotated[Question, Depends(_grouped)],
+        format: Format = "json",  # noqa: A002
+    ) -> Report | Response:
+        """How many verdicts there were of each kind."""
+        return answered(asked, await decisions.counted(asked), format, [*asked.group_by, "decisions"])
+
+    return routes
+
+
+def _decided(row: Mapping[str, Any], asked: Question) -> Decided:
+    def local(name: str) -> datetime | None:
+        return row[name].astimezone(asked.zone) if name in row else None
+
+    fields = {name: row.get(name) for name in Decided.model_fields}
+    return Decided.model_validate(
+        fields | {"decided_at": local("decided_at"), "until": local("until"), "inputs": row.get("inputs", {})}
+    )

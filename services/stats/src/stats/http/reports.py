@@ -1,0 +1,198 @@
+"""Reports, as JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal, get_args
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel
+
+from contracts.vocabulary import Day
+from servicekit.problems import Problem
+from stats.http.zones import Zone
+from stats.use_cases.read_reports import (
+    MEASURES,
+    OPEN_MEASURES,
+    Dimension,
+    Histogram,
+    OpenDimension,
+    OpenQuestion,
+    Question,
+    ReadReports,
+)
+
+Row = dict[str, Any]
+Values = Annotated[list[str] | None, Query(max_length=100)]
+Status = Literal["open", "completed", "failed", "cancelled", "expired", "purged"]
+Format = Literal["json", "csv"]
+CSV = "text/csv; charset=utf-8"
+
+_MOST_DAYS = 3700
+_DIMENSIONS: tuple[str, ...] = get_args(Dimension)
+_OPEN_DIMENSIONS: tuple[str, ...] = get_args(OpenDimension)
+
+
+class Report(BaseModel):
+    first: date
+    last: date
+    zone: str
+    rows: list[Row]
+
+
+class Backlog(BaseModel):
+    zone: str
+    rows: list[Row]
+
+
+def _question(
+    zone: Zone,
+    first: Annotated[Day, Query(description="first local day")],
+    last: Annotated[Day, Query(description="last local day, included")],
+    group_by: Annotated[
+        str, Query(max_length=200, description=f"commas between any of {', '.join(_DIMENSIONS)}")
+    ] = "",
+    campaign_id: Values = None,
+    campaign_group: Values = None,
+    subject_id: Values = None,
+    channel: Values = None,
+    endpoint_id: Values = None,
+    disposition: Values = None,
+    agent: Values = None,
+    source: Values = None,
+    status: Annotated[
+        list[Status] | None, Query(max_length=10, description="how they ended, or open; attempts have none")
+    ] = None,
+) -> Question:
+    filters = {
+        "campaign_id": campaign_id,
+        "campaign_group": campaign_group,
+        "subject_id": subject_id,
+        "channel": channel,
+        "endpoint_id": endpoint_id,
+        "disposition": disposition,
+        "agent": agent,
+        "source": source,
+        "status": status,
+    }
+    return checked(first, last, zone, group_by, _DIMENSIONS, filters)
+
+
+def checked(
+    first: date,
+    last: date,
+    zone: ZoneInfo,
+    group_by: str,
+    dimensions: Sequence[str],
+    filters: Mapping[str, Sequence[str] | None],
+) -> Question:
+    """The question that was asked. Raises Problem for days or groups that there are not."""
+    if not timedelta(0) <= last - first <= timedelta(days=_MOST_DAYS):
+        raise Problem(
+            422,
+            "bad-range",
+            "No such days",
+            f"`last` is `first` or later, and at most {_MOST_DAYS} days after.",
+        )
+    chosen = {name: values for name, values in filters.items() if values}
+    return Question(first, last, zone, grouping(group_by, dimensions), chosen)
+
+
+def grouping(group_by: str, dimensions: Sequence[str]) -> list[str]:
+    """Raises Problem for one that there is not."""
+    names = [name for name in group_by.split(",") if name]
+    wrong = [name for name in names if name not in dimensions]
+    if wrong:
+        raise Problem(
+            422, "unknown-dimension", "No such grouping", f"{wrong[0]!r} is none of {', '.join(dimensions)}."
+        )
+    return [name for name in dimensions if name in names]
+
+
+def _open_question(
+    zone: Zone,
+    first: Annotated[Day | None, Query(description="scheduled for this local day or later")] = None,
+    last: Annotated[Day | None, Query(description="scheduled for this local day or earlier")] = None,
+    group_by: Annotated[
+        str, Query(max_length=200, description=f"commas between any of {', '.join(_OPEN_DIMENSIONS)}")
+    ] = "state",
+    campaign_id: Values = None,
+    campaign_group: Values = None,
+    subject_id: Values = None,
+    channel: Values = None,
+    endpoint_id: Values = None,
+    agent: Values = None,
+    source: Values = None,
+    state: Values = None,
+) -> OpenQuestion:
+    filters = {
+        "campaign_id": campaign_id,
+        "campaign_group": campaign_group,
+        "subject_id": subject_id,
+        "channel": channel,
+        "endpoint_id": endpoint_id,
+        "agent": agent,
+        "source": source,
+        "state": state,
+    }
+    chosen = {name: values for name, values in filters.items() if values}
+    return OpenQuestion(zone, grouping(group_by, _OPEN_DIMENSIONS), chosen, first, last)
+
+
+Asked = Annotated[Question, Depends(_question)]
+
+
+def report_routes(reports: ReadReports) -> APIRouter:
+    routes = APIRouter(prefix="/v1/reports", tags=["reports"])
+
+    @routes.get("/activity", operation_id="report_activity", response_model=Report)
+    async def activity(asked: Asked, format: Format = "json") -> Report | Response:  # noqa: A002
+        """Created, ended how, attempts, outcomes, durations and punctuality, for each group."""
+        rows = await reports.activity(asked)
+        return answered(asked, rows, format, [*asked.group_by, *MEASURES, "mean_duration_ms"])
+
+    @routes.get("/histograms/{which}", operation_id="report_histogram", response_model=Report)
+    async def histogram(asked: Asked, which: Histogram, format: Format = "json") -> Report | Response:  # noqa: A002
+        """How long activities took, which attempt they were, or when in their week contacts are reached."""
+        rows = await reports.histogram(which, asked)
+        return answered(asked, rows, format, list(rows[0]))
+
+    @routes.get("/backlog", operation_id="report_backlog", response_model=Backlog)
+    async def backlog(
+        asked: Annotated[OpenQuestion, Depends(_open_question)],
+        format: Format = "json",  # noqa: A002
+    ) -> Backlog | Response:
+        """Open activities now: how many, how many overdue, and for how long."""
+        rows = await reports.backlog(asked)
+        if format == "csv":
+            columns = [*asked.group_by, *OPEN_MEASURES, "oldest_scheduled_at"]
+            return Response(csv_lines(columns, rows, head=True), media_type=CSV)
+        return Backlog(zone=asked.zone.key, rows=rows)
+
+    return routes
+
+
+def answered(
+    asked: Question, rows: Sequence[Row], format_: Format, columns: Sequence[str]
+) -> Report | Response:
+    if format_ == "json":
+        return Report(first=asked.first, last=asked.last, zone=asked.zone.key, rows=list(rows))
+    return Response(csv_lines(columns, rows, head=True), media_type=CSV)
+
+
+def csv_lines(columns: Sequence[str], rows: Sequence[Row], head: bool = False) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\r\n")
+    if head:
+        writer.writeheader()
+    writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    """A spreadsheet takes a cell that begins like a formula for one."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
