@@ -10,10 +10,12 @@ from contracts.channel_sms import InteractionRecorded
 from contracts.contacts import ContactChanged
 from servicekit.pipeline import by_type
 from servicekit.service import Service, run_service
-from stats import http
 from stats.composition import Books
-from stats.http_decisions import decision_routes
-from stats.http_reports import report_routes
+from stats.http.commands import command_routes
+from stats.http.decisions import decision_routes
+from stats.http.recalculations import recalculation_routes
+from stats.http.reports import report_routes
+from stats.http.targets import target_routes
 from stats.settings import Settings
 from stats.use_cases.announce_counters import AnnounceCounters
 from stats.use_cases.command_over_rest import CommandOverRest
@@ -63,11 +65,9 @@ def build(settings: Settings) -> Service:
 
     reports = ReadReports(mongo, clock, campaigns, dispositions)
     service.routes(
-        http.reading_routes(ReadCounters(mongo, clock), ListTargets(mongo), ReadTotals(mongo), clock),
-        http.command_routes(
-            CommandOverRest(books.obey, service.producer, clock, settings), books.counting, clock
-        ),
-        http.recalculation_routes(books.recalculations, clock),
+        target_routes(ReadCounters(mongo, clock), ListTargets(mongo), ReadTotals(mongo), clock),
+        command_routes(CommandOverRest(books.obey, service.producer, clock, settings), books.counting, clock),
+        recalculation_routes(books.recalculations, clock),
         report_routes(reports),
         decision_routes(ReadDecisions(mongo, reports)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, get_args
 
@@ -11,10 +12,22 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel
 
-from contracts.vocabulary import Day, Verdict
+from contracts.vocabulary import Verdict
 from servicekit.pages import Cursor, Limit, Page, cursor_of, moment, parts_of
-from stats.http.reports import CSV, Format, Report, Values, answered, checked, csv_lines
-from stats.http.zones import Zone
+from stats.http.reports import (
+    CSV,
+    Filters,
+    Format,
+    Report,
+    Values,
+    answered,
+    any_of,
+    chosen,
+    csv_lines,
+    days,
+    everywhere,
+    grouping,
+)
 from stats.use_cases.read_decisions import DecisionDimension, DecisionPlace, ReadDecisions
 from stats.use_cases.read_reports import Question
 
@@ -39,23 +52,12 @@ class Decided(BaseModel):
 
 
 def _question(
-    zone: Zone,
-    first: Annotated[Day, Query(description="first local day")],
-    last: Annotated[Day, Query(description="last local day, included")],
-    campaign_id: Values = None,
-    campaign_group: Values = None,
-    channel: Values = None,
+    asked: Annotated[Question, Depends(days)],
+    filters: Annotated[Filters, Depends(everywhere)],
     verdict: Annotated[list[Verdict] | None, Query(max_length=3)] = None,
     reason: Values = None,
 ) -> Question:
-    filters = {
-        "campaign_id": campaign_id,
-        "campaign_group": campaign_group,
-        "channel": channel,
-        "verdict": verdict,
-        "reason": reason,
-    }
-    return checked(first, last, zone, "", _DIMENSIONS, filters)
+    return replace(asked, filters={**filters, **chosen(verdict=verdict, reason=reason)})
 
 
 def _one_by_one(
@@ -65,18 +67,15 @@ def _one_by_one(
     ] = None,
     activity_id: Values = None,
 ) -> Question:
-    more = {"contact_id": contact_id, "activity_id": activity_id}
-    chosen = {**(asked.filters or {}), **{name: values for name, values in more.items() if values}}
-    return Question(asked.first, asked.last, asked.zone, (), chosen)
+    more = chosen(contact_id=contact_id, activity_id=activity_id)
+    return replace(asked, filters={**asked.filters, **more})
 
 
 def _grouped(
     asked: Annotated[Question, Depends(_question)],
-    group_by: Annotated[
-        str, Query(max_length=200, description=f"commas between any of {', '.join(_DIMENSIONS)}")
-    ] = "verdict,reason",
+    group_by: Annotated[str, any_of(_DIMENSIONS)] = "verdict,reason",
 ) -> Question:
-    return checked(asked.first, asked.last, asked.zone, group_by, _DIMENSIONS, asked.filters or {})
+    return replace(asked, group_by=grouping(group_by, _DIMENSIONS))
 
 
 def decision_routes(decisions: ReadDecisions) -> APIRouter:

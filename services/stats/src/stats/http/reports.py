@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal, get_args
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
@@ -27,6 +27,7 @@ from stats.use_cases.read_reports import (
 )
 
 Row = dict[str, Any]
+Filters = Mapping[str, Sequence[str]]
 Values = Annotated[list[str] | None, Query(max_length=100)]
 Status = Literal["open", "completed", "failed", "cancelled", "expired", "purged"]
 Format = Literal["json", "csv"]
@@ -49,57 +50,9 @@ class Backlog(BaseModel):
     rows: list[Row]
 
 
-def _question(
-    zone: Zone,
-    first: Annotated[Day, Query(description="first local day")],
-    last: Annotated[Day, Query(description="last local day, included")],
-    group_by: Annotated[
-        str, Query(max_length=200, description=f"commas between any of {', '.join(_DIMENSIONS)}")
-    ] = "",
-    campaign_id: Values = None,
-    campaign_group: Values = None,
-    subject_id: Values = None,
-    channel: Values = None,
-    endpoint_id: Values = None,
-    disposition: Values = None,
-    agent: Values = None,
-    source: Values = None,
-    status: Annotated[
-        list[Status] | None, Query(max_length=10, description="how they ended, or open; attempts have none")
-    ] = None,
-) -> Question:
-    filters = {
-        "campaign_id": campaign_id,
-        "campaign_group": campaign_group,
-        "subject_id": subject_id,
-        "channel": channel,
-        "endpoint_id": endpoint_id,
-        "disposition": disposition,
-        "agent": agent,
-        "source": source,
-        "status": status,
-    }
-    return checked(first, last, zone, group_by, _DIMENSIONS, filters)
-
-
-def checked(
-    first: date,
-    last: date,
-    zone: ZoneInfo,
-    group_by: str,
-    dimensions: Sequence[str],
-    filters: Mapping[str, Sequence[str] | None],
-) -> Question:
-    """The question that was asked. Raises Problem for days or groups that there are not."""
-    if not timedelta(0) <= last - first <= timedelta(days=_MOST_DAYS):
-        raise Problem(
-            422,
-            "bad-range",
-            "No such days",
-            f"`last` is `first` or later, and at most {_MOST_DAYS} days after.",
-        )
-    chosen = {name: values for name, values in filters.items() if values}
-    return Question(first, last, zone, grouping(group_by, dimensions), chosen)
+def any_of(dimensions: Sequence[str]) -> Any:
+    """The parameter `group_by`."""
+    return Query(max_length=200, description=f"commas between any of {', '.join(dimensions)}")
 
 
 def grouping(group_by: str, dimensions: Sequence[str]) -> list[str]:
@@ -113,34 +66,68 @@ def grouping(group_by: str, dimensions: Sequence[str]) -> list[str]:
     return [name for name in dimensions if name in names]
 
 
-def _open_question(
-    zone: Zone,
-    first: Annotated[Day | None, Query(description="scheduled for this local day or later")] = None,
-    last: Annotated[Day | None, Query(description="scheduled for this local day or earlier")] = None,
-    group_by: Annotated[
-        str, Query(max_length=200, description=f"commas between any of {', '.join(_OPEN_DIMENSIONS)}")
-    ] = "state",
-    campaign_id: Values = None,
-    campaign_group: Values = None,
+def chosen(**filters: Sequence[str] | None) -> Filters:
+    """Those that were given."""
+    return {name: values for name, values in filters.items() if values}
+
+
+def everywhere(campaign_id: Values = None, campaign_group: Values = None, channel: Values = None) -> Filters:
+    """What every report can be narrowed to."""
+    return chosen(campaign_id=campaign_id, campaign_group=campaign_group, channel=channel)
+
+
+def _of_work(
+    shared: Annotated[Filters, Depends(everywhere)],
     subject_id: Values = None,
-    channel: Values = None,
     endpoint_id: Values = None,
     agent: Values = None,
     source: Values = None,
+) -> Filters:
+    return {**shared, **chosen(subject_id=subject_id, endpoint_id=endpoint_id, agent=agent, source=source)}
+
+
+def days(
+    zone: Zone,
+    first: Annotated[Day, Query(description="first local day")],
+    last: Annotated[Day, Query(description="last local day, included")],
+) -> Question:
+    """About these days, and nothing narrower yet. Raises Problem for days that there are not."""
+    if not timedelta(0) <= last - first <= timedelta(days=_MOST_DAYS):
+        raise Problem(
+            422,
+            "bad-range",
+            "No such days",
+            f"`last` is `first` or later, and at most {_MOST_DAYS} days after.",
+        )
+    return Question(first, last, zone)
+
+
+def _question(
+    asked: Annotated[Question, Depends(days)],
+    filters: Annotated[Filters, Depends(_of_work)],
+    group_by: Annotated[str, any_of(_DIMENSIONS)] = "",
+    disposition: Values = None,
+    status: Annotated[
+        list[Status] | None, Query(max_length=10, description="how they ended, or open; attempts have none")
+    ] = None,
+) -> Question:
+    return replace(
+        asked,
+        group_by=grouping(group_by, _DIMENSIONS),
+        filters={**filters, **chosen(disposition=disposition, status=status)},
+    )
+
+
+def _open_question(
+    zone: Zone,
+    filters: Annotated[Filters, Depends(_of_work)],
+    first: Annotated[Day | None, Query(description="scheduled for this local day or later")] = None,
+    last: Annotated[Day | None, Query(description="scheduled for this local day or earlier")] = None,
+    group_by: Annotated[str, any_of(_OPEN_DIMENSIONS)] = "state",
     state: Values = None,
 ) -> OpenQuestion:
-    filters = {
-        "campaign_id": campaign_id,
-        "campaign_group": campaign_group,
-        "subject_id": subject_id,
-        "channel": channel,
-        "endpoint_id": endpoint_id,
-        "agent": agent,
-        "source": source,
-        "state": state,
-    }
-    chosen = {name: values for name, values in filters.items() if values}
-    return OpenQuestion(zone, grouping(group_by, _OPEN_DIMENSIONS), chosen, first, last)
+    narrowed = {**filters, **chosen(state=state)}
+    return OpenQuestion(zone, grouping(group_by, _OPEN_DIMENSIONS), narrowed, first, last)
 
 
 Asked = Annotated[Question, Depends(_question)]

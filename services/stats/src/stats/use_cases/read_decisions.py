@@ -40,7 +40,7 @@ class ReadDecisions:
 
     async def _found(self, question: Question, after: DecisionPlace | None) -> Any:
         start, end = question.moments
-        wanted = wanted_of(question.filters or {}, await self._reports.campaign_groups())
+        wanted = wanted_of(question.filters, await self._reports.campaign_groups())
         between: Document = {"decided_at": {"$gte": start, "$lt": end}}
         if after is not None:
             between["$or"] = [

@@ -65,7 +65,7 @@ class Question:
     last: date
     zone: ZoneInfo
     group_by: Sequence[str] = ()
-    filters: Mapping[str, Sequence[str]] | None = None
+    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def moments(self) -> tuple[datetime, datetime]:
@@ -201,7 +201,7 @@ class ReadReports:
         high, high_quarter = divmod(int(end.timestamp()) // QUARTER, QUARTERS)
         by_day = "day" in question.group_by
         whole_days = by_day and question.zone.key in ("UTC", "Etc/UTC")
-        wanted = wanted_of(question.filters or {}, groups_of)
+        wanted = wanted_of(question.filters, groups_of)
         inner = {"day": {"$gte": low + (low_quarter > 0), "$lt": high}}
         if by_day and not whole_days:
             inner["day"]["$gte"], edges = low, [high] if high_quarter else []
