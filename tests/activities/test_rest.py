@@ -12,6 +12,7 @@ import pytest
 
 from contracts.activities import ActivityChanged, ActivityCompleted
 from contracts.channel_sms import InteractionRecorded
+from servicekit.pages import cursor_of
 from tests.activities.builders import NOON, SUBJECT, campaign
 from tests.activities.line import Case
 from tests.kit import eventually
@@ -311,7 +312,16 @@ async def test_lists_are_filtered_sorted_by_meaning_and_paged(rest: httpx.AsyncC
     assert {item["urgency"] for item in anns} == {"very_high", "high"}
     before = {**mine, "due_before": (NOON - timedelta(minutes=2)).isoformat()}
     assert len((await rest.get("/activities", params=before)).json()["items"]) == 2
-    assert (await rest.get("/activities", params={**mine, "cursor": "junk"})).status_code == 422
+    at = NOON.isoformat()
+    forged = (
+        "junk",
+        cursor_of(at, "x"),
+        cursor_of(2**63, at, "x"),
+        cursor_of(1, "0001-01-01T00:00:00+14:00", "x"),
+    )
+    for cursor in forged:
+        answer = await rest.get("/activities", params={**mine, "sort": "urgency", "cursor": cursor})
+        assert answer.status_code == 422, cursor
     assert (await rest.get("/activities", params={**mine, "limit": 5000})).status_code == 422
 
 

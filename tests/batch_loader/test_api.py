@@ -120,6 +120,10 @@ async def test_batches_are_listed_sorted_and_by_the_page(engines: Engines, names
         assert await pages(limit=2, sort="name") == sorted(names)
         assert await pages(limit=1, sort="-name") == sorted(names, reverse=True)
         assert await pages(limit=2, state="cancelled") == ["d"]
+        by_name = (await here.api.get("/v1/batches", params={"sort": "name", "limit": 1})).json()[
+            "next_cursor"
+        ]
+        assert (await here.api.get("/v1/batches", params={"cursor": by_name})).status_code == 422
         for wrong in ({"cursor": "nonsense"}, {"sort": "colour"}, {"limit": 0}, {"state": "asleep"}):
             assert (await here.api.get("/v1/batches", params=wrong)).status_code == 422
 

@@ -111,6 +111,17 @@ async def test_lists_sort_filter_and_page(line: Line) -> None:
     for forged in ("!", "bnVsbA==", *not_ours):
         answer = await line.http.get("/v1/stats", params={"cursor": forged})
         assert answer.status_code == 422
+    for beyond in ({"contact_count_min": 2**63}, {"sort": "contact_count", "cursor": cursor_of(2**63, "x")}):
+        assert (await line.http.get("/v1/stats", params=beyond)).status_code == 422
+    exactly: dict[str, Any] = {
+        "target_type": "lead",
+        "sort": "contact_count",
+        "contact_count_min": 3,
+        "limit": 1000,
+    }
+    whole = (await line.http.get("/v1/stats", params=exactly)).json()["items"]
+    page = await line.http.get("/v1/stats", params=exactly | {"limit": len(whole)})
+    assert (len(page.json()["items"]), page.json()["next_cursor"]) == (len(whole), None)
 
 
 async def test_contacts_are_listed_as_never_contacted_from_the_start(line: Line) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from uuid import uuid4
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from activities.adapters.mongo_activities import BadCursor, MongoActivities, Order
+from activities.adapters.mongo_activities import MongoActivities, Order
 from activities.domain.activity import Activity, ActivityRecord, LastVerdict
 from activities.domain.moves import IllegalMove, Taken
 from activities.domain.outcomes import BadEnding
@@ -37,7 +37,21 @@ from contracts.vocabulary import (
     WrittenTime,
 )
 from servicekit.clock import Clock
-from servicekit.pages import TAGGED, Cursor, IfMatch, Limit, Page, UnusableCursor, etag, version_of
+from servicekit.pages import (
+    TAGGED,
+    Cursor,
+    IfMatch,
+    Limit,
+    Page,
+    cursor_of,
+    etag,
+    moment,
+    page_of,
+    parts_of,
+    text,
+    version_of,
+    whole,
+)
 from servicekit.problems import NotFound, Problem
 from servicekit.unit_of_work import Store
 
@@ -193,9 +207,9 @@ def routes(
             wanted["$or"] = [{"owner": owner}, {"assigned_to": owner}]
         if due_before is not None:
             wanted["due_at"] = {"$lt": due_before}
-        with _refusals():
-            page = await activities.page(wanted, sort, limit, cursor)
-        return Page[ActivityRecord](items=list(page.items), next_cursor=page.next_cursor)
+        after = None if cursor is None else parts_of(cursor, *_READ[sort])
+        found = page_of(await activities.page(wanted, sort, limit + 1, after), limit, _PLACE[sort])
+        return Page[ActivityRecord](items=list(found.items), next_cursor=found.next_cursor)
 
     @api.get("/activities/counts", operation_id="countActivities")
     async def count_activities(campaign_id: str | None = None, batch_id: str | None = None) -> Counts:
@@ -304,6 +318,16 @@ def routes(
     return api
 
 
+_READ: dict[Order, tuple[Callable[[Any], Any], ...]] = {
+    "due": (moment, text),
+    "urgency": (whole, moment, text),
+}
+_PLACE: dict[Order, Callable[[Activity], str]] = {
+    "due": lambda last: cursor_of(last.due_at, last.activity_id),
+    "urgency": lambda last: cursor_of(last.rank, last.due_at, last.activity_id),
+}
+
+
 def _request(new: NewActivity, idempotency_key: str | None, now: datetime) -> ActivityCreated:
     spec = new.model_dump(exclude={"activity_id", "scheduled_at"})
     id_ = new.activity_id or (
@@ -372,5 +396,3 @@ def _refusals() -> Iterator[None]:
         raise Problem(
             409, "activity-exists", "The id is taken by another activity", str(another)
         ) from another
-    except BadCursor as bad:
-        raise UnusableCursor from bad

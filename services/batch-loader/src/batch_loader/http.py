@@ -13,12 +13,26 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from batch_loader.domain.batch import Batch, IllegalMove, Move
 from batch_loader.domain.choices import Channel, Choices, Wanted, WrongChoice
 from batch_loader.domain.filters import Filters
-from batch_loader.ports import BadCursor, Shelf
+from batch_loader.ports import Place, Shelf
 from batch_loader.use_cases.draft_batch import DraftBatch
 from batch_loader.use_cases.preview_batch import Preview, PreviewBatch
 from batch_loader.use_cases.steer_batch import SteerBatch
-from contracts.vocabulary import BatchState
-from servicekit.pages import TAGGED, Cursor, IfMatch, Limit, Page, UnusableCursor, etag, version_of
+from contracts.vocabulary import BatchId, BatchState
+from servicekit.pages import (
+    TAGGED,
+    Cursor,
+    IfMatch,
+    Limit,
+    Page,
+    UnusableCursor,
+    cursor_of,
+    etag,
+    moment,
+    page_of,
+    parts_of,
+    text,
+    version_of,
+)
 from servicekit.problems import NotFound, Problem
 from servicekit.unit_of_work import Store
 
@@ -106,9 +120,11 @@ def routes(
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> Page[BatchResource]:
-        with problems():
-            listed = await shelf.list(state=state, sort=sort, limit=limit, cursor=cursor)
-        return Page(items=[_resource(batch) for batch in listed.items], next_cursor=listed.next_cursor)
+        field = sort.removeprefix("-")
+        after = None if cursor is None else _place(cursor, field)
+        listed = await shelf.list(state=state, sort=sort, limit=limit + 1, after=after)
+        found = [_resource(batch) for batch in listed]
+        return page_of(found, limit, lambda last: cursor_of(field, getattr(last, field), last.batch_id))
 
     @router.post("/preview", operation_id="previewFilters")
     async def preview_filters(request: PreviewRequest) -> PreviewResource:
@@ -169,8 +185,13 @@ def problems() -> Iterator[None]:
         raise Problem(
             409, "illegal-move", "Not in this state", str(illegal), state=illegal.state.value
         ) from illegal
-    except BadCursor as bad:
-        raise UnusableCursor from bad
+
+
+def _place(cursor: str, field: str) -> Place:
+    made_for, value, batch_id = parts_of(cursor, text, moment if field == "created_at" else text, text)
+    if made_for != field:
+        raise UnusableCursor
+    return Place(value, BatchId(batch_id))
 
 
 def unchanged_since(if_match: str | None) -> Callable[[Batch], None]:

@@ -61,23 +61,21 @@ class CatalogReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ListedBatches:
-    items: list[Batch]
-    next_cursor: str | None
+class Place:
+    """Where the page before ended."""
 
-
-class BadCursor(ValueError):
-    def __init__(self) -> None:
-        super().__init__("This cursor is not one that a list of batches gave; leave it out to start over.")
+    value: datetime | str
+    """Of what the list is sorted by."""
+    batch_id: BatchId
 
 
 class Shelf(Protocol):
     """Batches to look through."""
 
     async def list(
-        self, *, state: BatchState | None, sort: str, limit: int, cursor: str | None
-    ) -> ListedBatches:
-        """sort: `created_at` or `name`, with a leading `-` for the other way round. Raises BadCursor."""
+        self, *, state: BatchState | None, sort: str, limit: int, after: Place | None
+    ) -> Sequence[Batch]:
+        """sort: `created_at` or `name`, with a leading `-` for the other way round."""
         ...
 
     async def loading(self) -> Sequence[BatchId]: ...

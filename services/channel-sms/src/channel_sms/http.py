@@ -16,7 +16,7 @@ from channel_sms.domain.conversation import Conversation, ConversationState
 from channel_sms.domain.intent import Intent, IntentState
 from channel_sms.use_cases.resolve_by_person import ResolveByPerson
 from servicekit.mongo import Collection, Document
-from servicekit.pages import Cursor, Limit, Page
+from servicekit.pages import Cursor, Limit, Page, page_of
 from servicekit.problems import NotFound
 
 
@@ -105,9 +105,9 @@ def routes(
         cursor: Cursor = None,
     ) -> Page[Conversation]:
         query = _given(_id=activity_id, contact_id=contact_id, state=state)
-        rows, following = await _page(conversations.collection, query, limit, cursor)
+        rows = await _behind(cursor, conversations.collection, query, limit + 1)
         items = [conversations.from_document(row) for row in rows]
-        return Page(items=items, next_cursor=following)
+        return page_of(items, limit, lambda last: last.activity_id)
 
     @router.get("/conversations/{activity_id}", operation_id="readConversation", tags=["conversations"])
     async def read_conversation(activity_id: str) -> Transcript:
@@ -129,8 +129,8 @@ def routes(
     ) -> Page[IntentView]:
         """Messages we mean to send; `?state=unknown` is what people may have to decide."""
         query = _given(state=state, activity_id=activity_id)
-        rows, following = await _page(intents.collection, query, limit, cursor)
-        return Page(items=[_intent_row(row) for row in rows], next_cursor=following)
+        rows = await _behind(cursor, intents.collection, query, limit + 1)
+        return page_of([_intent_row(row) for row in rows], limit, lambda last: last.intent_id)
 
     @router.get("/intents/{intent_id}", operation_id="readIntent", tags=["intents"])
     async def read_intent(intent_id: str) -> IntentView:
@@ -151,30 +151,30 @@ def routes(
     @router.get("/unmatched", operation_id="listUnmatched", tags=["messages"])
     async def list_unmatched(limit: Limit = 100, cursor: Cursor = None) -> Page[UnmatchedView]:
         """Messages of people that belong to no conversation and led to no activity."""
-        rows, following = await _page(inbound.collection, {"state": "unmatched"}, limit, cursor)
+        rows = await _behind(cursor, inbound.collection, {"state": "unmatched"}, limit + 1)
         items = [UnmatchedView(message_id=row["_id"], **_fields(UnmatchedView, row)) for row in rows]
-        return Page(items=items, next_cursor=following)
+        return page_of(items, limit, lambda last: last.message_id)
 
     @router.get("/suppressions", operation_id="listSuppressions", tags=["suppressions"])
     async def list_suppressions(
         address: str | None = None, limit: Limit = 100, cursor: Cursor = None
     ) -> Page[SuppressionView]:
         """Addresses that opted out, and those that came back."""
-        rows, following = await _page(suppressions.collection, _given(_id=address), limit, cursor)
+        rows = await _behind(cursor, suppressions.collection, _given(_id=address), limit + 1)
         items = [SuppressionView(address=row["_id"], **_fields(SuppressionView, row)) for row in rows]
-        return Page(items=items, next_cursor=following)
+        return page_of(items, limit, lambda last: last.address)
 
     return router
 
 
-async def _page(
-    collection: Collection, query: dict[str, Any], limit: int, cursor: str | None
-) -> tuple[list[Document], str | None]:
+async def _behind(
+    cursor: str | None, collection: Collection, query: dict[str, Any], limit: int
+) -> list[Document]:
+    """Rows in the order of their ids, from the one that follows the cursor."""
     if cursor is not None:
         query = {"$and": [query, {"_id": {"$gt": cursor}}]} if query else {"_id": {"$gt": cursor}}
-    rows = await collection.find(query).sort("_id", 1).limit(limit + 1).to_list(limit + 1)
-    following = rows[limit - 1]["_id"] if len(rows) > limit else None
-    return rows[:limit], following
+    rows: list[Document] = await collection.find(query).sort("_id", 1).limit(limit).to_list(limit)
+    return rows
 
 
 def _given(**filters: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
@@ -51,15 +51,27 @@ def parts_of(cursor: str, *read: Callable[[Any], Any]) -> tuple[Any, ...]:
     try:
         parts = orjson.loads(base64.urlsafe_b64decode(cursor))
         return tuple(one(part) for one, part in zip(read, parts, strict=True))
-    except (ValueError, TypeError) as wrong:
+    except (ValueError, TypeError, OverflowError) as wrong:
         raise UnusableCursor from wrong
+
+
+def text(part: Any) -> str:
+    if not isinstance(part, str):
+        raise TypeError(f"{part!r} is no text")
+    return part
+
+
+def whole(part: Any) -> int:
+    if not isinstance(part, int) or part.bit_length() > 63:
+        raise ValueError(f"{part!r} is no whole number that the database can take")
+    return part
 
 
 def moment(part: Any) -> datetime:
     told = datetime.fromisoformat(part)
     if told.tzinfo is None:
         raise ValueError(f"{part!r} has no zone")
-    return told
+    return told.astimezone(UTC)
 
 
 TAGGED: dict[int | str, dict[str, Any]] = {

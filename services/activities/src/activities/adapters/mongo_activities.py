@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -55,16 +51,6 @@ _ORDERS: dict[Order, list[tuple[str, int]]] = {
 }
 
 
-class BadCursor(ValueError):
-    """Not a `next_cursor` of this list."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    items: list[Activity]
-    next_cursor: str | None
-
-
 class MongoActivities:
     def __init__(self, mongo: Mongo, store: Store[Activity]) -> None:
         self._mongo = mongo
@@ -100,12 +86,14 @@ class MongoActivities:
                 await self._store.collection.update_one({"_id": id_}, {"$set": {"hold": UNREADABLE}})
         return readable
 
-    async def page(self, wanted: Document, order: Order, limit: int, cursor: str | None) -> Page:
+    async def page(
+        self, wanted: Document, order: Order, limit: int, after: Sequence[Any] | None
+    ) -> list[Activity]:
+        """after: what the order sorts by, of the last one of the page before."""
         keys = _ORDERS[order]
-        query = {"$and": [wanted, _after(keys, cursor)]} if cursor else wanted
-        rows = await self._store.collection.find(query).sort(keys).limit(limit + 1).to_list(limit + 1)
-        next_cursor = _cursor(keys, rows[limit - 1]) if len(rows) > limit else None
-        return Page([self._store.from_document(row) for row in rows[:limit]], next_cursor)
+        query = {"$and": [wanted, _after(keys, after)]} if after else wanted
+        rows = await self._store.collection.find(query).sort(keys).limit(limit).to_list(limit)
+        return [self._store.from_document(row) for row in rows]
 
     async def worklist(self, agent: str, limit: int) -> list[Activity]:
         """What an agent should do next: their own and anybody's, the urgent first, then by time."""
@@ -127,28 +115,11 @@ class MongoActivities:
         return {state.value: found.get(state.value, 0) for state in ActivityState}
 
 
-def _cursor(keys: Sequence[tuple[str, int]], row: Document) -> str:
-    values = [row[key].isoformat() if isinstance(row[key], datetime) else row[key] for key, _ in keys]
-    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
-
-
-def _after(keys: Sequence[tuple[str, int]], cursor: str) -> Document:
-    """Rows behind the one that the cursor remembers, in this order. Raises BadCursor."""
-    values = _remembered(keys, cursor)
+def _after(keys: Sequence[tuple[str, int]], place: Sequence[Any]) -> Document:
+    """Rows behind the one with these values, in this order."""
+    values = dict(zip((key for key, _ in keys), place, strict=True))
     steps = []
     for position, (key, direction) in enumerate(keys):
         same = {earlier: values[earlier] for earlier, _ in keys[:position]}
         steps.append(same | {key: {"$gt" if direction == _UP else "$lt": values[key]}})
     return {"$or": steps}
-
-
-def _remembered(keys: Sequence[tuple[str, int]], cursor: str) -> dict[str, Any]:
-    try:
-        told = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        values = dict(zip((key for key, _ in keys), told, strict=True))
-        values["due_at"] = datetime.fromisoformat(values["due_at"])
-        if not isinstance(values["_id"], str) or not isinstance(values.get("rank", 0), int):
-            raise BadCursor(cursor)
-    except (ValueError, TypeError, KeyError, binascii.Error) as error:
-        raise BadCursor(cursor) from error
-    return values

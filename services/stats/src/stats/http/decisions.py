@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel
 
 from contracts.vocabulary import Verdict
-from servicekit.pages import Cursor, Limit, Page, cursor_of, moment, parts_of
+from servicekit.pages import Cursor, Limit, Page, cursor_of, moment, page_of, parts_of, text
 from stats.http.reports import (
     CSV,
     Filters,
@@ -91,13 +91,10 @@ def decision_routes(decisions: ReadDecisions) -> APIRouter:
         """Why a contact was or was not contacted, the newest first. CSV has all of it, whatever the limit."""
         if format == "csv":
             return StreamingResponse(_lines(asked), media_type=CSV)
-        after = None if cursor is None else DecisionPlace(*parts_of(cursor, moment, str))
-        rows = await decisions.page(asked, after, limit)
-        full = len(rows) == limit
-        return Page(
-            items=[_decided(row, asked) for row in rows],
-            next_cursor=cursor_of(rows[-1]["decided_at"], rows[-1]["_id"]) if full else None,
-        )
+        after = None if cursor is None else DecisionPlace(*parts_of(cursor, moment, text))
+        rows = await decisions.page(asked, after, limit + 1)
+        found = page_of(rows, limit, lambda row: cursor_of(row["decided_at"], row["_id"]))
+        return Page(items=[_decided(row, asked) for row in found.items], next_cursor=found.next_cursor)
 
     async def _lines(asked: Question) -> AsyncIterator[str]:
         columns = list(Decided.model_fields)

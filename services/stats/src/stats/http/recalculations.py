@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, Field
 
 from servicekit.clock import Clock
-from servicekit.pages import Cursor, Limit, Page, cursor_of, parts_of
+from servicekit.pages import Cursor, Limit, Page, cursor_of, page_of, parts_of, text
 from servicekit.problems import NotFound, Problem
 from stats.use_cases.recalculate import Recalculations, Running, Scope, outcome_of, seconds_of
 
@@ -86,12 +86,11 @@ def recalculation_routes(runs: Recalculations, clock: Clock) -> APIRouter:
     @routes.get("/{run_id}/differences", operation_id="list_recalculation_differences")
     async def differences(run_id: str, limit: Limit = 100, cursor: Cursor = None) -> Page[DifferenceFound]:
         await existing(run_id)
-        (after,) = ("",) if cursor is None else parts_of(cursor, str)
-        rows = await runs.differences(run_id, after, limit)
-        return Page(
-            items=[DifferenceFound(count_off_by=_off_by(row), **_plain(row)) for row in rows],
-            next_cursor=cursor_of(rows[-1]["_id"]) if len(rows) == limit else None,
-        )
+        (after,) = ("",) if cursor is None else parts_of(cursor, text)
+        rows = await runs.differences(run_id, after, limit + 1)
+        found = page_of(rows, limit, lambda row: cursor_of(row["_id"]))
+        items = [DifferenceFound(count_off_by=_off_by(row), **_plain(row)) for row in found.items]
+        return Page(items=items, next_cursor=found.next_cursor)
 
     @routes.post("/{run_id}/{step}", operation_id="steer_recalculation")
     async def steer(run_id: str, step: Literal["pause", "resume", "cancel"]) -> Recalculation:

@@ -13,12 +13,15 @@ from pydantic import AwareDatetime, BaseModel
 
 from contracts.vocabulary import Code, WrittenTime
 from servicekit.clock import Clock
-from servicekit.pages import Cursor, Limit, Page, cursor_of, moment, parts_of
+from servicekit.pages import Cursor, Limit, Page, cursor_of, moment, page_of, parts_of, text, whole
 from stats.domain.ledger import is_attempt, target_key, target_of
 from stats.http.zones import Zone
 from stats.use_cases.list_targets import Column, Filters, ListTargets, Place
 from stats.use_cases.read_counters import Counters, ReadCounters, RollUp, TargetStatistics, statistics
 from stats.use_cases.read_totals import ReadTotals, Totals
+
+_MOST = 1_000_000_000
+"""More than anybody is contacted, and few enough for the database."""
 
 
 class Listed(BaseModel):
@@ -104,8 +107,8 @@ def target_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, cl
             str, Query(pattern=r"^-?(contact_count|last_contact_at)(_in|_out)?$", description="- descends")
         ] = "-last_contact_at",
         never_contacted: bool | None = None,
-        contact_count_min: Annotated[int | None, Query(ge=0)] = None,
-        contact_count_max: Annotated[int | None, Query(ge=0)] = None,
+        contact_count_min: Annotated[int | None, Query(ge=0, le=_MOST)] = None,
+        contact_count_max: Annotated[int | None, Query(ge=0, le=_MOST)] = None,
         contacted_since: WrittenTime | None = None,
         not_contacted_since: WrittenTime | None = None,
         not_contacted_for_days: Annotated[int | None, Query(ge=0, le=36_500)] = None,
@@ -124,17 +127,15 @@ def target_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, cl
             not_contacted_since=not_contacted_since,
         )
         column: Column = sort.removeprefix("-")  # type: ignore[assignment]
-        after = None if cursor is None else Place(*parts_of(cursor, partial(_value, column), str))
-        rows = await lists(filters, column, sort.startswith("-"), after, limit)
+        after = None if cursor is None else Place(*parts_of(cursor, partial(_value, column), text))
+        rows = await lists(filters, column, sort.startswith("-"), after, limit + 1)
+        found = page_of(rows, limit, lambda row: cursor_of(row["listed"][column], row["_id"]))
         items = []
-        for row in rows:
+        for row in found.items:
             type_, id_ = target_of(row["_id"])
             seen = statistics(type_, id_, row, zone, now)
             items.append(Listed(target_type=type_, target_id=id_, total=seen.total, channels=seen.channels))
-        full = len(rows) == limit
-        return Page(
-            items=items, next_cursor=cursor_of(rows[-1]["listed"][column], rows[-1]["_id"]) if full else None
-        )
+        return Page(items=items, next_cursor=found.next_cursor)
 
     @routes.get("/ledger", operation_id="list_ledger")
     async def ledger(
@@ -143,13 +144,12 @@ def target_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, cl
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> Page[LedgerRow]:
-        (after,) = ("",) if cursor is None else parts_of(cursor, str)
+        (after,) = ("",) if cursor is None else parts_of(cursor, text)
         target = None if target_id is None else target_key(target_type, target_id)
-        rows = await lists.ledger(target, after, limit)
-        return Page(
-            items=[_ledger_row(row) for row in rows],
-            next_cursor=cursor_of(rows[-1]["_id"]) if len(rows) == limit else None,
+        found = page_of(
+            await lists.ledger(target, after, limit + 1), limit, lambda row: cursor_of(row["_id"])
         )
+        return Page(items=[_ledger_row(row) for row in found.items], next_cursor=found.next_cursor)
 
     @routes.get("/totals", operation_id="read_totals")
     async def read_totals() -> Totals:
@@ -161,7 +161,7 @@ def target_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, cl
 def _value(column: Column, told: Any) -> datetime | int | None:
     if told is None:
         return None
-    return moment(told) if column.startswith("last") else int(told)
+    return moment(told) if column.startswith("last") else whole(told)
 
 
 def _start_of_day(now: datetime, zone: ZoneInfo, days: int) -> datetime:
