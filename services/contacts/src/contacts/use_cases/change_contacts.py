@@ -201,7 +201,7 @@ def refuse_other_version(contact: Contact, version: int | None) -> None:
     if version is not None and contact.version != version:
         raise Problem(
             412,
-            "other-version",
+            "version-moved",
             "The contact changed meanwhile",
             f"It is at version {contact.version}, not {version}; read it again.",
         )
