@@ -214,6 +214,7 @@ async def test_the_last_time_there_is_can_be_used(rest: httpx.AsyncClient, case:
         ({"disposition": "never"}, "disposition-not-allowed"),
         ({"disposition": "sold", "captured": {"shoe": 9}}, "invalid-captured"),
         ({"disposition": "sold", "captured": {"plan": "gold"}}, "invalid-captured"),
+        ({"disposition": "sold", "captured": {"people": 2**63}}, "invalid-captured"),
         ({"disposition": "sold", "actor": None}, "actor-missing"),
     ],
 )

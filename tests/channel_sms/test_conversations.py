@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contracts.activities import ActivityOutcome, ActivityProgressed
+from contracts.campaigns import Question
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
 from contracts.vocabulary import Direction
 from tests.channel_sms.world import Stage, everybody
@@ -41,3 +42,19 @@ async def test_a_person_who_agrees_is_asked_everything_and_ends_as_sold(stage: S
         assert counts["outgoing"]["delivered"] >= 3
         assert counts["incoming"]["worked"] >= 3
         assert talk.journal()[0]["to"] == talk.theirs(1)
+
+
+async def test_a_number_that_no_database_takes_is_asked_again_and_holds_up_nobody(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1, 2], questions=(Question(field="seats", text="How many seats?"),))
+        await talk.dispatch(1, 2)
+        await talk.accepted(2)
+        await talk.write(1, "yes")
+        await talk.accepted(3)
+        await talk.write(1, "9" * 30)
+        await talk.write(2, "stop")
+        (outcome,) = await talk.expect(ActivityOutcome, 1)
+        assert (outcome.contact_id, outcome.disposition) == (talk.contact_id(2), "opted-out")
+        assert [entry["body"] for entry in await talk.accepted(4) if entry["to"] == talk.theirs(1)][-1] == (
+            "Sorry, I did not get that. How many seats?"
+        )

@@ -102,6 +102,8 @@ def test_every_talk_keeps_to_the_schema_the_dispositions_and_the_limit(
         ("2 or 3", {"type": "integer"}, None),
         ("1.5", {"type": "number"}, 1.5),
         ("1.5", {"type": "integer"}, None),
+        ("9" * 30, {"type": "integer"}, None),
+        ("9" * 400, {"type": "number"}, None),
         ("yes", {"type": "boolean"}, True),
         ("nope", {"type": "boolean"}, False),
         ("basic or plus", {"enum": ["basic", "plus"]}, None),

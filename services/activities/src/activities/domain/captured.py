@@ -25,7 +25,25 @@ def faults_in(captured: dict[str, Any], subject: SubjectChanged) -> list[str]:
         f"{error.validator_value!r}"[:200]
         for error in _validator(subject).iter_errors({f: v for f, v in captured.items() if f in known})
     ]
-    return unknown + wrong
+    too_large = [
+        f"{field}: holds a whole number of more than 64 bits"
+        for field, value in captured.items()
+        if field in known and not _fits(value)
+    ]
+    return unknown + wrong + too_large
+
+
+def _fits(value: Any) -> bool:
+    """A schema may allow any number; the database takes whole ones of 64 bits."""
+    match value:
+        case int():
+            return -(2**63) <= value < 2**63
+        case dict():
+            return all(map(_fits, value.values()))
+        case list():
+            return all(map(_fits, value))
+        case _:
+            return True
 
 
 def _validator(subject: SubjectChanged) -> Draft202012Validator:

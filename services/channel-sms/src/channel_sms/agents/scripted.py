@@ -22,6 +22,8 @@ _NUMBER_WORDS = {
         ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
     )
 }
+_NO_NUMBER = 2.0**53
+"""From here on a number is not what was written any more, and soon none that a database takes."""
 _FORMATS = FormatChecker()
 
 CLARIFICATION = "Sorry, I did not get that. Please answer YES or NO, or HUMAN to talk to a person. {opening}"
@@ -141,7 +143,7 @@ def _choices(text: str, choices: list[Any]) -> list[Any]:
 def _numbers(text: str, *, whole: bool) -> list[Any]:
     found = [float(number.replace(",", ".")) for number in _NUMBER.findall(text)]
     found += [float(_NUMBER_WORDS[word]) for word in plain(text).split() if word in _NUMBER_WORDS]
-    if len(found) != 1:
+    if len(found) != 1 or not -_NO_NUMBER < found[0] < _NO_NUMBER:
         return []
     return [int(found[0]) if found[0].is_integer() else None] if whole else [found[0]]
 
