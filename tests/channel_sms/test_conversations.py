@@ -58,3 +58,21 @@ async def test_a_number_that_no_database_takes_is_asked_again_and_holds_up_nobod
         assert [entry["body"] for entry in await talk.accepted(4) if entry["to"] == talk.theirs(1)][-1] == (
             "Sorry, I did not get that. How many seats?"
         )
+
+
+async def test_a_text_that_cannot_be_worked_is_left_to_people_and_holds_up_nobody(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        no_name = Question(field="\0", text="How many seats?")  # no document can have it
+        await talk.know([1, 2], questions=(no_name,))
+        await talk.dispatch(1, 2)
+        await talk.accepted(2)
+        await talk.write(1, "yes")
+        await talk.accepted(3)
+        await talk.write(1, "seven")
+        await talk.write(2, "stop")
+        (outcome,) = await talk.expect(ActivityOutcome, 1)
+        assert (outcome.contact_id, outcome.disposition) == (talk.contact_id(2), "opted-out")
+        await talk.until("inbound", {"text": "seven", "state": "unmatched"})
+        listed = (await talk.get("/v1/unmatched?limit=1000"))["items"]
+        (left,) = [text for text in listed if text["sender"] == talk.theirs(1)]
+        assert (left["text"], left["error"]) == ("seven", "InvalidDocument")

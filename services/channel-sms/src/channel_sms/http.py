@@ -78,6 +78,8 @@ class UnmatchedView(BaseModel):
     text: str
     received_at: datetime
     contact_id: str | None = None
+    error: str | None = None
+    """Why it could not be worked, if that is why it is here."""
 
 
 class SuppressionView(BaseModel):
@@ -150,7 +152,7 @@ def routes(
 
     @router.get("/unmatched", operation_id="listUnmatched", tags=["messages"])
     async def list_unmatched(limit: Limit = 100, cursor: Cursor = None) -> Page[UnmatchedView]:
-        """Messages of people that belong to no conversation and led to no activity."""
+        """Messages of people that led to nothing: no conversation knows them, or they could not be worked."""
         rows = await _behind(cursor, inbound.collection, {"state": "unmatched"}, limit + 1)
         items = [UnmatchedView(message_id=row["_id"], **_fields(UnmatchedView, row)) for row in rows]
         return page_of(items, limit, lambda last: last.message_id)

@@ -122,6 +122,11 @@ def worked(arrived: Arrived, now: datetime, state: str, **known: Any) -> Write:
     )
 
 
+def left_to_people(arrived: Arrived, now: datetime, error: Exception) -> Write:
+    """It cannot be worked, for reasons of its own."""
+    return worked(arrived, now, "unmatched", error=type(error).__name__)
+
+
 class Receipts:
     """Stored delivery receipts; gone once they are worked."""
 

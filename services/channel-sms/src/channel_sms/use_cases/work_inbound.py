@@ -15,7 +15,7 @@ import structlog
 
 from channel_sms.adapters import mongo_intents, mongo_suppressions
 from channel_sms.adapters.mongo_conversations import Conversations
-from channel_sms.adapters.mongo_inbound import Inbound, real_now, worked
+from channel_sms.adapters.mongo_inbound import Inbound, left_to_people, real_now, worked
 from channel_sms.adapters.mongo_intents import Intents
 from channel_sms.adapters.mongo_knowledge import Knowledge
 from channel_sms.adapters.mongo_suppressions import Suppressions
@@ -42,6 +42,7 @@ from servicekit.conflicts import TRIES, yield_to_others
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict
+from servicekit.pipeline import is_dependency
 from servicekit.unit_of_work import Changes, Committer
 from servicekit.verdict import Write
 
@@ -132,7 +133,8 @@ class WorkInbound:
         return len(arrived)
 
     async def _work_in_parts(self, batch: Sequence[Arrived]) -> None:
-        """All at once, once more, then by halves: one contested conversation does not cost the others."""
+        """All at once, once more, then by halves: no contested conversation and no text that cannot be worked
+        costs the others."""
         if len(batch) == 1:
             await self._alone(batch[0])
             return
@@ -142,6 +144,11 @@ class WorkInbound:
                 return
             except Conflict:
                 continue
+            except Exception as error:
+                if is_dependency(error):
+                    raise
+                log.warning("texts are worked in parts", texts=len(batch), error=type(error).__name__)
+                break
         half = len(batch) // 2
         await self._work_in_parts(batch[:half])
         await self._work_in_parts(batch[half:])
@@ -155,6 +162,14 @@ class WorkInbound:
                 await yield_to_others(attempt)
                 if not await self._inbound.unworked_from([arrived.sender]):
                     return
+            except Exception as error:
+                if is_dependency(error):
+                    raise
+                log.exception("a text could not be worked", inbound_id=arrived.inbound_id)
+                await self._committer.commit(
+                    Changes(also=[left_to_people(arrived, self._clock.now(), error)])
+                )
+                return
         raise Conflict("an inbound message could not be worked")
 
     async def _work(self, batch: Sequence[Arrived]) -> None:
