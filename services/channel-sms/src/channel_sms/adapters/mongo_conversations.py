@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection as Members
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -46,11 +46,22 @@ class Conversations(Store[Conversation]):
         found = [self.from_document(row) async for row in rows]
         return sorted(found, key=lambda conversation: conversation.opened_at, reverse=True)
 
-    async def latest_with(self, address: str, our_address: str) -> Conversation | None:
-        row = await self.collection.find_one(
-            {"their_address": address, "our_address": our_address}, sort=[("opened_at", DESCENDING)]
+    async def latest_with(self, pairs: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], Conversation]:
+        """The latest one of each (their number, ours), open or not."""
+        rows = await self._mongo.aggregate(
+            COLLECTION,
+            [
+                {
+                    "$match": {
+                        "$or": [{"their_address": theirs, "our_address": ours} for theirs, ours in pairs]
+                    }
+                },
+                {"$sort": {"opened_at": DESCENDING}},
+                {"$group": {"_id": ["$their_address", "$our_address"], "latest": {"$first": "$$ROOT"}}},
+            ],
         )
-        return None if row is None else self.from_document(row)
+        found = [self.from_document(row["latest"]) for row in rows]
+        return {(latest.their_address, latest.our_address): latest for latest in found}
 
     async def overdue(self, now: datetime, buckets: Members[int], limit: int) -> Sequence[Conversation]:
         rows = self.collection.find(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as Members
 from typing import Any, TypeVar
 
 from pymongo import ASCENDING, IndexModel
@@ -101,9 +102,14 @@ class Knowledge:
         rows = self.contacts.collection.find({"_id": {"$in": list(ids)}})
         return {row["_id"]: row async for row in rows}
 
-    async def contacts_with(self, number: str) -> list[str]:
-        rows = self.contacts.collection.find({"numbers": number}, {"_id": 1}).sort("_id", ASCENDING)
-        return [row["_id"] async for row in rows]
+    async def contacts_with(self, numbers: Members[str]) -> Mapping[str, Sequence[str]]:
+        """Who has each of the numbers, in the order of their ids."""
+        found: dict[str, list[str]] = {}
+        rows = self.contacts.collection.find({"numbers": {"$in": list(numbers)}}, {"numbers": 1})
+        async for row in rows.sort("_id", ASCENDING):
+            for number in numbers & set(row["numbers"]):
+                found.setdefault(number, []).append(row["_id"])
+        return found
 
     async def opted_out_among(self, contact_ids: Iterable[str]) -> set[str]:
         """Contacts that must not be texted, or are no more."""
@@ -129,6 +135,8 @@ class Knowledge:
         )
         return None if row is None else str(row["_id"])
 
-    async def endpoint_with(self, address: str) -> str | None:
-        row = await self.endpoints.projection.collection.find_one({"address": address}, {"_id": 1})
-        return None if row is None else str(row["_id"])
+    async def endpoints_with(self, addresses: Iterable[str]) -> Mapping[str, str]:
+        rows = self.endpoints.projection.collection.find(
+            {"address": {"$in": list(addresses)}}, {"address": 1}
+        )
+        return {row["address"]: row["_id"] async for row in rows}
