@@ -13,6 +13,7 @@ from channel_sms.domain.conversation import Conversation, ConversationState
 from servicekit.leases import bucket_of
 from servicekit.mongo import Document, Mongo
 from servicekit.unit_of_work import Store
+from servicekit.verdict import Write
 
 COLLECTION = "conversations"
 INDEXES = (
@@ -74,3 +75,21 @@ class Conversations(Store[Conversation]):
             limit=limit,
         )
         return [self.from_document(row) async for row in rows]
+
+
+def awaits_reply(activity_id: str, intent_id: str, until: datetime, now: datetime) -> Write:
+    """Its message was sent, if that is still the one it waited for."""
+    return Write(
+        COLLECTION,
+        {"_id": activity_id, "intent_id": intent_id},
+        {
+            "$set": {
+                "state": ConversationState.AWAITING_REPLY,
+                "deadline_at": until,
+                "intent_id": None,
+                "changed_at": now,
+            },
+            "$inc": {"version": 1},
+        },
+        must_match=False,
+    )

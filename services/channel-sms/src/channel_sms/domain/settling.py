@@ -9,7 +9,6 @@ from typing import Any, assert_never
 from channel_sms.domain.conversation import (
     OUTSIDE_HOURS,
     Conversation,
-    ConversationState,
     Ending,
     ended,
     given_back,
@@ -182,15 +181,6 @@ def _waiting_for(intent: Intent, context: Context) -> Conversation | None:
     if conversation is None or not conversation.is_open or conversation.intent_id != intent.intent_id:
         return None
     return conversation
-
-
-def conversation_awaits(until: datetime, now: datetime) -> dict[str, Any]:
-    return {
-        "state": ConversationState.AWAITING_REPLY,
-        "deadline_at": until,
-        "intent_id": None,
-        "changed_at": now,
-    }
 
 
 _BETWEEN_LOOKS = timedelta(seconds=2)

@@ -18,7 +18,6 @@ from channel_sms.domain.settling import (
     Context,
     Sent,
     Settlement,
-    conversation_awaits,
     ends_conversation,
     is_open_to,
     settle,
@@ -29,7 +28,6 @@ from servicekit.conflicts import TRIES, yield_to_others
 from servicekit.failpoints import Failpoint
 from servicekit.mongo import Conflict
 from servicekit.unit_of_work import Changes, Committer
-from servicekit.verdict import Write
 
 log = structlog.get_logger()
 
@@ -116,14 +114,8 @@ class SettleSends:
                 changes.replaced.append((self._conversations, before, plan.conversation))
             elif plan.awaits_reply_until is not None and intent.activity_id is not None:
                 changes.also.append(
-                    Write(
-                        mongo_conversations.COLLECTION,
-                        {"_id": intent.activity_id, "intent_id": intent.intent_id},
-                        {
-                            "$set": conversation_awaits(plan.awaits_reply_until, now),
-                            "$inc": {"version": 1},
-                        },
-                        must_match=False,
+                    mongo_conversations.awaits_reply(
+                        intent.activity_id, intent.intent_id, plan.awaits_reply_until, now
                     )
                 )
         _BEFORE_RESULTS()
