@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contacts import subscribers
 from contacts.adapters import mongo_contacts, mongo_imports
-from contacts.adapters.mongo_contacts import Contacts, ContactTypes, Ledger
+from contacts.adapters.mongo_contacts import Contacts, ContactTypes, HandledUpserts, Ledger
 from contacts.adapters.mongo_imports import Imports
 from contacts.domain.commands import HANDLED, decide
 from contacts.domain.consent import LEDGER
@@ -58,7 +58,7 @@ def build(settings: Settings) -> Service:
             contact_store,
             aggregate_id=lambda command: command.contact_id,
             decide=decide,
-            facts=subscribers.known_for_commands(mongo, contacts, types, ledger, clock),
+            facts=subscribers.known_for_commands(contacts, types, ledger, HandledUpserts(mongo), clock),
         ),
     )
 

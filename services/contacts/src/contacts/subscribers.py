@@ -5,29 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from contacts.adapters.mongo_contacts import Contacts, ContactTypes, Ledger
-from contacts.domain.commands import HANDLED, Command, Known
+from contacts.adapters.mongo_contacts import Contacts, ContactTypes, HandledUpserts, Ledger
+from contacts.domain.commands import Command, Known
 from contracts.contacts import SetPreference, UpsertContact
 from servicekit.clock import Clock
-from servicekit.mongo import Mongo
 
 
 def known_for_commands(
-    mongo: Mongo, contacts: Contacts, types: ContactTypes, ledger: Ledger, clock: Clock
+    contacts: Contacts, types: ContactTypes, ledger: Ledger, handled: HandledUpserts, clock: Clock
 ) -> Callable[[Sequence[Command]], Awaitable[Known]]:
-    async def upserts_handled(ids: list[str]) -> set[str]:
-        rows = mongo[HANDLED].find({"_id": {"$in": ids}}, {"_id": 1})
-        return {row["_id"] async for row in rows}
-
     async def known(commands: Sequence[Command]) -> Known:
         upserts = [command for command in commands if isinstance(command, UpsertContact)]
         preferences = [command for command in commands if isinstance(command, SetPreference)]
-        entries, handled, known_types, owners = await asyncio.gather(
+        entries, upserted, known_types, owners = await asyncio.gather(
             ledger.known([command.command_id for command in preferences]),
-            upserts_handled([command.command_id for command in upserts]),
+            handled.known([command.command_id for command in upserts]),
             types.load({command.contact_type for command in upserts}),
             contacts.owners({(c.contact_type, c.external_id.strip()) for c in upserts if c.external_id}),
         )
-        return Known(clock.now(), frozenset(entries | handled), known_types, owners)
+        return Known(clock.now(), frozenset(entries | upserted), known_types, owners)
 
     return known

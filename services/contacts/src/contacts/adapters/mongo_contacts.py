@@ -8,6 +8,7 @@ from typing import Any
 
 from pymongo import ASCENDING, IndexModel
 
+from contacts.domain.commands import HANDLED
 from contacts.domain.consent import LEDGER
 from contacts.domain.contact import Contact
 from contacts.domain.contact_type import ContactType
@@ -99,6 +100,17 @@ class Ledger:
             ]
         rows = self._mongo[LEDGER].find(wanted).sort([("version", ASCENDING), ("_id", ASCENDING)])
         return [row async for row in rows.limit(limit)]
+
+
+class HandledUpserts:
+    """Commands that were carried out. Their marks are written with the contact they are about."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+
+    async def known(self, command_ids: list[str]) -> set[str]:
+        rows = self._mongo[HANDLED].find({"_id": {"$in": command_ids}}, {"_id": 1})
+        return {row["_id"] async for row in rows}
 
 
 class ContactTypes:
