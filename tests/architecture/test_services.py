@@ -11,6 +11,7 @@ import pytest
 from faststream import AckPolicy
 
 from contracts import catalogue
+from servicekit.http import create_app
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
 
@@ -57,6 +58,16 @@ async def test_it_requires_every_topic_it_touches(service: Service) -> None:
     required = {topic.name for topic in service._topics}
     touched = {topic.name for topic in catalogue.topics_of(service.name)}
     assert touched <= required
+
+
+async def test_its_operations_are_named_alike(service: Service) -> None:
+    app = create_app(service, tuple(service._routers), service.asyncapi, tuple(service._streamed))
+    names = [
+        operation["operationId"] for path in app.openapi()["paths"].values() for operation in path.values()
+    ]
+    assert len(names) == len(set(names))
+    assert [name for name in names if not re.fullmatch(r"[a-z]+(_[a-z]+)*", name)] == []
+    assert [name for name in names if name.startswith("read_")] == []
 
 
 def sources() -> Iterator[Path]:

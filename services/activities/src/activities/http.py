@@ -162,7 +162,7 @@ def routes(
 
     @api.post(
         "/activities",
-        operation_id="createActivity",
+        operation_id="create_activity",
         status_code=201,
         responses={200: {"model": ActivityRecord, "description": "It was made before"}},
     )
@@ -179,7 +179,7 @@ def routes(
             response.status_code = 200
         return _tagged(activity, response)
 
-    @api.get("/activities", operation_id="listActivities")
+    @api.get("/activities", operation_id="list_activities")
     async def list_activities(
         state: Annotated[list[ActivityState] | None, Query()] = None,
         mode: Mode | None = None,
@@ -211,12 +211,12 @@ def routes(
         found = page_of(await activities.page(wanted, sort, limit + 1, after), limit, _PLACE[sort])
         return Page[ActivityRecord](items=list(found.items), next_cursor=found.next_cursor)
 
-    @api.get("/activities/counts", operation_id="countActivities")
+    @api.get("/activities/counts", operation_id="count_activities")
     async def count_activities(campaign_id: str | None = None, batch_id: str | None = None) -> Counts:
         found = await activities.counts(campaign_id, batch_id)
         return Counts(total=sum(found.values()), states={ActivityState(s): n for s, n in found.items()})
 
-    @api.get("/next", operation_id="nextActivities")
+    @api.get("/next", operation_id="next_activities")
     async def next_activities(
         agent: Annotated[str, Query(min_length=1, max_length=200)],
         limit: Annotated[int, Query(ge=1, le=1000)] = 20,
@@ -224,7 +224,7 @@ def routes(
         """What the agent has, and what anybody may claim: the urgent first, then by time."""
         return Worklist(items=list(await activities.worklist(agent, limit)))
 
-    @api.get("/decisions", operation_id="getDecision")
+    @api.get("/decisions", operation_id="get_decision")
     async def get_decision(activity_id: str) -> Decision:
         """Why the contact was or was not contacted; every verdict is on the topic activity-decided."""
         activity = await _standing(store, activity_id)
@@ -232,11 +232,11 @@ def routes(
             activity_id=activity.activity_id, state=activity.state, decision=activity.last_verdict
         )
 
-    @api.get("/activities/{activity_id}", operation_id="getActivity", responses=TAGGED)
+    @api.get("/activities/{activity_id}", operation_id="get_activity", responses=TAGGED)
     async def get_activity(activity_id: str, response: Response) -> ActivityRecord:
         return _tagged(await _standing(store, activity_id), response)
 
-    @api.post("/activities/{activity_id}/claim", operation_id="claimActivity", responses=TAGGED)
+    @api.post("/activities/{activity_id}/claim", operation_id="claim_activity", responses=TAGGED)
     async def claim_activity(
         activity_id: str, body: Claim, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
@@ -244,21 +244,21 @@ def routes(
         with _refusals():
             return _tagged(await work.claim(activity_id, body.agent, version_of(if_match)), response)
 
-    @api.post("/activities/{activity_id}/release", operation_id="releaseActivity", responses=TAGGED)
+    @api.post("/activities/{activity_id}/release", operation_id="release_activity", responses=TAGGED)
     async def release_activity(
         activity_id: str, body: Release, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
         with _refusals():
             return _tagged(await work.release(activity_id, body.agent, version_of(if_match)), response)
 
-    @api.post("/activities/{activity_id}/start", operation_id="startActivity", responses=TAGGED)
+    @api.post("/activities/{activity_id}/start", operation_id="start_activity", responses=TAGGED)
     async def start_activity(
         activity_id: str, body: Start, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
         with _refusals():
             return _tagged(await work.start(activity_id, body.agent, version_of(if_match)), response)
 
-    @api.post("/activities/{activity_id}/complete", operation_id="completeActivity", responses=TAGGED)
+    @api.post("/activities/{activity_id}/complete", operation_id="complete_activity", responses=TAGGED)
     async def complete_activity(
         activity_id: str, body: Complete, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
@@ -276,7 +276,7 @@ def routes(
             )
         return _tagged(activity, response)
 
-    @api.post("/activities/{activity_id}/cancel", operation_id="cancelActivity", responses=TAGGED)
+    @api.post("/activities/{activity_id}/cancel", operation_id="cancel_activity", responses=TAGGED)
     async def cancel_activity(
         activity_id: str, body: Cancel, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
@@ -284,7 +284,7 @@ def routes(
             activity = await work.cancel(activity_id, body.reason, body.actor, version_of(if_match))
         return _tagged(activity, response)
 
-    @api.post("/activities/{activity_id}/reschedule", operation_id="rescheduleActivity", responses=TAGGED)
+    @api.post("/activities/{activity_id}/reschedule", operation_id="reschedule_activity", responses=TAGGED)
     async def reschedule_activity(
         activity_id: str, body: Reschedule, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
@@ -294,7 +294,7 @@ def routes(
             )
         return _tagged(activity, response)
 
-    @api.post("/activities/{activity_id}/correct", operation_id="correctActivity", responses=TAGGED)
+    @api.post("/activities/{activity_id}/correct", operation_id="correct_activity", responses=TAGGED)
     async def correct_activity(
         activity_id: str, body: Correct, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
@@ -307,7 +307,7 @@ def routes(
             )
         return _tagged(activity, response)
 
-    @api.post("/activities/{activity_id}/purge", operation_id="purgeActivity", responses=TAGGED)
+    @api.post("/activities/{activity_id}/purge", operation_id="purge_activity", responses=TAGGED)
     async def purge_activity(
         activity_id: str, body: Purge, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:

@@ -101,7 +101,7 @@ def routes(
 ) -> APIRouter:
     router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
-    @router.post("", status_code=201, operation_id="draftBatch")
+    @router.post("", status_code=201, operation_id="draft_batch")
     async def draft(
         request: DraftRequest,
         response: Response,
@@ -113,7 +113,7 @@ def routes(
         response.headers["Location"] = f"/v1/batches/{batch.batch_id}"
         return _resource(batch, response)
 
-    @router.get("", operation_id="listBatches")
+    @router.get("", operation_id="list_batches")
     async def list_batches(
         state: BatchState | None = None,
         sort: Sort = "-created_at",
@@ -126,38 +126,38 @@ def routes(
         found = [_resource(batch) for batch in listed]
         return page_of(found, limit, lambda last: cursor_of(field, getattr(last, field), last.batch_id))
 
-    @router.post("/preview", operation_id="previewFilters")
+    @router.post("/preview", operation_id="preview_filters")
     async def preview_filters(request: PreviewRequest) -> PreviewResource:
         """Whom these filters find now: how many, and ten of them."""
         with problems():
             return _preview(await preview_batch(request.filters, request.channel))
 
-    @router.get("/{batch_id}", operation_id="getBatch", responses=TAGGED)
+    @router.get("/{batch_id}", operation_id="get_batch", responses=TAGGED)
     async def get_batch(batch_id: str, response: Response) -> BatchResource:
         return _resource(await found(batch_id), response)
 
-    @router.post("/{batch_id}/preview", operation_id="previewBatch")
+    @router.post("/{batch_id}/preview", operation_id="preview_batch")
     async def preview_stored(batch_id: str) -> PreviewResource:
         batch = await found(batch_id)
         with problems():
             return _preview(await preview_batch(batch.filters, batch.choices.channel))
 
-    @router.post("/{batch_id}/load", operation_id="loadBatch", responses=TAGGED)
+    @router.post("/{batch_id}/load", operation_id="load_batch", responses=TAGGED)
     async def load(batch_id: str, response: Response, if_match: IfMatch = None) -> BatchResource:
         """Start loading in the background. Again changes nothing."""
         return await steered(batch_id, "load", if_match, response)
 
-    @router.post("/{batch_id}/pause", operation_id="pauseBatch", responses=TAGGED)
+    @router.post("/{batch_id}/pause", operation_id="pause_batch", responses=TAGGED)
     async def pause(batch_id: str, response: Response, if_match: IfMatch = None) -> BatchResource:
         """Stop making activities, at the next page. Those made so far are worked."""
         return await steered(batch_id, "pause", if_match, response)
 
-    @router.post("/{batch_id}/resume", operation_id="resumeBatch", responses=TAGGED)
+    @router.post("/{batch_id}/resume", operation_id="resume_batch", responses=TAGGED)
     async def resume(batch_id: str, response: Response, if_match: IfMatch = None) -> BatchResource:
         """Go on after the last contact that is accounted for."""
         return await steered(batch_id, "resume", if_match, response)
 
-    @router.post("/{batch_id}/cancel", operation_id="cancelBatch", responses=TAGGED)
+    @router.post("/{batch_id}/cancel", operation_id="cancel_batch", responses=TAGGED)
     async def cancel(batch_id: str, response: Response, if_match: IfMatch = None) -> BatchResource:
         """Stop for good. Activities that were made stay: they are cancelled in the activities service."""
         return await steered(batch_id, "cancel", if_match, response)

@@ -98,7 +98,7 @@ def routes(
 ) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
-    @router.get("/conversations", operation_id="listConversations", tags=["conversations"])
+    @router.get("/conversations", operation_id="list_conversations", tags=["conversations"])
     async def list_conversations(
         activity_id: str | None = None,
         contact_id: str | None = None,
@@ -111,7 +111,7 @@ def routes(
         items = [conversations.from_document(row) for row in rows]
         return page_of(items, limit, lambda last: last.activity_id)
 
-    @router.get("/conversations/{activity_id}", operation_id="readConversation", tags=["conversations"])
+    @router.get("/conversations/{activity_id}", operation_id="get_conversation", tags=["conversations"])
     async def read_conversation(activity_id: str) -> Transcript:
         """The conversation with everything that was said, oldest first."""
         conversation = await conversations.get(activity_id)
@@ -122,7 +122,7 @@ def routes(
         lines.sort(key=lambda line: (line.at, line.direction == "outgoing"))
         return Transcript(**conversation.model_dump(), lines=lines)
 
-    @router.get("/intents", operation_id="listIntents", tags=["intents"])
+    @router.get("/intents", operation_id="list_intents", tags=["intents"])
     async def list_intents(
         state: IntentState | None = None,
         activity_id: str | None = None,
@@ -134,30 +134,30 @@ def routes(
         rows = await _behind(cursor, intents.collection, query, limit + 1)
         return page_of([_intent_row(row) for row in rows], limit, lambda last: last.intent_id)
 
-    @router.get("/intents/{intent_id}", operation_id="readIntent", tags=["intents"])
+    @router.get("/intents/{intent_id}", operation_id="get_intent", tags=["intents"])
     async def read_intent(intent_id: str) -> IntentView:
         found = (await intents.load([intent_id])).get(intent_id)
         if found is None:
             raise NotFound("intent", intent_id)
         return _intent(found)
 
-    @router.post("/intents/{intent_id}/resolve", operation_id="resolveIntent", tags=["intents"])
+    @router.post("/intents/{intent_id}/resolve", operation_id="resolve_intent", tags=["intents"])
     async def resolve_intent(intent_id: str, resolution: Resolution) -> IntentView:
         """Say whether an unknown message was sent. One that was not is sent now, as the same intent."""
         return _intent(await resolve(intent_id, sent=resolution.sent, actor=resolution.actor))
 
-    @router.get("/messages/counts", operation_id="countMessages", tags=["messages"])
+    @router.get("/messages/counts", operation_id="count_messages", tags=["messages"])
     async def count_messages() -> Counts:
         return Counts(outgoing=dict(await intents.counts()), incoming=await inbound.counts())
 
-    @router.get("/unmatched", operation_id="listUnmatched", tags=["messages"])
+    @router.get("/unmatched", operation_id="list_unmatched", tags=["messages"])
     async def list_unmatched(limit: Limit = 100, cursor: Cursor = None) -> Page[UnmatchedView]:
         """Messages of people that led to nothing: no conversation knows them, or they could not be worked."""
         rows = await _behind(cursor, inbound.collection, {"state": "unmatched"}, limit + 1)
         items = [UnmatchedView(message_id=row["_id"], **_fields(UnmatchedView, row)) for row in rows]
         return page_of(items, limit, lambda last: last.message_id)
 
-    @router.get("/suppressions", operation_id="listSuppressions", tags=["suppressions"])
+    @router.get("/suppressions", operation_id="list_suppressions", tags=["suppressions"])
     async def list_suppressions(
         address: str | None = None, limit: Limit = 100, cursor: Cursor = None
     ) -> Page[SuppressionView]:

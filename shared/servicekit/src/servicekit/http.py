@@ -51,6 +51,7 @@ def create_app(
         version="1",
         responses=problems.PROBLEM_RESPONSES,
         separate_input_output_schemas=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app)
     app.add_middleware(

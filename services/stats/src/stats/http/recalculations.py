@@ -79,7 +79,7 @@ def recalculation_routes(runs: Recalculations, clock: Clock) -> APIRouter:
     async def newest(limit: Limit = 100) -> Page[Recalculation]:
         return Page(items=[_recalculation(run, clock.now()) for run in await runs.newest(limit)])
 
-    @routes.get("/{run_id}", operation_id="read_recalculation")
+    @routes.get("/{run_id}", operation_id="get_recalculation")
     async def read(run_id: str) -> Recalculation:
         return await existing(run_id)
 

@@ -70,7 +70,7 @@ def target_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, cl
 
     @routes.get(
         "/contacts/{contact_id}/stats",
-        operation_id="read_contact_statistics",
+        operation_id="get_contact_statistics",
         response_model=TargetStatistics,
     )
     async def contact_statistics(
@@ -83,7 +83,7 @@ def target_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, cl
 
     @routes.get(
         "/targets/{target_type}/{target_id}/stats",
-        operation_id="read_target_statistics",
+        operation_id="get_target_statistics",
         response_model=TargetStatistics,
     )
     async def target_statistics(
@@ -95,7 +95,7 @@ def target_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, cl
     ) -> TargetStatistics | Response:
         return tagged(await read(target_type, target_id, zone), response, if_none_match)
 
-    @routes.get("/targets/{target_type}/{target_id}/roll-up", operation_id="read_roll_up")
+    @routes.get("/targets/{target_type}/{target_id}/roll-up", operation_id="get_roll_up")
     async def roll_up(target_type: Code, target_id: str, zone: Zone) -> RollUp:
         return await read.roll_up(target_type, target_id, zone)
 
@@ -151,7 +151,7 @@ def target_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, cl
         )
         return Page(items=[_ledger_row(row) for row in found.items], next_cursor=found.next_cursor)
 
-    @routes.get("/totals", operation_id="read_totals")
+    @routes.get("/totals", operation_id="get_totals")
     async def read_totals() -> Totals:
         return await totals()
 
