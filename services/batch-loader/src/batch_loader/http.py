@@ -11,13 +11,13 @@ from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from batch_loader.domain.batch import Batch, IllegalMove, Move
-from batch_loader.domain.choices import Channel, Choices, Wanted, WrongChoice
+from batch_loader.domain.choices import Choices, Wanted, WrongChoice
 from batch_loader.domain.filters import Filters
 from batch_loader.ports import Place, Shelf
 from batch_loader.use_cases.draft_batch import DraftBatch
 from batch_loader.use_cases.preview_batch import Preview, PreviewBatch
 from batch_loader.use_cases.steer_batch import SteerBatch
-from contracts.vocabulary import BatchId, BatchState
+from contracts.vocabulary import BatchId, BatchState, ChannelName
 from servicekit.pages import (
     TAGGED,
     Cursor,
@@ -49,7 +49,7 @@ class PreviewRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     filters: Filters = Filters()
-    channel: Channel | None = None
+    channel: ChannelName | None = None
     """With a channel the preview also tells who would be skipped because of it."""
 
 

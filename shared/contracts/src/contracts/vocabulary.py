@@ -70,15 +70,6 @@ class PreferenceKind(StrEnum):
     DO_NOT_CHAT = "do-not-chat"
 
 
-PREFERENCE_OF_CHANNEL: dict[str, PreferenceKind] = {
-    "voice": PreferenceKind.DO_NOT_CALL,
-    "sms": PreferenceKind.DO_NOT_SMS,
-    "email": PreferenceKind.DO_NOT_EMAIL,
-    "chat": PreferenceKind.DO_NOT_CHAT,
-}
-"""Which preference forbids a channel. A channel of somebody else's making has none here."""
-
-
 class SubjectDirection(StrEnum):
     OUTBOUND = "outbound"
     INBOUND = "inbound"

@@ -13,6 +13,7 @@ from contracts.campaigns import (
     PolicyChanged,
     SubjectChanged,
 )
+from contracts.channels import NEED_AN_ADDRESS, address_for
 from contracts.contacts import ContactChanged
 from contracts.vocabulary import CampaignState, Lifecycle, PhoneType, PreferenceKind
 
@@ -45,21 +46,10 @@ class Contact:
         )
 
     def address(self, channel: str) -> str | None:
-        """The first address for a channel; a text goes to a cell phone if there is one.
-
-        A channel that Parley has no addresses for gets the contact's id: its service knows where to.
-        """
-        match channel:
-            case "sms":
-                lines = [number for number, type_ in self.phones if type_ is not PhoneType.FAX]
-                cells = [number for number, type_ in self.phones if type_ is PhoneType.CELL]
-                return next(iter(cells or lines), None)
-            case "voice":
-                return next((number for number, type_ in self.phones if type_ is not PhoneType.FAX), None)
-            case "email":
-                return next(iter(self.emails), None)
-            case _:
-                return self.contact_id
+        """A channel that Parley has no addresses for gets the contact's id: its service knows where to."""
+        if channel not in NEED_AN_ADDRESS:
+            return self.contact_id
+        return address_for(channel, self.phones, self.emails)
 
 
 @dataclass(frozen=True, slots=True)

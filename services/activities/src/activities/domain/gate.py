@@ -22,7 +22,8 @@ from activities.domain.contact_window import (
     zone_named,
 )
 from contracts.campaigns import CampaignChanged, EndpointChanged, PolicyChanged, SubjectChanged
-from contracts.vocabulary import PREFERENCE_OF_CHANNEL, CampaignState, EndpointId, Lifecycle, Source
+from contracts.channels import PREFERENCE_OF_CHANNEL
+from contracts.vocabulary import CampaignState, EndpointId, Lifecycle, Source
 
 _FIRST_LOOK = timedelta(seconds=2)
 _LONGEST_LOOK = timedelta(hours=1)

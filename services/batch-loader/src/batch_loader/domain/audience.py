@@ -10,8 +10,9 @@ from typing import Any
 
 import phonenumbers
 
+from contracts.channels import NEED_AN_ADDRESS, address_for
 from contracts.contacts import ContactChanged
-from contracts.vocabulary import ContactId, PhoneType
+from contracts.vocabulary import ContactId
 
 _LONGEST_PLAIN = 200
 
@@ -69,10 +70,8 @@ def attribute(name: str, value: str | int | float | bool | None) -> str:
 
 
 def _channels(contact: ContactChanged) -> Iterator[str]:
-    if any(phone.type is not PhoneType.FAX for phone in contact.phones):
-        yield from ("sms", "voice")
-    if contact.emails:
-        yield "email"
+    phones = [(phone.number, phone.type) for phone in contact.phones]
+    return (channel for channel in NEED_AN_ADDRESS if address_for(channel, phones, contact.emails))
 
 
 def masked(number: str) -> str:

@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from batch_loader.domain.filters import Filters
 from batch_loader.domain.schedule import LocalTime, Now, Schedule
+from contracts.channels import KIND_OF_CHANNEL
 from contracts.vocabulary import (
     ActivityKind,
     CampaignId,
+    ChannelName,
     EndpointId,
     Identifier,
     Mode,
@@ -22,10 +24,8 @@ from contracts.vocabulary import (
 
 DuplicateRule = Literal["skip_open", "none"]
 Agent = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-Channel = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 
 NO_CHANNEL = "none"
-_KINDS = {"sms": ActivityKind.SMS, "email": ActivityKind.EMAIL, "voice": ActivityKind.CALL}
 _MOST_NAMED = 20
 
 
@@ -38,7 +38,7 @@ class Wanted(BaseModel):
     """Code or id."""
     subject: Identifier
     """Code or id."""
-    channel: Channel | None = None
+    channel: ChannelName | None = None
     """The campaign's when left out; `none` for manual work that uses no channel."""
     endpoint: Identifier | None = None
     """Code or id; the campaign's when left out."""
@@ -90,7 +90,7 @@ class Choices(BaseModel):
 
     @property
     def kind(self) -> ActivityKind:
-        return _KINDS.get(self.channel or NO_CHANNEL, ActivityKind.TASK)
+        return KIND_OF_CHANNEL.get(self.channel or NO_CHANNEL, ActivityKind.TASK)
 
     @property
     def exclusive(self) -> bool:

@@ -13,9 +13,9 @@ from batch_loader.domain.audience import Candidate
 from batch_loader.domain.batch import DUPLICATE, Batch, progress
 from batch_loader.domain.schedule import due_at
 from contracts.activities import ActivityCreated
+from contracts.channels import NEED_AN_ADDRESS, PREFERENCE_OF_CHANNEL
 from contracts.message import Message, stable_id
 from contracts.vocabulary import (
-    PREFERENCE_OF_CHANNEL,
     ActivityId,
     BatchId,
     BatchState,
@@ -24,8 +24,6 @@ from contracts.vocabulary import (
 
 OPTED_OUT = "opted_out"
 NO_ADDRESS = "no_address"
-NEED_AN_ADDRESS = frozenset({"sms", "voice", "email"})
-"""Channels whose addresses a contact carries; about others nothing is known here."""
 _AUTHOR = "batch-loader"
 
 

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from batch_loader.domain.choices import resolve_filters
 from batch_loader.domain.filters import Filters
-from batch_loader.domain.page import NEED_AN_ADDRESS, NO_ADDRESS, OPTED_OUT
+from batch_loader.domain.page import NO_ADDRESS, OPTED_OUT
 from batch_loader.ports import Audience, CatalogReader, Example
-from contracts.vocabulary import PREFERENCE_OF_CHANNEL
+from contracts.channels import NEED_AN_ADDRESS, PREFERENCE_OF_CHANNEL
 from servicekit.clock import Clock
 
 _SAMPLE = 10
