@@ -14,6 +14,7 @@ from activities.adapters.mongo_activities import INDEXES, MongoActivities
 from activities.domain.activity import BUCKETS, Activity, scheduled
 from activities.domain.catalog import Catalog, Contact
 from activities.use_cases.dispatch_due import DispatchDue
+from contracts.campaigns import ContactWindow
 from contracts.vocabulary import URGENCY_RANK, Urgency
 from servicekit.clock import StoppedClock
 from servicekit.leases import Leases
@@ -21,7 +22,7 @@ from servicekit.mongo import Mongo
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
 from servicekit.unit_of_work import Store
-from tests.activities.builders import NOON, campaign, catalog, contact, created, manual
+from tests.activities.builders import NOON, POLICY, campaign, catalog, contact, created, manual
 from tests.engines import Engines
 from tests.kit import eventually
 
@@ -180,6 +181,22 @@ async def test_one_that_cannot_be_read_does_not_stop_the_others(replicas: tuple[
     mended = {"$set": {"urgency": "normal"}, "$unset": {"hold": ""}}
     await one.store.collection.update_one({"_id": "activity-1"}, mended)
     assert await one.dispatch_due() == 1
+
+
+async def test_one_that_cannot_be_decided_does_not_stop_the_others(
+    replicas: tuple[Replica, Replica],
+) -> None:
+    one, _ = replicas
+    no_hours = POLICY.evolve(
+        policy_id="policy-2", window=ContactWindow().model_copy(update={"start": "nine"})
+    )
+    odd = campaign(campaign_id="campaign-2", policy_id="policy-2")
+    one.catalog.catalog = catalog(odd=odd, no_hours=no_hours)
+    await one.wait([waiting(0), waiting(1, campaign_id="campaign-2"), waiting(2)])
+    with capture_logs() as told:
+        assert [await one.dispatch_due() for _ in range(2)] == [2, 0]
+    (aside,) = (line for line in told if line["log_level"] == "error")
+    assert aside["activity_id"] == "activity-1"
 
 
 async def test_nothing_moves_before_its_time(replicas: tuple[Replica, Replica]) -> None:

@@ -37,3 +37,7 @@ class DueActivities(Protocol):
         released: items of the catalogue that hold nothing back any longer.
         """
         ...
+
+    async def set_aside(self, activity_id: str) -> None:
+        """It is due no more until somebody has mended what is wrong with it."""
+        ...

@@ -41,8 +41,8 @@ INDEXES = (
     ),
 )
 
-UNREADABLE = "unreadable"
-"""The hold of one whose document was broken; taken away by whoever mends it."""
+SET_ASIDE = "set_aside"
+"""The hold of one that cannot be read or decided; taken away by whoever mends what is wrong."""
 
 Order = Literal["due", "urgency"]
 _ORDERS: dict[Order, list[tuple[str, int]]] = {
@@ -83,8 +83,11 @@ class MongoActivities:
             except ValidationError as wrong:
                 what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in wrong.errors()[:3])
                 log.error("an activity cannot be read and is set aside", activity_id=id_, what=what)
-                await self._store.collection.update_one({"_id": id_}, {"$set": {"hold": UNREADABLE}})
+                await self.set_aside(id_)
         return readable
+
+    async def set_aside(self, activity_id: str) -> None:
+        await self._store.collection.update_one({"_id": activity_id}, {"$set": {"hold": SET_ASIDE}})
 
     async def page(
         self, wanted: Document, order: Order, limit: int, after: Sequence[Any] | None

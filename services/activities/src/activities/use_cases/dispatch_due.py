@@ -18,6 +18,7 @@ from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict
+from servicekit.pipeline import is_dependency
 from servicekit.resting import rest
 from servicekit.unit_of_work import Changes, Committer, Store
 from servicekit.verdict import Become
@@ -74,27 +75,41 @@ class DispatchDue:
             activity.contact_id for activity in due if activity.mode is Mode.AUTOMATED
         )
         _DUE_CLAIMED()
-        moved = await self._write([_moved_on(activity, contacts, catalog, now) for activity in due], due)
+        moved = await self._move_on(due, contacts, catalog, now)
         log.info("due activities moved on", due=len(due), moved=moved)
         return moved
 
-    async def _write(self, verdicts: Sequence[Become[Activity]], before: Sequence[Activity]) -> int:
-        """All of it, or on a conflict each half: what somebody else changed meanwhile is theirs."""
+    async def _move_on(
+        self, due: Sequence[Activity], contacts: Mapping[str, Contact], catalog: Catalog, now: datetime
+    ) -> int:
+        """All of it, else each half: what somebody else changed meanwhile is theirs, and one that fails for
+        reasons of its own is set aside, so that it does not stop the others."""
+        try:
+            await self._write(due, [_moved_on(activity, contacts, catalog, now) for activity in due])
+            return len(due)
+        except Conflict:
+            if len(due) == 1:
+                return 0
+        except Exception as error:
+            if is_dependency(error):
+                raise
+            if len(due) == 1:
+                activity_id = due[0].activity_id
+                log.exception("an activity cannot be moved on and is set aside", activity_id=activity_id)
+                await self._due.set_aside(activity_id)
+                return 0
+        half = len(due) // 2
+        return await self._move_on(due[:half], contacts, catalog, now) + await self._move_on(
+            due[half:], contacts, catalog, now
+        )
+
+    async def _write(self, before: Sequence[Activity], verdicts: Sequence[Become[Activity]]) -> None:
         changes = Changes()
-        for verdict, activity in zip(verdicts, before, strict=True):
+        for activity, verdict in zip(before, verdicts, strict=True):
             changes.replaced.append((self._store, activity, verdict.state))
             changes.rows.extend(self._committer.outbox.rows(verdict.messages))
             changes.also.extend(verdict.also)
-        try:
-            await self._committer.commit(changes)
-        except Conflict:
-            if len(verdicts) == 1:
-                return 0
-            half = len(verdicts) // 2
-            return await self._write(verdicts[:half], before[:half]) + await self._write(
-                verdicts[half:], before[half:]
-            )
-        return len(verdicts)
+        await self._committer.commit(changes)
 
 
 def _moved_on(
