@@ -61,7 +61,7 @@ class Replica:
             "activities", Activity, "activity_id", indexes=INDEXES
         )
         self.catalog = WholeCatalog(catalog())
-        self.found = MongoActivities(self.mongo, self.store)
+        self.found = MongoActivities(self.mongo, self.store, self.service.metrics)
         self.dispatch_due = DispatchDue(
             self.store,
             self.service.committer,
@@ -150,7 +150,7 @@ async def test_what_somebody_else_changed_meanwhile_does_not_cost_the_others(
         async def due(self, *_: object) -> list[Activity]:
             return due
 
-    one.dispatch_due._due = AsItWas(one.mongo, one.store)
+    one.dispatch_due._due = AsItWas(one.mongo, one.store, one.service.metrics)
     assert await one.dispatch_due() == 19
     assert "activity-7:1" not in await one.announced("activity-dispatched.sms")
 
@@ -177,6 +177,7 @@ async def test_one_that_cannot_be_read_does_not_stop_the_others(replicas: tuple[
         assert [await one.dispatch_due() for _ in range(2)] == [2, 0]
     (aside,) = (line for line in told if line["log_level"] == "error")
     assert aside["activity_id"] == "activity-1"
+    assert one.service.metrics.set_aside.labels("activity")._value.get() == 1
     assert "urgency" in aside["what"]
     mended = {"$set": {"urgency": "normal"}, "$unset": {"hold": ""}}
     await one.store.collection.update_one({"_id": "activity-1"}, mended)

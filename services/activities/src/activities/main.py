@@ -38,7 +38,7 @@ def build(settings: Settings) -> Service:
     store = service.store("activities", Activity, "activity_id", indexes=INDEXES)
     service.indexes(SLOTS, ())
     known_contacts = service.projection("contacts", keep_contact)
-    activities = MongoActivities(service.mongo, store)
+    activities = MongoActivities(service.mongo, store, service.metrics)
     contacts = MongoContacts(known_contacts)
     catalog = MongoCatalog(service.projection("catalog", keep_item))
     facts = MongoFacts(service.clock, catalog, contacts, service.mongo[SLOTS], frozenset(settings.channels))

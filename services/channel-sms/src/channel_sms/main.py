@@ -116,6 +116,7 @@ def build(settings: Settings) -> Service:
         held["inbound"],
         clock,
         settings,
+        service.metrics,
     )
     work_receipts = WorkReceipts(
         receipts, intents, conversations, knowledge, settle, committer, held["receipts"], clock

@@ -51,6 +51,9 @@ class Metrics:
         self.outbox_rows = self.gauge("parley_outbox_rows", "Rows not yet published, a batch of them at most")
         self.outbox_age = self.gauge("parley_outbox_age_seconds", "Age of the oldest unpublished row")
         self.published = self.counter("parley_messages_published_total", "Rows published", "topic")
+        self.set_aside = self.counter(
+            "parley_set_aside_total", "Work left to a person, because it fails for reasons of its own", "what"
+        )
 
         self.background_failures = self.gauge(
             "parley_background_failures",

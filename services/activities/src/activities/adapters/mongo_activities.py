@@ -12,6 +12,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from activities.domain.activity import Activity
 from contracts.vocabulary import ActivityState, Mode
+from servicekit.metrics import Metrics
 from servicekit.mongo import Document, Mongo
 from servicekit.unit_of_work import Store
 
@@ -52,9 +53,10 @@ _ORDERS: dict[Order, list[tuple[str, int]]] = {
 
 
 class MongoActivities:
-    def __init__(self, mongo: Mongo, store: Store[Activity]) -> None:
+    def __init__(self, mongo: Mongo, store: Store[Activity], metrics: Metrics) -> None:
         self._mongo = mongo
         self._store = store
+        self._set_aside = metrics.set_aside.labels("activity")
 
     async def due(
         self, buckets: Iterable[int], now: datetime, limit: int, released: Sequence[str]
@@ -87,6 +89,7 @@ class MongoActivities:
         return readable
 
     async def set_aside(self, activity_id: str) -> None:
+        self._set_aside.inc()
         await self._store.collection.update_one({"_id": activity_id}, {"$set": {"hold": SET_ASIDE}})
 
     async def page(

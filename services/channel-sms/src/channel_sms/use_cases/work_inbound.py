@@ -30,6 +30,7 @@ from servicekit.clock import Clock
 from servicekit.conflicts import TRIES, yield_to_others
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
+from servicekit.metrics import Metrics
 from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
 from servicekit.unit_of_work import Changes, Committer
@@ -56,6 +57,7 @@ class WorkInbound:
         leases: Leases,
         clock: Clock,
         settings: Settings,
+        metrics: Metrics,
     ) -> None:
         self._inbound = inbound
         self._intents = intents
@@ -71,6 +73,7 @@ class WorkInbound:
             Purpose.OPTED_OUT: settings.sms_opt_out_text,
             Purpose.OPTED_IN: settings.sms_opt_in_text,
         }
+        self._set_aside = metrics.set_aside.labels("text")
         self._validity = settings.sms_validity_seconds
         self._write_window = timedelta(seconds=settings.sms_send_timeout_seconds)
 
@@ -121,6 +124,7 @@ class WorkInbound:
                 await self._committer.commit(
                     Changes(also=[left_to_people(arrived, self._clock.now(), error)])
                 )
+                self._set_aside.inc()
                 return
         raise Conflict("an inbound message could not be worked")
 
