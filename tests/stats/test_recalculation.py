@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from contracts.stats import Recalculate
 from tests.kit import eventually
 from tests.stats.conftest import NOW, Line
@@ -105,8 +107,31 @@ async def test_a_run_can_be_paused_and_resumed(line: Line) -> None:
     assert (await line.http.post(f"/v1/recalculations/{run_id}/resume")).json()["state"] == "running"
     assert (await line.http.post(f"/v1/recalculations/{run_id}/cancel")).json()["state"] == "cancelled"
     assert (await line.http.get("/v1/recalculations/nothing")).status_code == 404
-    answer = await line.http.post("/v1/recalculations", json={"target_id": "c"})
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"target_id": "c"},
+        {"target_type": "An Account"},
+        {"contacted_from": "2026-03-02T00:00:00Z", "contacted_to": "2026-03-01T00:00:00Z"},
+    ],
+)
+async def test_a_scope_that_makes_no_sense_is_refused(line: Line, asked: dict[str, str]) -> None:
+    answer = await line.http.post("/v1/recalculations", json=asked)
     assert answer.status_code == 422
+
+
+async def test_one_target_without_its_type_is_not_everything(line: Line) -> None:
+    run = name()
+    await line.tell(Recalculate(command_id=run, target_id="c", occurred_at=NOW))
+    (letter,) = [
+        letter
+        for letter in await line.wire.dead_letters("stats-commands")
+        if letter["dlq_detail"] == "A target_id needs a target_type."
+    ]
+    assert letter["dlq_reason"] == "refused"
+    assert (await line.http.get(f"/v1/recalculations/{run}")).status_code == 404
 
 
 def parley(line: Line, *command: str) -> tuple[int, dict[str, Any]]:

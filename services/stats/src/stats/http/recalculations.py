@@ -10,6 +10,7 @@ from uuid import uuid4
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, Field
 
+from contracts.vocabulary import Code
 from servicekit.clock import Clock
 from servicekit.pages import Cursor, Limit, Page, cursor_of, page_of, parts_of, text
 from servicekit.problems import NotFound, Problem
@@ -17,6 +18,7 @@ from stats.use_cases.recalculate import Recalculations, Running, Scope, outcome_
 
 
 class RecalculationRequest(Scope):
+    target_type: Code | None = None
     dry_run: bool = False
     targets_per_second: float | None = Field(default=None, gt=0)
 
@@ -66,10 +68,8 @@ def recalculation_routes(runs: Recalculations, clock: Clock) -> APIRouter:
     @routes.post("", status_code=202, operation_id="start_recalculation")
     async def start(asked: RecalculationRequest) -> Recalculation:
         """Recount from the ledger: everything, one target type, one target, or those contacted in a time."""
-        if asked.target_id is not None and asked.target_type is None:
-            raise Problem(
-                422, "incomplete-scope", "The scope is incomplete", "A target_id needs a target_type."
-            )
+        if fault := asked.fault:
+            raise Problem(422, "incomplete-scope", "The scope makes no sense", fault)
         scope = Scope.model_validate(asked.model_dump(include=set(Scope.model_fields)))
         run_id = str(uuid4())
         await runs.start(run_id, scope, asked.dry_run, asked.targets_per_second)

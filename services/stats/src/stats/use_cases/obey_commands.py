@@ -77,6 +77,8 @@ class ObeyCommands:
                     contacted_from=command.contacted_from,
                     contacted_to=command.contacted_to,
                 )
+                if scope.fault:
+                    raise Refused(scope.fault)
                 started = await self._recalculations.start(
                     command.command_id, scope, command.dry_run, command.targets_per_second
                 )

@@ -60,6 +60,15 @@ class Scope(BaseModel):
     """Only targets with an attempt before this time."""
 
     @property
+    def fault(self) -> str | None:
+        """What of it cannot be meant; everything would be recounted instead, or nothing."""
+        if self.target_id is not None and self.target_type is None:
+            return "A target_id needs a target_type."
+        if self.contacted_from and self.contacted_to and self.contacted_from >= self.contacted_to:
+            return "contacted_from is not before contacted_to."
+        return None
+
+    @property
     def is_filtered(self) -> bool:
         return self.contacted_from is not None or self.contacted_to is not None
 
