@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -253,9 +254,10 @@ async def test_a_version_that_moved_is_refused(rest: httpx.AsyncClient, case: Ca
 
 async def test_a_rescheduled_activity_comes_back_at_its_time(rest: httpx.AsyncClient, case: Case) -> None:
     id_ = await made(rest, case, owner="ann")
-    at = LATER.isoformat()
+    at = LATER.astimezone(ZoneInfo("Asia/Kolkata")).isoformat()
     moved = (await asked(rest, id_, "reschedule", scheduled_at=at, urgency="high", actor="ann")).json()
     assert (moved["state"], moved["urgency"]) == ("scheduled", "high")
+    assert moved["scheduled_at"] == LATER.isoformat().replace("+00:00", "Z"), "in UTC from the beginning"
     case.at(LATER)
 
     async def back() -> bool:

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated, NewType
 
-from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
 
 ContactId = NewType("ContactId", str)
 ActivityId = NewType("ActivityId", str)
@@ -22,7 +22,14 @@ FIRST_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 END_OF_TIME = datetime(9000, 1, 1, tzinfo=UTC)
 """Far enough from the edges of the calendar to add delays and see every zone's clock."""
 
-Time = Annotated[AwareDatetime, Field(ge=FIRST_TIME, lt=END_OF_TIME)]
+
+def _kept(told: datetime) -> datetime:
+    """What the database gives back later, from the beginning."""
+    at = told.astimezone(UTC) if told.utcoffset() else told
+    return to_millisecond(at) if at.microsecond % 1000 else at
+
+
+Time = Annotated[AwareDatetime, Field(ge=FIRST_TIME, lt=END_OF_TIME), AfterValidator(_kept)]
 """An instant with an offset (RFC 3339), kept and published in UTC to the millisecond."""
 
 
