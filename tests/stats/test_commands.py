@@ -50,7 +50,9 @@ async def test_a_merge_in_a_circle_is_refused(line: Line) -> None:
     await line.tell(
         commands.MergeTargets(command_id=name(), target_id=other, survivor_id=one, occurred_at=NOW)
     )
-    assert len(await line.wire.dead_letters("stats-commands")) == len(letters) + 1
+    more = await line.wire.dead_letters("stats-commands")
+    assert len(more) == len(letters) + 1
+    assert "a target cannot be merged into itself" in {letter["dlq_detail"] for letter in more}
 
 
 async def test_deleting_a_record_that_was_merged_away_does_not_erase_the_person(line: Line) -> None:

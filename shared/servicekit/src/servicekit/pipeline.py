@@ -13,7 +13,7 @@ import random
 import time
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -305,7 +305,10 @@ def without_body(letter: Outgoing) -> Outgoing:
     return Outgoing(letter.topic, letter.key, b"", [*short, size])
 
 
-def _text(detail: Any) -> str:
+def _text(detail: Mapping[str, Any]) -> str:
+    """A sentence for people; what is more than one, as JSON."""
+    if detail.keys() == {"error"}:
+        return str(detail["error"])
     return orjson.dumps(dict(detail), default=str, option=orjson.OPT_NON_STR_KEYS).decode() if detail else ""
 
 

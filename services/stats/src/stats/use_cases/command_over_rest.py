@@ -31,7 +31,7 @@ class CommandOverRest:
         """Raises Refusal; NotPublished if it was done and could not be told."""
         outcome = await self._obey.obey(command)
         if isinstance(outcome, GiveUp):
-            raise Refusal(str(outcome.detail.get("why", outcome.reason)))
+            raise Refusal(str(outcome.detail.get("error", outcome.reason)))
         topic = self._settings.prefixed(command.wire.topic.name)
         time = self._clock.now().isoformat().replace("+00:00", "Z")
         headers = wire_headers(command, "parley/stats", time)

@@ -55,7 +55,7 @@ class ObeyCommands:
         try:
             return await self._obey(command)
         except Refused as refused:
-            return GiveUp("refused", {"why": str(refused)})
+            return GiveUp("refused", {"error": str(refused)})
 
     async def _obey(self, command: Command) -> Outcome:
         match command:
