@@ -208,6 +208,12 @@ async def test_a_parameter_that_nobody_knows_is_refused_and_the_known_ones_are_n
     assert none.json()["detail"] == "query.dish: unknown parameter; this takes none"
 
 
+async def test_a_parameter_with_one_value_is_not_taken_twice(client: httpx.AsyncClient) -> None:
+    twice = await client.get("/v1/orders", params=[("dish", "soup"), ("dish", "stew")])
+    assert twice.status_code == 422
+    assert twice.json()["detail"] == "query.dish: takes one value"
+
+
 async def test_a_body_beyond_the_limit_is_refused(client: httpx.AsyncClient) -> None:
     big = await client.post("/v1/orders", json=SOUP | {"dish": "x" * 300_000})
     assert big.status_code == 413

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -80,7 +81,7 @@ def _document_keys(app: FastAPI) -> None:
 
 
 async def only_known_parameters(request: Request) -> None:
-    """A misspelt filter would otherwise be an answer about everything."""
+    """A misspelt filter would otherwise be an answer about everything, and the first of two be forgotten."""
     if not request.query_params:
         return
     known = _parameters(request.scope["route"].dependant)
@@ -93,11 +94,30 @@ async def only_known_parameters(request: Request) -> None:
                 for name in dict.fromkeys(unknown)
             ]
         )
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    twice = [name for name, times in given.items() if times > 1 and not known[name]]
+    if twice:
+        raise RequestValidationError(
+            [
+                {"type": "repeated_parameter", "loc": ("query", name), "msg": "takes one value"}
+                for name in twice
+            ]
+        )
 
 
-def _parameters(dependant: Dependant) -> frozenset[str]:
-    own = (parameter.alias for parameter in dependant.query_params)
-    return frozenset(own).union(*(_parameters(inner) for inner in dependant.dependencies))
+def _parameters(dependant: Dependant) -> dict[str, bool]:
+    """Each by its name, and whether it may be given several times."""
+    known = {
+        parameter.alias: _takes_several(parameter.field_info.annotation)
+        for parameter in dependant.query_params
+    }
+    for inner in dependant.dependencies:
+        known |= _parameters(inner)
+    return known
+
+
+def _takes_several(annotation: Any) -> bool:
+    return get_origin(annotation) is list or any(_takes_several(each) for each in get_args(annotation))
 
 
 def _process_routes(service: Service, asyncapi: Mapping[str, Any]) -> APIRouter:
