@@ -543,6 +543,12 @@ async def test_the_edges_of_the_calendar_are_refused(line: Line, path: str, aske
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:parley:problem:invalid-request")
 
 
+async def test_a_histogram_is_not_grouped(line: Line) -> None:
+    asked = {"first": "2026-03-01", "last": "2026-03-01", "group_by": "channel"}
+    answer = await line.http.get("/v1/reports/histograms/hours", params=asked)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:parley:problem:no-grouping")
+
+
 async def test_the_last_day_there_is_can_be_reported(line: Line) -> None:
     asked = {"first": "8999-12-31", "last": "8999-12-31", "zone": "Pacific/Kiritimati"}
     answer = await line.http.get("/v1/reports/histograms/hours", params=asked)

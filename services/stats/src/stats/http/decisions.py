@@ -16,6 +16,7 @@ from contracts.vocabulary import Verdict
 from servicekit.pages import Cursor, Limit, Page, cursor_of, moment, page_of, parts_of, text
 from stats.http.reports import (
     CSV,
+    OR_CSV,
     Filters,
     Format,
     Report,
@@ -81,7 +82,7 @@ def _grouped(
 def decision_routes(decisions: ReadDecisions) -> APIRouter:
     routes = APIRouter(prefix="/v1/reports/decisions", tags=["reports"])
 
-    @routes.get("", operation_id="report_decisions", response_model=Page[Decided])
+    @routes.get("", operation_id="report_decisions", response_model=Page[Decided], responses=OR_CSV)
     async def report(
         asked: Annotated[Question, Depends(_one_by_one)],
         format: Format = "json",  # noqa: A002
@@ -103,7 +104,7 @@ def decision_routes(decisions: ReadDecisions) -> APIRouter:
             told = _decided(row, asked).model_dump(mode="json")
             yield csv_lines(columns, [{**told, "inputs": orjson.dumps(told["inputs"]).decode()}])
 
-    @routes.get("/counts", operation_id="report_decision_counts", response_model=Report)
+    @routes.get("/counts", operation_id="report_decision_counts", response_model=Report, responses=OR_CSV)
     async def counts(
         asked: Annotated[Question, Depends(_grouped)],
         format: Format = "json",  # noqa: A002

@@ -32,6 +32,7 @@ Values = Annotated[list[str] | None, Query(max_length=100)]
 Status = Literal["open", "completed", "failed", "cancelled", "expired", "purged"]
 Format = Literal["json", "csv"]
 CSV = "text/csv; charset=utf-8"
+OR_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
 
 _MOST_DAYS = 3700
 _DIMENSIONS: tuple[str, ...] = get_args(Dimension)
@@ -136,24 +137,52 @@ Asked = Annotated[Question, Depends(_question)]
 def report_routes(reports: ReadReports) -> APIRouter:
     routes = APIRouter(prefix="/v1/reports", tags=["reports"])
 
-    @routes.get("/activity", operation_id="report_activity", response_model=Report)
+    @routes.get("/activity", operation_id="report_activity", response_model=Report, responses=OR_CSV)
     async def activity(asked: Asked, format: Format = "json") -> Report | Response:  # noqa: A002
-        """Created, ended how, attempts, outcomes, durations and punctuality, for each group."""
+        """Created, ended how, attempts, outcomes, durations and punctuality, for each group.
+
+        A row has what it is grouped by, and of these days:
+
+        - `created`; `completed`, `failed`, `cancelled`, `expired`, `purged`: activities that came to be, or
+          ended so
+        - `attempts`: `attempts_in` + `attempts_out`
+        - `reached`, `success`: of the completed ones, those whose disposition is `human_contact`, `success`
+        - `on_time`, `late`: of the completed ones, those that were begun at most 15 minutes after their
+          scheduled time, or later
+        - `duration_ms`, `mean_duration_ms`: from begin (else creation) to completion, all together and the
+          mean; null if none was completed
+        """
         rows = await reports.activity(asked)
         return answered(asked, rows, format, [*asked.group_by, *MEASURES, "mean_duration_ms"])
 
-    @routes.get("/histograms/{which}", operation_id="report_histogram", response_model=Report)
+    @routes.get(
+        "/histograms/{which}", operation_id="report_histogram", response_model=Report, responses=OR_CSV
+    )
     async def histogram(asked: Asked, which: Histogram, format: Format = "json") -> Report | Response:  # noqa: A002
-        """How long activities took, which attempt they were, or when in their week contacts are reached."""
+        """How long activities took, which attempt they were, or when in their week contacts are reached.
+
+        - durations: `bar` (`le_60`: at most 60 seconds, ...; `longer`) and how many were `completed`
+        - attempts: `attempt` (10 is ten or more) and how many were `completed`
+        - hours: `weekday` (1 is Monday) and `hour` in the contact's own zone, how many were `completed`, and
+          how many of these `reached` a person
+
+        `group_by` is not for histograms.
+        """
+        if asked.group_by:
+            raise Problem(422, "no-grouping", "A histogram has no groups", "Filter by each of them instead.")
         rows = await reports.histogram(which, asked)
         return answered(asked, rows, format, list(rows[0]))
 
-    @routes.get("/backlog", operation_id="report_backlog", response_model=Backlog)
+    @routes.get("/backlog", operation_id="report_backlog", response_model=Backlog, responses=OR_CSV)
     async def backlog(
         asked: Annotated[OpenQuestion, Depends(_open_question)],
         format: Format = "json",  # noqa: A002
     ) -> Backlog | Response:
-        """Open activities now: how many, how many overdue, and for how long."""
+        """Open activities now: how many, how many overdue, and for how long.
+
+        A row has what it is grouped by, `open`, `overdue` (their scheduled time has passed), of these
+        `overdue_more_than_1_days` and so on, and `oldest_scheduled_at`.
+        """
         rows = await reports.backlog(asked)
         if format == "csv":
             columns = [*asked.group_by, *OPEN_MEASURES, "oldest_scheduled_at"]
