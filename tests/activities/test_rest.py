@@ -46,6 +46,7 @@ async def made(rest: httpx.AsyncClient, case: Case, **changes: Any) -> str:
     answer = await rest.post("/activities", json=call(case, **changes))
     assert answer.status_code == 201, answer.text
     id_: str = answer.json()["activity_id"]
+    assert answer.headers["location"] == f"/v1/activities/{id_}"
     return id_
 
 

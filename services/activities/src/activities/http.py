@@ -175,7 +175,9 @@ def routes(
         await _check_catalog(new, catalogs)
         with _refusals():
             activity, made = await create(_request(new, idempotency_key, clock.now()))
-        if not made:
+        if made:
+            response.headers["Location"] = f"/v1/activities/{activity.activity_id}"
+        else:
             response.status_code = 200
         return _tagged(activity, response)
 
