@@ -182,6 +182,8 @@ async def test_numbers_roll_up_to_a_parent_as_separate_numbers(line: Line) -> No
             f"/v1/targets/contact/{child}/parent", json={"parent_type": "account", "parent_id": account}
         )
         assert answer.status_code == 204, answer.text
+    half = await line.http.put(f"/v1/targets/contact/{one}/parent", json={"parent_type": "account"})
+    assert half.status_code == 422
     rolled = (await line.http.get(f"/v1/targets/account/{account}/roll-up")).json()
     assert (rolled["children"], rolled["total"]["contact_count"]) == (2, 2)
     assert rolled["total"]["last_contact_at"] == "2026-03-01T11:00:00Z"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Self
 from uuid import uuid4
 
 from fastapi import APIRouter
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
 
 from contracts import stats as commands
 from contracts.vocabulary import Code, Identifier
@@ -34,8 +35,16 @@ class LinkRequest(_Written):
 
 
 class ParentRequest(_Written):
+    """Both, or neither: neither ends it."""
+
     parent_type: Code | None = None
     parent_id: Identifier | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.parent_type is None) != (self.parent_id is None):
+            raise ValueError("parent_type and parent_id are given together, or neither")
+        return self
 
 
 class CountingRequest(_Written):

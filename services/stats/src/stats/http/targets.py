@@ -34,8 +34,7 @@ class Listed(BaseModel):
 class LedgerRow(BaseModel):
     """One attempt: one interaction as it counts, or does not, for one target."""
 
-    activity_type: str
-    """Type of the interaction."""
+    interaction_type: str
     interaction_id: str
     target_type: str | None
     target_id: str | None
@@ -173,7 +172,7 @@ def _start_of_day(now: datetime, zone: ZoneInfo, days: int) -> datetime:
 def _ledger_row(row: Mapping[str, Any]) -> LedgerRow:
     type_, id_ = target_of(row["target"]) if "target" in row else (None, None)
     return LedgerRow(
-        activity_type=row["type"],
+        interaction_type=row["type"],
         interaction_id=row["id"],
         target_type=type_,
         target_id=id_,
