@@ -122,7 +122,7 @@ def _with_parameters(channel: Part, topic: Topic) -> Part:
         channel["parameters"] = {
             "channel": {
                 "description": "One topic per channel; these ship with Parley, others are configuration.",
-                "enum": list(catalogue.CHANNELS),
+                "examples": list(catalogue.CHANNELS),
                 "default": catalogue.CHANNELS[0],
             }
         }
