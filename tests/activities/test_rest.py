@@ -253,6 +253,12 @@ async def test_a_version_that_moved_is_refused(rest: httpx.AsyncClient, case: Ca
     assert answer.status_code == 400
 
 
+@pytest.mark.parametrize("source", ["batch", "workflow"])
+async def test_nobody_speaks_for_a_batch_or_a_flow(rest: httpx.AsyncClient, case: Case, source: str) -> None:
+    answer = await rest.post("/activities", json=call(case, source=source))
+    assert answer.status_code == 422
+
+
 async def test_a_rescheduled_activity_comes_back_at_its_time(rest: httpx.AsyncClient, case: Case) -> None:
     id_ = await made(rest, case, owner="ann")
     at = LATER.astimezone(ZoneInfo("Asia/Kolkata")).isoformat()

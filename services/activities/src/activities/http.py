@@ -31,7 +31,6 @@ from contracts.vocabulary import (
     Direction,
     EndpointId,
     Mode,
-    Source,
     SubjectId,
     Urgency,
     WrittenTime,
@@ -70,7 +69,8 @@ class NewActivity(_Request):
     contact_id: Annotated[ContactId, Field(min_length=1, max_length=200)]
     kind: ActivityKind
     mode: Mode = Mode.MANUAL
-    source: Source = Source.API
+    source: Literal["api", "manual", "automatic", "inbound", "callback"] = "api"
+    """A batch and a flow speak for themselves, and are counted against what they made."""
     subject_id: SubjectId
     campaign_id: CampaignId | None = None
     channel: ChannelName | None = None
