@@ -20,6 +20,7 @@ from cli.dead_letters import DeadLetters
 from cli.found import Parley
 from cli.topic_records import for_each_record
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
+from contracts.stats import SetTargetLink
 from contracts.vocabulary import FINAL_STATES
 
 _WITH_PEOPLE = ("available", "assigned")
@@ -176,7 +177,7 @@ class Attempts:
     totals: Mapping[str, Any]
     logged: Counter[str]
     others: frozenset[str] | None
-    """Channels by which other systems record attempts too; None if the topic has forgotten its beginning."""
+    """Channels whose counters others change too; None if a topic has forgotten its beginning."""
 
 
 def _attempts(api: Api, activities: Activities) -> Iterator[Equation]:
@@ -277,7 +278,10 @@ def _recorded(parley: Parley) -> Counter[str] | None:
 
 
 def _channels_of_others(parley: Parley) -> frozenset[str] | None:
-    """Channels of interactions that no service of Parley recorded; None if the topic was cut."""
+    """Channels of interactions that others recorded, or that somebody linked to further contacts.
+
+    None if a topic was cut.
+    """
     found: set[str] = set()
 
     def take(record: Any) -> None:
@@ -288,7 +292,14 @@ def _channels_of_others(parley: Parley) -> frozenset[str] | None:
             told = InteractionRecorded.from_json(record.value or b"")
             found.add(told.channel or told.interaction_type)
 
+    def take_link(record: Any) -> None:
+        with suppress(ValidationError):  # some other command
+            link = SetTargetLink.from_json(record.value or b"")
+            if link.target_type == "contact":
+                found.add(link.interaction_type)
+
     whole = for_each_record(parley, InteractionRecorded.wire.topic.name, take)
+    whole &= for_each_record(parley, SetTargetLink.wire.topic.name, take_link)
     return frozenset(found) if whole else None
 
 
