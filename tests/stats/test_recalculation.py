@@ -134,6 +134,16 @@ async def test_one_target_without_its_type_is_not_everything(line: Line) -> None
     assert (await line.http.get(f"/v1/recalculations/{run}")).status_code == 404
 
 
+async def test_a_slow_run_holds_up_no_other_and_can_be_cancelled(line: Line) -> None:
+    await line.tell(*(interaction(name()) for _ in range(3)))
+    slow = (await line.http.post("/v1/recalculations", json={"targets_per_second": 0.001})).json()["id"]
+    assert (await recalculate(line))["outcome"] == "equal"
+    run = (await line.http.get(f"/v1/recalculations/{slow}")).json()
+    assert (run["state"], run["looked_at"]) == ("running", 1)
+    answer = await line.http.post(f"/v1/recalculations/{slow}/cancel")
+    assert answer.json()["state"] == "cancelled"
+
+
 def parley(line: Line, *command: str) -> tuple[int, dict[str, Any]]:
     """What the command line ends with, and what it prints."""
     against = f"stats=http://127.0.0.1:{line.service.port}"

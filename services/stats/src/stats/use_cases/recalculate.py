@@ -95,6 +95,7 @@ class Recalculations:
         self._clock = clock
         self._leases = Leases(mongo, "recalculate", settings.instance, settings.lease_seconds)
         self._asked = asyncio.Event()
+        self._rests: dict[str, float] = {}
 
     async def start(self, run_id: str, scope: Scope, dry_run: bool, targets_per_second: float | None) -> bool:
         """False if there is such a run already."""
@@ -152,19 +153,27 @@ class Recalculations:
         """The background task."""
         while not stopping.is_set():
             buckets = await self._leases.held()
+            rests: dict[str, float] = {}
             async for run in self._mongo[RUNS].find({"state": "running"}):
                 if bucket_of(str(run["_id"]).encode()) in buckets:
-                    await self._carry_out(run, stopping)
+                    until = self._rests.get(run["_id"], 0.0)
+                    if until <= time.monotonic():
+                        until = await self._carry_out(run, stopping)
+                    rests[run["_id"]] = until
+            self._rests = rests
             self._asked.clear()
+            until = min(time.monotonic() + 0.5, *rests.values())
             for _ in range(10):
-                if stopping.is_set() or self._asked.is_set():
+                left = until - time.monotonic()
+                if left <= 0 or stopping.is_set() or self._asked.is_set():
                     break
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(min(left, 0.05))
         await self._leases.release()
 
-    async def _carry_out(self, run: Document, stopping: asyncio.Event) -> None:
+    async def _carry_out(self, run: Document, stopping: asyncio.Event) -> float:
+        """To its end; one page, if it has a pace: meanwhile others go on. Until when it rests."""
         scope = Scope.model_validate(run["scope"])
-        rate = run["targets_per_second"]
+        rate: float | None = run["targets_per_second"]
         size = min(_PAGE, max(1, math.ceil(rate))) if rate else _PAGE
         while not stopping.is_set() and await self._leases.held():
             began = time.monotonic()
@@ -173,17 +182,10 @@ class Recalculations:
             _AFTER_RECALCULATION_PAGE()
             if run["state"] != "running":
                 log.info("recalculation stands", run=run["_id"], state=run["state"])
-                return
+                break
             if rate:
-                await self._pause(stopping, page.looked_at / rate - (time.monotonic() - began))
-
-    async def _pause(self, stopping: asyncio.Event, seconds: float) -> None:
-        if seconds > 0:
-            try:
-                async with asyncio.timeout(seconds):
-                    await stopping.wait()
-            except TimeoutError:
-                pass
+                return began + page.looked_at / rate
+        return 0.0
 
     async def _write_page(self, run: Document, page: Page) -> Document:
         again = 0
