@@ -29,7 +29,7 @@ from contracts.channel_sms import InteractionRecorded
 from contracts.message import Message
 from contracts.vocabulary import FINAL_STATES, ActivityState, Direction, EndpointId, Mode
 from servicekit import leases
-from servicekit.verdict import Become, TryAgain, Unchanged
+from servicekit.verdict import Become, GiveUp, TryAgain, Unchanged
 from tests.activities.builders import (
     DISPOSITIONS,
     NOON,
@@ -159,12 +159,14 @@ class Life(RuleBasedStateMachine):
         if self.activity is not before:
             assert order.index(self.activity.state) > order.index(before.state)
 
-    @rule(dispatch=st.integers(0, 1))
-    def is_returned(self, dispatch: int) -> None:
+    @precondition(lambda self: self.activity.dispatch_number)
+    @rule(older=st.integers(0, 1))
+    def is_returned(self, older: int) -> None:
         before = self.activity
-        self.hears(returned(before.dispatch_number + dispatch or 1))
+        number = max(1, before.dispatch_number - older)
+        self.hears(returned(number))
         if self.activity is not before:
-            assert (dispatch, self.activity.state) == (0, S.SCHEDULED)
+            assert (number, self.activity.state) == (before.dispatch_number, S.SCHEDULED)
 
     @rule(result=st.sampled_from(("completed", "failed", "unknown")), again=st.booleans())
     def ends(self, result: str, again: bool) -> None:
@@ -312,6 +314,13 @@ def test_an_outcome_whose_disposition_has_not_arrived_yet_is_tried_again() -> No
     free = activity(state=S.DISPATCHED, campaign_id=None)
     verdict = hear(outcome(disposition="new"), free, OutcomeFacts(NOON, catalog(), {}))
     assert isinstance(verdict, TryAgain)
+
+
+def test_a_dispatch_that_never_was_cannot_be_returned() -> None:
+    facts = OutcomeFacts(NOON, catalog(), {})
+    verdict = hear(returned(2), activity(state=S.DISPATCHED, dispatch_number=1), facts)
+    assert isinstance(verdict, GiveUp)
+    assert verdict.reason == "unknown_dispatch"
 
 
 def test_a_contact_of_the_domain_knows_no_name() -> None:

@@ -15,7 +15,7 @@ from contracts.activities import ActivityOutcome, ActivityProgressed, ActivityRe
 from contracts.campaigns import DispositionChanged
 from contracts.message import Message
 from contracts.vocabulary import FINAL_STATES, URGENCY_RANK, ActivityState, Mode, Urgency
-from servicekit.verdict import Become, Unchanged, Write
+from servicekit.verdict import Become, GiveUp, Unchanged, Verdict, Write
 
 SLOTS = "slots"
 _AUDIT_LIMIT = 200
@@ -372,8 +372,10 @@ def progress(activity: Activity, message: ActivityProgressed, now: datetime) -> 
     return _moved(activity, now, state=told)
 
 
-def give_back(activity: Activity, message: ActivityReturned, now: datetime) -> Become[Activity] | Unchanged:
+def give_back(activity: Activity, message: ActivityReturned, now: datetime) -> Verdict[Activity]:
     """Not begun in time: due again at once, so that the gate says when."""
+    if message.dispatch_number > activity.dispatch_number:
+        return GiveUp("unknown_dispatch", {"error": f"the newest dispatch is {activity.dispatch_number}"})
     if activity.state not in MAY[Move.RETURN].get(activity.mode, ()):
         return Unchanged(f"already {activity.state}")
     if activity.dispatch_number != message.dispatch_number:
