@@ -25,6 +25,7 @@ from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases, bucket_of
 from servicekit.mongo import Document, Mongo, is_conflict
+from servicekit.resting import rest
 from servicekit.settings import ServiceSettings
 from stats.adapters.mongo_ledger import LEDGER, MARKS, TARGETS, marks_of
 from stats.domain.counters import Recount, canonical
@@ -40,6 +41,7 @@ RUNS = "recalculations"
 DIFFERENCES = "recalculation_differences"
 DIFFERENCE_INDEXES = (IndexModel([("run", ASCENDING), ("_id", ASCENDING)]),)
 
+_IDLE_SECONDS = 0.5
 _PAGE = 200
 _MOST_WITHOUT_COUNTERS = 5
 _TRIES = 20
@@ -161,13 +163,10 @@ class Recalculations:
                         until = await self._carry_out(run, stopping)
                     rests[run["_id"]] = until
             self._rests = rests
-            self._asked.clear()
-            until = min(time.monotonic() + 0.5, *rests.values())
-            for _ in range(10):
-                left = until - time.monotonic()
-                if left <= 0 or stopping.is_set() or self._asked.is_set():
-                    break
-                await asyncio.sleep(min(left, 0.05))
+            now = time.monotonic()
+            await rest(
+                stopping, min([_IDLE_SECONDS, *(until - now for until in rests.values())]), self._asked
+            )
         await self._leases.release()
 
     async def _carry_out(self, run: Document, stopping: asyncio.Event) -> float:
