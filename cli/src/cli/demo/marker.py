@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
+from cli import console
 from cli.exits import WrongUsage
 from cli.line.state import LineState
 
@@ -44,7 +45,7 @@ def prepare(data_dir: Path, contacts: int, seed: int) -> tuple[Marker, bool]:
     """The marker to work with, and whether an earlier run goes on.
 
     A demo that ended is removed, one that did not is continued. Raises WrongUsage for a directory that
-    holds anything else.
+    holds anything else, another demo that did not end included.
     """
     if not data_dir.exists() or not any(data_dir.iterdir()):
         return _fresh(data_dir, contacts, seed), False
@@ -54,6 +55,12 @@ def prepare(data_dir: Path, contacts: int, seed: int) -> tuple[Marker, bool]:
     _wait_until_stopped(data_dir)
     if not standing.finished and (standing.contacts, standing.seed) == (contacts, seed):
         return standing, True
+    if not standing.finished and standing.steps:
+        raise WrongUsage(
+            f"{data_dir} holds a demo of {standing.contacts:,} contacts that has not ended: go on with "
+            f"--contacts {standing.contacts} --seed {standing.seed}, choose another --data-dir, "
+            "or remove that folder."
+        )
     for path in data_dir.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     return _fresh(data_dir, contacts, seed), False
@@ -82,11 +89,20 @@ def _read(data_dir: Path) -> Marker | None:
 
 def _wait_until_stopped(data_dir: Path) -> None:
     """A demo that was killed leaves a line that is still draining."""
+    state = _running(data_dir)
+    if state is None:
+        return
     deadline = time.monotonic() + _PATIENCE
-    while (state := LineState.read(data_dir)) is not None and state.running():
-        if time.monotonic() > deadline:
-            raise WrongUsage(
-                f"A Parley (process {state.pid}) is running on {data_dir}: "
-                "stop it or choose another --data-dir."
-            )
-        time.sleep(0.2)
+    with console.doing(f"Waiting for the Parley on {data_dir} (process {state.pid}) to stop ..."):
+        while (state := _running(data_dir)) is not None:
+            if time.monotonic() > deadline:
+                raise WrongUsage(
+                    f"A Parley (process {state.pid}) is running on {data_dir}: "
+                    "stop it or choose another --data-dir."
+                )
+            time.sleep(0.2)
+
+
+def _running(data_dir: Path) -> LineState | None:
+    state = LineState.read(data_dir)
+    return state if state is not None and state.running() else None
