@@ -23,7 +23,7 @@ BUNDLE = """\
 contact_types:
   - code: member
     name: Member
-    fields_schema: {type: object, properties: {visits: {type: integer}}}
+    fields_schema: {type: object, properties: {visits: {type: integer}, level: {enum: [gold, silver]}}}
 dispositions:
   - {code: joined, name: Joined, terminal: true}
 subjects:
@@ -120,7 +120,16 @@ async def test_a_wrong_bundle_is_told_with_its_place(here: Here, old: str, new: 
         ((*BATCH, "--at", "tomorrow"), 2, "--at 'tomorrow' is not a day and a time such as"),
         ((*BATCH, "--limit", "-3"), 2, "greater than or equal to 1"),
         ((*BATCH, "--type", "nobody"), 1, "There is no contact type with id 'nobody'."),
-        ((*BATCH, "--type", "member", "--field", "age=3"), 2, "has no field 'age'; there are: visits."),
+        (
+            (*BATCH, "--type", "member", "--field", "age=3"),
+            2,
+            "has no field 'age'; there are: visits, level.",
+        ),
+        (
+            (*BATCH, "--type", "member", "--field", "level=bronze"),
+            2,
+            "is one of: gold, silver; not 'bronze'.",
+        ),
         ((*BATCH, "--field", "visits"), 2, "'visits' is not NAME=VALUE."),
         ((*BATCH, "--zone", "Mars/Base"), 1, "'Mars/Base' is not an IANA time zone;"),
         ((*BATCH, "--agent-profile", "robot"), 1, "There is no agent profile 'robot'; known: none yet."),
@@ -133,7 +142,7 @@ async def test_a_wrong_bundle_is_told_with_its_place(here: Here, old: str, new: 
         (("activities", "list", "--limit", "0"), 2, "greater than or equal to 1"),
         (("activities", "list", "--state", "flying"), 1, "Input should be 'scheduled', 'available',"),
         (("campaign", "start", "nothing"), 1, "There is no campaign with id 'nothing'."),
-        (("contacts", "show", "nobody"), 1, "There is no contact with id 'nobody'."),
+        (("contacts", "show", "nobody"), 1, "There is no contact with id, external id or number 'nobody'."),
         (("contacts", "show", "../imports"), 2, "'../imports' cannot be an id"),
         (("stats", "show", ""), 2, "'' cannot be an id"),
     ],

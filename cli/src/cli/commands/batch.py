@@ -250,15 +250,19 @@ def _wall_clock(text: str) -> tuple[str, str]:
 
 
 def _known_fields(api: Api, type_: str, fields: list[str]) -> None:
-    """The batch-loader takes any word for a contact type or a field; a slip would just find nobody."""
+    """The batch-loader takes any word for a contact type, a field or its value; a slip would find nobody."""
     an_id(type_)
-    known = api.get("contacts", f"/v1/contact-types/{type_}")["fields_schema"]
-    if known.get("additionalProperties"):
-        return
-    for name in pairs(fields):
-        if name not in known.get("properties", {}):
-            there = ", ".join(known.get("properties", {})) or "none"
+    schema = api.get("contacts", f"/v1/contact-types/{type_}")["fields_schema"]
+    known = schema.get("properties", {})
+    for name, value in pairs(fields).items():
+        if name not in known and not schema.get("additionalProperties"):
+            there = ", ".join(known) or "none"
             raise WrongUsage(f"The contact type {type_!r} has no field {name!r}; there are: {there}.")
+        choices = [str(choice) for choice in known.get(name, {}).get("enum", ())]
+        if choices and str(value) not in choices:
+            raise WrongUsage(
+                f"The field {name!r} of {type_!r} is one of: {', '.join(choices)}; not {value!r}."
+            )
 
 
 def pairs(texts: list[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -11,7 +12,7 @@ import typer
 from rich.progress import Progress
 
 from cli import console
-from cli.api import Api
+from cli.api import Api, Refused
 from cli.console import Json
 from cli.exits import Failure, WrongUsage
 from cli.found import find
@@ -117,7 +118,8 @@ def write_rejects(api: Api, done: dict[str, Any], file: Path) -> Path | None:
 def _show(done: dict[str, Any], rejects: Path | None) -> None:
     rows: list[tuple[object, object]] = [(name, done[name]) for name in ("created", "updated", "unchanged")]
     rows += [(f"rejected: {reason}", count) for reason, count in sorted(done["rejected"].items())]
-    console.table(f"{done['rows']:,} rows", ("what became of them", "#rows"), rows)
+    title = "1 row" if done["rows"] == 1 else f"{done['rows']:,} rows"
+    console.table(title, ("what became of them", "#rows"), rows)
     if rejects:
         console.say(f"Rejected rows and what would be right: {rejects}")
 
@@ -152,4 +154,11 @@ def find_contact(api: Api, wanted: str) -> dict[str, Any]:
     """By id, external id or number."""
     by = "phone" if wanted.startswith("+") else "external_id"
     found: list[dict[str, Any]] = api.get("contacts", "/v1/contacts", **{by: wanted}, limit=1)["items"]
-    return found[0] if found else dict(api.get("contacts", f"/v1/contacts/{wanted}"))
+    if found:
+        return found[0]
+    try:
+        return dict(api.get("contacts", f"/v1/contacts/{wanted}"))
+    except Refused as refused:
+        if refused.status != HTTPStatus.NOT_FOUND:
+            raise
+        raise Failure(f"There is no contact with id, external id or number {wanted!r}.") from refused
