@@ -129,8 +129,8 @@ def _demo(
             )
         else:
             show(books, f"{contacts:,} rows reconciled" if agree else f"{contacts:,} rows, NOT reconciled")
-            _tell_a_story(api, data_dir / LIST)
-            _say_where_to_look(data_dir, seconds, memory.bytes, keep)
+            told = _tell_a_story(api, data_dir / LIST)
+            _say_where_to_look(data_dir, seconds, memory.bytes, told, keep)
         marker.finished = agree
         marker.write(data_dir)
         if keep:
@@ -163,15 +163,17 @@ def _keep_running(check: Callable[[], None]) -> None:
         return
 
 
-def _tell_a_story(api: Api, file: Path) -> None:
+def _tell_a_story(api: Api, file: Path) -> str | None:
+    """Of whom: any other row of the list may be one that was rejected."""
     contact_id = worth_telling(api)
     if contact_id is None:
-        return
+        return None
     story = Story(api, contact_id, file)
     console.table(story.title, ("when", "who", "what"), [(e.at, e.who, e.what) for e in story.events()])
+    return str(story.contact["external_id"])
 
 
-def _say_where_to_look(data_dir: Path, seconds: float, peak: int, keep: bool) -> None:
+def _say_where_to_look(data_dir: Path, seconds: float, peak: int, told: str | None, keep: bool) -> None:
     console.say(f"{seconds:.0f} seconds, at most {peak / 2**20:,.0f} MiB of memory.")
     console.say(f"The list: {data_dir / LIST}. The carrier's journal: {data_dir / 'carrier.jsonl'}.")
     console.say(f"Logs: {data_dir / 'logs'}. The bundle it ran on: cli/src/cli/sample/bundle.yaml.")
@@ -179,5 +181,6 @@ def _say_where_to_look(data_dir: Path, seconds: float, peak: int, keep: bool) ->
     if not keep:
         console.say(f"Look around: parley up {where}, and then in another terminal:")
     console.say(f"  parley activities list --state available {where}")
-    console.say(f"  parley stats show C-000042 {where}")
+    if told:
+        console.say(f"  parley stats show {told} {where}")
     console.say(f"  parley reconcile {where}")

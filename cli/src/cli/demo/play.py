@@ -108,7 +108,8 @@ class Play:
         bar = self._bars.add_task("Applying the sample bundle", total=1, note="")
         with as_file(files("cli.sample") / "bundle.yaml") as path:
             outcome = apply_bundle(self._api, read_yaml(path))
-        self._quiet.wait()
+        waiting = "applied; waiting until the services are at rest"
+        self._quiet.wait(lambda: self._bars.update(bar, note=waiting))
         note = ", ".join(f"{len(names)} {what}" for what, names in outcome.items() if names)
         self._bars.update(bar, completed=1, note=note)
 

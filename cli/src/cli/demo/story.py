@@ -63,10 +63,11 @@ class Story:
         return f"imported as {self.contact['contact_id']} with {phone}"
 
     def _activity(self, activity: dict[str, Any]) -> list[tuple[str, str, str]]:
-        what = f"{activity['mode']} {activity['kind']}, attempt {activity['attempt_number']}"
+        mode = {"automated": "an automated", "manual": "a manual"}[activity["mode"]]
+        what = f"{mode} {activity['kind']}, attempt {activity['attempt_number']}"
         source = "batch-loader" if activity.get("batch_id") else activity["created_by"]
         due = self._local(activity["scheduled_at"])
-        told = [(activity["created_at"], source, f"asks for a {what}, due {due}")]
+        told = [(activity["created_at"], source, f"asks for {what}, due {due}")]
         verdict = activity.get("last_verdict")
         if verdict:
             told.append(
