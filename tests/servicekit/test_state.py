@@ -182,6 +182,22 @@ async def test_of_many_who_want_one_place_exactly_one_gets_it(engines: Engines, 
         assert await seats.collection.count_documents({}) == 1
 
 
+async def test_what_is_decided_later_is_written_later(engines: Engines, wire: Wire) -> None:
+    await wire.create_topics((SAID, HEARD))
+    async with running(seating, ServiceSettings, engines, wire.namespace) as service:
+        await service.mongo.ensure_indexes({"places": ()})
+
+        def made(id_: str) -> Write:
+            return Write("places", {"_id": id_}, {"$setOnInsert": {"free": True}}, upsert=True)
+
+        def taken(id_: str) -> Write:
+            return Write("places", {"_id": id_}, {"$set": {"free": False}}, must_match=False)
+
+        await service.committer.commit(Changes(also=[taken("a"), made("b"), taken("b"), made("a")]))
+        places = {row["_id"]: row["free"] async for row in service.mongo["places"].find()}
+        assert places == {"a": True, "b": False}
+
+
 @pytest.fixture
 async def projection(engines: Engines, namespace: str) -> AsyncIterator[Projection]:
     mongo = Mongo(engines.mongo, f"{namespace}-copy")

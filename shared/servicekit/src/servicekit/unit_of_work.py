@@ -12,6 +12,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Generic, TypeVar, cast
 
 import structlog
@@ -135,14 +136,16 @@ class Committer:
                 raise Conflict(f"{name}: a version moved")
 
     async def _write(self, writes: Sequence[Write], session: Session) -> None:
-        by_collection: dict[tuple[str, bool], list[Write]] = defaultdict(list)
+        """Those of one collection in the order of their decisions: a later one may undo an earlier."""
+        by_collection: dict[str, list[Write]] = defaultdict(list)
         for write in writes:
-            by_collection[write.collection, write.must_match].append(write)
-        for (name, must_match), group in by_collection.items():
-            operations = [UpdateOne(dict(w.filter), dict(w.update), upsert=w.upsert) for w in group]
-            result = await self._mongo[name].bulk_write(operations, ordered=True, session=session)
-            if must_match and result.matched_count + result.upserted_count != len(operations):
-                raise Conflict(f"{name}: a condition no longer holds")
+            by_collection[write.collection].append(write)
+        for name, group in by_collection.items():
+            for must_match, alike in groupby(group, key=lambda write: write.must_match):
+                operations = [UpdateOne(dict(w.filter), dict(w.update), upsert=w.upsert) for w in alike]
+                result = await self._mongo[name].bulk_write(operations, ordered=True, session=session)
+                if must_match and result.matched_count + result.upserted_count != len(operations):
+                    raise Conflict(f"{name}: a condition no longer holds")
 
 
 Decide = Callable[[M, S | None, F], Verdict[S]]
