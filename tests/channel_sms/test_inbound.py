@@ -75,6 +75,14 @@ def test_a_stop_ends_what_is_open_with_any_number_of_the_contact() -> None:
     assert (later.parent_id, later.destination) == ("work", WORK)
 
 
+def test_a_stop_takes_back_what_waits_to_be_sent() -> None:
+    waiting = talk("work", WORK).model_copy(update={"intent_id": "waits"})
+    decided = batch(talk("home"), waiting)
+    decided.hear(text("1", "STOP"), Meaning.OPT_OUT)
+    taken_back = [w.filter for w in decided.also if w.collection == "intents" and not w.must_match]
+    assert taken_back == [{"_id": "waits", "state": "pending"}]
+
+
 def test_of_two_stops_one_is_confirmed_and_both_are_commands() -> None:
     decided = batch(talk())
     for id_ in ("1", "2"):

@@ -15,7 +15,7 @@ from channel_sms.main import build
 from channel_sms.settings import Settings
 from contracts.activities import ActivityOutcome, ActivityReturned
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
-from contracts.contacts import ContactChanged, SetPreference
+from contracts.contacts import ContactChanged, Phone, SetPreference
 from servicekit.failpoints import FAILPOINTS
 from servicekit.mongo import Mongo
 from tests.channel_sms.world import NOW, Scene, Stage, everybody, fictional, standing
@@ -252,6 +252,28 @@ async def test_start_opts_in_again_and_help_is_answered(stage: Stage) -> None:
         ]
         commands = await talk.expect(SetPreference, 2)
         assert [command.opted_out for command in commands] == [True, False]
+
+
+async def test_a_stop_takes_back_what_waits_for_another_number_of_the_contact(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1, 3])
+        both = (Phone(number=talk.theirs(1)), Phone(number=talk.theirs(2)))
+        await talk.wire.publish(talk.contact(1, version=2, phones=both))
+        await talk.until("contacts", {"version": 2})
+        await talk.campaign_is("paused", 1)
+        waits = {"destination": talk.theirs(2), "campaign_id": talk.campaign_id}
+        await talk.wire.publish(
+            talk.dispatched(1), talk.dispatched(1, activity_id=talk.activity_id(2), **waits)
+        )
+        await talk.until("conversations", {"state": "awaiting_reply"})
+        await talk.until("intents", {"state": "pending"})
+        await talk.write(1, "STOP")
+        await talk.until("conversations", {"state": "concluded"}, 2)
+        await talk.campaign_is("running", 2)
+        await talk.dispatch(3)
+        await talk.accepted(3)
+        assert talk.theirs(2) not in {entry["to"] for entry in talk.journal()}
+        assert len(await talk.find("intents", {"state": "cancelled"})) == 1
 
 
 async def test_a_contact_who_opted_out_elsewhere_is_not_texted(stage: Stage) -> None:

@@ -143,6 +143,7 @@ class InboundBatch:
                 Ending(disposition, "opted_out", AGENT, "The contact opted out."),
                 self._facts.now,
             )
+            self._cancel(conversation)
             self._become(concluded)
             self._tell(arrived, [outcome])
         self._tell(arrived, [preference(arrived, contact, opted_out=True) for contact in contacts])
@@ -218,7 +219,7 @@ class InboundBatch:
         return min(subject.max_turns, profile.max_turns) if profile else subject.max_turns
 
     def _cancel(self, conversation: Conversation) -> None:
-        """A reply that waits for its time is pointless once the conversation is over."""
+        """What waits for its time is pointless once the conversation is over."""
         if conversation.intent_id is not None:
             self.also.append(mongo_intents.cancelled(conversation.intent_id))
 
