@@ -21,6 +21,7 @@ from channel_sms.domain.intent import Intent, IntentState, Purpose, is_forward, 
 from channel_sms.domain.settling import (
     Context,
     InDoubt,
+    Pointless,
     RefusedForGood,
     Sent,
     Settlement,
@@ -45,6 +46,7 @@ SETTLEMENTS: list[Settlement] = [
     InDoubt("reset"),
     Suppressed(),
     TooLate(),
+    Pointless(),
 ]
 
 

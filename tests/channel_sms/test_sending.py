@@ -392,6 +392,35 @@ async def test_what_is_recalled_before_it_was_sent_is_never_sent(stage: Stage) -
         assert await talk.messages(ActivityOutcome) == []
 
 
+async def test_what_is_recalled_while_its_send_is_in_doubt_is_not_sent_once_it_is_proven_absent(
+    stage: Stage,
+) -> None:
+    async with stage.scene(error_before=1.0) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.until("intents", {"state": "unknown"})
+        await talk.wire.publish(talk.recalled(1))
+        await talk.until("conversations", {"state": "concluded"})
+        talk.behave()
+        await talk.until("intents", {"state": "cancelled", "error": "the conversation has ended"})
+        assert talk.journal() == []
+        assert await talk.messages(ActivityOutcome) == []
+
+
+async def test_no_answer_that_waits_outlives_its_conversation(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1], reply_delay_seconds=2.0)
+        await talk.dispatch(1)
+        await talk.until("conversations", {"state": "awaiting_reply"})
+        await talk.write(1, "Yes")
+        await talk.until("intents", {"state": "pending"})
+        await talk.write(1, "Hello?")
+        await talk.until("intents", {"state": "pending"}, 2)
+        await talk.wire.publish(talk.recalled(1))
+        await talk.until("intents", {"state": "cancelled"}, 2)
+        assert references(talk) == {talk.opening_id(1): 1}
+
+
 async def test_a_conversation_that_is_recalled_is_not_answered_any_more(stage: Stage) -> None:
     async with stage.scene() as talk:
         await talk.know([1])

@@ -96,6 +96,7 @@ def build(settings: Settings) -> Service:
     send = SendDue(
         provider,
         intents,
+        conversations,
         suppressions,
         knowledge,
         settle,

@@ -47,6 +47,13 @@ class Conversations(Store[Conversation]):
         found = [self.from_document(row) async for row in rows]
         return sorted(found, key=lambda conversation: conversation.opened_at, reverse=True)
 
+    async def concluded_among(self, activity_ids: Iterable[str | None]) -> set[str]:
+        wanted = {id_ for id_ in activity_ids if id_ is not None}
+        if not wanted:
+            return set()
+        query = {"_id": {"$in": list(wanted)}, "state": ConversationState.CONCLUDED}
+        return {row["_id"] async for row in self.collection.find(query, {"_id": 1})}
+
     async def latest_with(self, pairs: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], Conversation]:
         """The latest one of each (their number, ours), open or not."""
         rows = await self._mongo.aggregate(

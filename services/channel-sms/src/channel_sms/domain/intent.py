@@ -92,6 +92,11 @@ class Intent:
     """The trace that led to it, carried on by everything it leads to."""
     version: int = field(default=1)
 
+    @property
+    def may_have_outlived_its_conversation(self) -> bool:
+        """Whoever ends one cancels what waits; not what was being sent then, nor a reply before the last."""
+        return self.purpose is Purpose.REPLY or (self.purpose is Purpose.OPENING and self.attempts > 1)
+
     def is_too_late(self, now: datetime) -> bool:
         return self.not_after is not None and now >= self.not_after
 

@@ -61,7 +61,12 @@ class TooLate:
     """Not sent, because the contact's hours were over before its turn came."""
 
 
-Settlement = Sent | Unsent | RefusedForGood | InDoubt | Suppressed | TooLate
+@dataclass(frozen=True, slots=True)
+class Pointless:
+    """Not sent, because its conversation ended while nobody knew whether it was, or while it was tried."""
+
+
+Settlement = Sent | Unsent | RefusedForGood | InDoubt | Suppressed | TooLate | Pointless
 
 _FIRST_LOOK = timedelta(seconds=1)
 
@@ -90,14 +95,14 @@ class Context:
 
 def is_open_to(intent: Intent, settlement: Settlement) -> bool:
     """Whether an intent can still settle this way; a repeat or a loser of a race cannot."""
-    if isinstance(settlement, Suppressed | TooLate | InDoubt):
+    if isinstance(settlement, Suppressed | TooLate | Pointless | InDoubt):
         return intent.state is IntentState.SENDING
     return intent.state in (IntentState.SENDING, IntentState.UNKNOWN)
 
 
 def ends_conversation(intent: Intent, settlement: Settlement, real_now: datetime) -> bool:
     match settlement:
-        case Sent() | InDoubt():
+        case Sent() | InDoubt() | Pointless():
             return False
         case Unsent(_, wait):
             return real_now + timedelta(seconds=wait) >= intent.expires_real_at
@@ -139,6 +144,8 @@ def settle(intent: Intent, settlement: Settlement, context: Context) -> Plan:
             return _end(intent, context, IntentState.CANCELLED, "opted out", Ending(disposition, "opted_out"))
         case TooLate():
             return _give_back(intent, context)
+        case Pointless():
+            return Plan({"state": IntentState.CANCELLED, "error": "the conversation has ended"})
         case _:
             assert_never(settlement)
 

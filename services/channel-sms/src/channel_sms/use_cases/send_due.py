@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import structlog
 from pymongo.errors import PyMongoError
 
+from channel_sms.adapters.mongo_conversations import Conversations
 from channel_sms.adapters.mongo_inbound import real_now
 from channel_sms.adapters.mongo_intents import Intents
 from channel_sms.adapters.mongo_knowledge import Knowledge
@@ -17,6 +18,7 @@ from channel_sms.adapters.mongo_suppressions import Suppressions
 from channel_sms.domain.intent import SENT_IN_SPITE_OF_OPT_OUT, Intent
 from channel_sms.domain.settling import (
     InDoubt,
+    Pointless,
     RefusedForGood,
     Sent,
     Settlement,
@@ -54,6 +56,7 @@ class SendDue:
         self,
         provider: Provider,
         intents: Intents,
+        conversations: Conversations,
         suppressions: Suppressions,
         knowledge: Knowledge,
         settle: SettleSends,
@@ -65,6 +68,7 @@ class SendDue:
     ) -> None:
         self._provider = provider
         self._intents = intents
+        self._conversations = conversations
         self._suppressions = suppressions
         self._knowledge = knowledge
         self._settle = settle
@@ -154,8 +158,11 @@ class SendDue:
         """Looked at after the claim: an opt-out that is recorded later waits for what is claimed before."""
         addresses = {intent.to for intent in claimed if intent.purpose not in SENT_IN_SPITE_OF_OPT_OUT}
         contacts = {intent.contact_id for intent in claimed if intent.to in addresses}
-        suppressed, opted_out = await asyncio.gather(
-            self._suppressions.among(addresses), self._knowledge.opted_out_among(contacts)
+        outlived = [intent.activity_id for intent in claimed if intent.may_have_outlived_its_conversation]
+        suppressed, opted_out, concluded = await asyncio.gather(
+            self._suppressions.among(addresses),
+            self._knowledge.opted_out_among(contacts),
+            self._conversations.concluded_among(outlived),
         )
         _BEFORE_SEND()
         now = self._clock.now()
@@ -164,6 +171,8 @@ class SendDue:
             exempt = intent.purpose in SENT_IN_SPITE_OF_OPT_OUT
             if not exempt and (intent.to in suppressed or intent.contact_id in opted_out):
                 self._note(intent, Suppressed())
+            elif intent.may_have_outlived_its_conversation and intent.activity_id in concluded:
+                self._note(intent, Pointless())
             elif intent.is_too_late(now):
                 self._note(intent, TooLate())
             else:
