@@ -27,6 +27,12 @@ def references(talk: Scene) -> Counter[str]:
     return Counter(entry["reference"] for entry in talk.journal())
 
 
+def opted_out(talk: Scene, person: int) -> ContactChanged:
+    optout = {"do-not-sms": {"at": "2026-01-01T00:00:00Z", "source": "api", "actor": "x"}}
+    told = talk.contact(person).model_dump() | {"version": 2, "preferences": optout}
+    return ContactChanged.model_validate(told)
+
+
 @pytest.mark.parametrize("failure", ["error_after", "reset_after", "timeout_after"])
 async def test_an_ambiguous_send_is_resolved_by_look_up_and_never_repeated(
     stage: Stage, failure: str
@@ -254,6 +260,20 @@ async def test_start_opts_in_again_and_help_is_answered(stage: Stage) -> None:
         assert [command.opted_out for command in commands] == [True, False]
 
 
+async def test_who_comes_back_is_told_so_before_the_contact_is_known_to_be_back(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.accepted(1)
+        await talk.write(1, "STOP")
+        await talk.accepted(2)
+        await talk.wire.publish(opted_out(talk, 1))
+        await talk.until("contacts", {"version": 2})
+        await talk.write(1, "START")
+        await talk.accepted(3)
+        assert talk.journal()[2]["body"].startswith("You are opted back in")
+
+
 async def test_a_stop_takes_back_what_waits_for_another_number_of_the_contact(stage: Stage) -> None:
     async with stage.scene() as talk:
         await talk.know([1, 3])
@@ -279,10 +299,7 @@ async def test_a_stop_takes_back_what_waits_for_another_number_of_the_contact(st
 async def test_a_contact_who_opted_out_elsewhere_is_not_texted(stage: Stage) -> None:
     async with stage.scene() as talk:
         await talk.know([1])
-        optout = {"do-not-sms": {"at": "2026-01-01T00:00:00Z", "source": "api", "actor": "x"}}
-        told = talk.contact(1).model_dump() | {"version": 2, "preferences": optout}
-        changed = ContactChanged.model_validate(told)
-        await talk.wire.publish(changed)
+        await talk.wire.publish(opted_out(talk, 1))
         await talk.until("contacts", {"version": 2})
         await talk.dispatch(1)
         (outcome,) = await talk.expect(ActivityOutcome, 1)
@@ -297,9 +314,7 @@ async def test_who_opts_out_while_a_text_waits_is_not_sent_it(stage: Stage, how:
         await talk.dispatch(1)
         await talk.until("intents", {"state": "pending", "attempts": {"$gte": 1}})
         if how == "the contact":
-            optout = {"do-not-sms": {"at": "2026-01-01T00:00:00Z", "source": "api", "actor": "x"}}
-            told = talk.contact(1).model_dump() | {"version": 2, "preferences": optout}
-            await talk.wire.publish(ContactChanged.model_validate(told))
+            await talk.wire.publish(opted_out(talk, 1))
             await talk.until("contacts", {"version": 2})
         else:
             await talk.service.mongo["suppressions"].insert_one({"_id": talk.theirs(1), "state": "active"})

@@ -48,6 +48,8 @@ class Purpose(StrEnum):
 
 SENT_IN_SPITE_OF_OPT_OUT = frozenset({Purpose.OPTED_OUT})
 """The one confirmation; nothing else goes to an address that opted out."""
+SENT_IN_SPITE_OF_PREFERENCE = SENT_IN_SPITE_OF_OPT_OUT | {Purpose.OPTED_IN}
+"""Who came back is told so, although the copy of the contact does not know of it yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from channel_sms.adapters.mongo_inbound import real_now
 from channel_sms.adapters.mongo_intents import Intents
 from channel_sms.adapters.mongo_knowledge import Knowledge
 from channel_sms.adapters.mongo_suppressions import Suppressions
-from channel_sms.domain.intent import SENT_IN_SPITE_OF_OPT_OUT, Intent
+from channel_sms.domain.intent import SENT_IN_SPITE_OF_OPT_OUT, SENT_IN_SPITE_OF_PREFERENCE, Intent
 from channel_sms.domain.settling import (
     InDoubt,
     Pointless,
@@ -157,7 +157,9 @@ class SendDue:
     async def _still_allowed(self, claimed: Sequence[Intent]) -> list[Intent]:
         """Looked at after the claim: an opt-out that is recorded later waits for what is claimed before."""
         addresses = {intent.to for intent in claimed if intent.purpose not in SENT_IN_SPITE_OF_OPT_OUT}
-        contacts = {intent.contact_id for intent in claimed if intent.to in addresses}
+        contacts = {
+            intent.contact_id for intent in claimed if intent.purpose not in SENT_IN_SPITE_OF_PREFERENCE
+        }
         outlived = [intent.activity_id for intent in claimed if intent.may_have_outlived_its_conversation]
         suppressed, opted_out, concluded = await asyncio.gather(
             self._suppressions.among(addresses),
@@ -168,8 +170,9 @@ class SendDue:
         now = self._clock.now()
         free = []
         for intent in claimed:
-            exempt = intent.purpose in SENT_IN_SPITE_OF_OPT_OUT
-            if not exempt and (intent.to in suppressed or intent.contact_id in opted_out):
+            left = intent.to in suppressed and intent.purpose not in SENT_IN_SPITE_OF_OPT_OUT
+            declined = intent.contact_id in opted_out and intent.purpose not in SENT_IN_SPITE_OF_PREFERENCE
+            if left or declined:
                 self._note(intent, Suppressed())
             elif intent.may_have_outlived_its_conversation and intent.activity_id in concluded:
                 self._note(intent, Pointless())
