@@ -200,6 +200,16 @@ async def test_one_that_cannot_be_decided_does_not_stop_the_others(
     assert aside["activity_id"] == "activity-1"
 
 
+async def test_what_changed_meanwhile_is_not_set_aside(replicas: tuple[Replica, Replica]) -> None:
+    one, _ = replicas
+    await one.wait([waiting(1)])
+    await one.found.set_aside("activity-1", 2)
+    assert await one.store.collection.count_documents({"hold": None}) == 1
+    await one.store.collection.update_one({"_id": "activity-1"}, {"$set": {"state": "dispatched"}})
+    await one.found.set_aside("activity-1", 1)
+    assert await one.store.collection.count_documents({"hold": None}) == 1
+
+
 async def test_nothing_moves_before_its_time(replicas: tuple[Replica, Replica]) -> None:
     one, _ = replicas
     later = NOON + timedelta(seconds=1)

@@ -38,6 +38,6 @@ class DueActivities(Protocol):
         """
         ...
 
-    async def set_aside(self, activity_id: str) -> None:
-        """It is due no more until somebody has mended what is wrong with it."""
+    async def set_aside(self, activity_id: str, version: object) -> None:
+        """It is due no more until somebody has mended what is wrong with it, unless it changed meanwhile."""
         ...

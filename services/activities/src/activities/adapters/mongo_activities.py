@@ -79,18 +79,19 @@ class MongoActivities:
         """One that somebody broke is set aside, so that it does not stop the others."""
         readable = []
         for row in rows:
-            id_ = row["_id"]
+            id_, version = row["_id"], row.get("version")
             try:
                 readable.append(self._store.from_document(row))
             except ValidationError as wrong:
                 what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in wrong.errors()[:3])
                 log.error("an activity cannot be read and is set aside", activity_id=id_, what=what)
-                await self.set_aside(id_)
+                await self.set_aside(id_, version)
         return readable
 
-    async def set_aside(self, activity_id: str) -> None:
-        self._set_aside.inc()
-        await self._store.collection.update_one({"_id": activity_id}, {"$set": {"hold": SET_ASIDE}})
+    async def set_aside(self, activity_id: str, version: object) -> None:
+        as_it_was = {"_id": activity_id, "version": version, "state": ActivityState.SCHEDULED.value}
+        aside = await self._store.collection.update_one(as_it_was, {"$set": {"hold": SET_ASIDE}})
+        self._set_aside.inc(aside.matched_count)
 
     async def page(
         self, wanted: Document, order: Order, limit: int, after: Sequence[Any] | None

@@ -94,9 +94,9 @@ class DispatchDue:
             if is_dependency(error):
                 raise
             if len(due) == 1:
-                activity_id = due[0].activity_id
+                activity_id, version = due[0].activity_id, due[0].version
                 log.exception("an activity cannot be moved on and is set aside", activity_id=activity_id)
-                await self._due.set_aside(activity_id)
+                await self._due.set_aside(activity_id, version)
                 return 0
         half = len(due) // 2
         return await self._move_on(due[:half], contacts, catalog, now) + await self._move_on(
