@@ -339,6 +339,22 @@ def test_cancelling_what_a_channel_has_in_hand_recalls_it(state: str) -> None:
     )
 
 
+def test_a_channel_leaves_alone_what_a_person_completed() -> None:
+    in_doubt = activity(state=S.OUTCOME_UNKNOWN)
+    verdict = moves.complete(in_doubt, SOLD, "ann", NOON)
+    (recalled,) = [message for message in verdict.messages if isinstance(message, ActivityRecalled)]
+    assert (recalled.activity_id, recalled.reason) == (in_doubt.activity_id, "completed by a person")
+
+
+def test_what_is_proven_not_begun_is_due_again() -> None:
+    in_doubt = activity(state=S.OUTCOME_UNKNOWN, dispatch_number=1)
+    facts = OutcomeFacts(NOON, catalog(), {})
+    verdict = hear(returned(1), in_doubt, facts)
+    assert isinstance(verdict, Become)
+    assert verdict.state.state is S.SCHEDULED
+    assert isinstance(hear(returned(1), in_doubt.model_copy(update={"dispatch_number": 2}), facts), Unchanged)
+
+
 @pytest.mark.parametrize(
     "untouched",
     [activity(), manual_activity(), manual_activity().model_copy(update={"state": S.IN_PROGRESS})],

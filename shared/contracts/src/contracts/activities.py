@@ -199,7 +199,8 @@ class ActivityRecalled(
     published_by=("activities",),
     read_by=("channel-sms",),
 ):
-    """Cancelled after it was dispatched: the channel is to do no more for it, and to report nothing."""
+    """Cancelled after it was dispatched, or completed by a person: the channel is to do no more for it, and
+    to report nothing."""
 
     activity_id: ActivityId
     contact_id: ContactId

@@ -50,7 +50,7 @@ MAY: dict[Move, dict[Mode, frozenset[ActivityState]]] = {
     Move.RELEASE: {Mode.MANUAL: frozenset({S.ASSIGNED, S.IN_PROGRESS})},
     Move.START: {Mode.MANUAL: frozenset({S.AVAILABLE, S.ASSIGNED})},
     Move.PROGRESS: {Mode.AUTOMATED: frozenset({S.DISPATCHED, S.IN_PROGRESS})},
-    Move.RETURN: {Mode.AUTOMATED: frozenset({S.DISPATCHED, S.IN_PROGRESS})},
+    Move.RETURN: {Mode.AUTOMATED: frozenset({S.DISPATCHED, S.IN_PROGRESS, S.OUTCOME_UNKNOWN})},
     Move.COMPLETE: {Mode.MANUAL: _WITH_PEOPLE, Mode.AUTOMATED: frozenset({S.OUTCOME_UNKNOWN})},
     Move.REPORT: {Mode.MANUAL: _OPEN, Mode.AUTOMATED: _OPEN},
     Move.CANCEL: {Mode.MANUAL: _OPEN, Mode.AUTOMATED: _OPEN},
@@ -248,10 +248,10 @@ def complete(
     incoming: bool = False,
     contact_time_zone: str | None = None,
 ) -> Become[Activity]:
-    """By a person: their own work, or what a channel could not find out."""
+    """By a person: their own work, or what a channel could not find out and leaves alone from now on."""
     check(activity, Move.COMPLETE)
     _check_theirs(activity, actor)
-    return _finished(
+    finished = _finished(
         activity,
         disposition,
         now,
@@ -265,6 +265,7 @@ def complete(
         completed_at=now,
         completed_by=actor,
     )
+    return _called_back(activity, finished, "completed by a person", now)
 
 
 def cancel(activity: Activity, reason: str, actor: str, now: datetime) -> Become[Activity]:
@@ -279,16 +280,7 @@ def cancel(activity: Activity, reason: str, actor: str, now: datetime) -> Become
         awaits_contact=False,
         audit=_with(activity, "cancelled", actor, now),
     )
-    if activity.mode is not Mode.AUTOMATED or activity.state is S.SCHEDULED or activity.channel is None:
-        return cancelled
-    recalled = ActivityRecalled(
-        activity_id=activity.activity_id,
-        contact_id=activity.contact_id,
-        channel=activity.channel,
-        reason=reason,
-        recalled_at=now,
-    )
-    return replace(cancelled, messages=(*cancelled.messages, recalled))
+    return _called_back(activity, cancelled, reason, now)
 
 
 def reschedule(
@@ -373,7 +365,7 @@ def progress(activity: Activity, message: ActivityProgressed, now: datetime) -> 
 
 
 def give_back(activity: Activity, message: ActivityReturned, now: datetime) -> Verdict[Activity]:
-    """Not begun in time: due again at once, so that the gate says when."""
+    """Not begun in time, or proven so later: due again at once, so that the gate says when."""
     if message.dispatch_number > activity.dispatch_number:
         return GiveUp("unknown_dispatch", {"error": f"the newest dispatch is {activity.dispatch_number}"})
     if activity.state not in MAY[Move.RETURN].get(activity.mode, ()):
@@ -471,6 +463,20 @@ def _finished(
 def _moved(activity: Activity, now: datetime, **changes: Any) -> Become[Activity]:
     after = activity.model_copy(update={**changes, "version": activity.version + 1, "changed_at": now})
     return Become(after, (changed(after),), _release_slot(activity, after))
+
+
+def _called_back(activity: Activity, ended: Become[Activity], reason: str, now: datetime) -> Become[Activity]:
+    """Ended by people, and a channel may have it in hand."""
+    if activity.mode is not Mode.AUTOMATED or activity.state is S.SCHEDULED or activity.channel is None:
+        return ended
+    recalled = ActivityRecalled(
+        activity_id=activity.activity_id,
+        contact_id=activity.contact_id,
+        channel=activity.channel,
+        reason=reason,
+        recalled_at=now,
+    )
+    return replace(ended, messages=(*ended.messages, recalled))
 
 
 def _check_theirs(activity: Activity, agent: str | None) -> None:
