@@ -13,12 +13,14 @@ A row (absent where it does not apply):
     channel, at    where and when
     activity_id, campaign_id, subject_id, endpoint_id, disposition, agent    for reports
     deleted        the source took it back
-    erased         its target was erased; it stays an attempt of the reports and nobody's
+    erased         its target was erased, and no other one counts it: it stays an attempt of the reports and
+                   nobody's
     waits          `contact`: the direction cannot be decided before the contact is known
                    `enabling`: its type is not counted for this type of target
                    `time`: it counts, but lies in the future, so it is not a last contact yet
-    more           head: the targets of the interaction's other rows
-    said           head: the targets as the source named them; absent: the one of the head
+    more           head: the targets of the interaction's other rows; `erased` for nobody's
+    said           head: the targets as the source named them; absent: the one of the head. Of somebody
+                   who was erased only a fingerprint, here and in the overlay: see `_named`
     told, letters  head: the direction the source stated; a fingerprint of the addresses it gave
     overlay        head: links and cuts by command
     pending        head: the message, while a direction waits
@@ -41,6 +43,7 @@ Row = dict[str, Any]
 TargetKey = str
 Erased = Literal["erased"]
 ERASED: Erased = "erased"
+_ONE_OF_THE_ERASED = f"{ERASED}:"
 
 _MEMORY = ("said", "told", "letters", "overlay", "pending")
 _OF_THE_LINK = frozenset(("_id", "target", "direction", "erased", "waits", "more", *_MEMORY))
@@ -91,7 +94,7 @@ class World:
     def resolve(self, target: TargetKey) -> TargetKey | Erased:
         while target in self.gone:
             target = self.gone[target]
-        return target
+        return ERASED if target.startswith(_ONE_OF_THE_ERASED) else target
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +221,7 @@ def _again(known: Sequence[Row], world: World, overlay: list[Row] | None = None)
 def _remember(
     facts: Row,
     memory: Row,
-    said: Sequence[TargetKey | Erased],
+    said: Sequence[TargetKey],
     overlay: Sequence[Row],
     links: Sequence[Link],
 ) -> None:
@@ -227,9 +230,10 @@ def _remember(
     memory.pop("overlay", None)
     if overlay:
         memory["overlay"] = overlay
-    if overlay or ERASED in said or [link.target for link in links] != said:
+    erased = any(target.startswith(_ONE_OF_THE_ERASED) for target in said)
+    if overlay or erased or [link.target for link in links] != said:
         memory["said"] = said
-    if ERASED in said:
+    if erased:
         # Nothing may lead to somebody who was erased.
         facts.pop("activity_id", None)
         memory.pop("letters", None)
@@ -237,20 +241,29 @@ def _remember(
 
 
 def _overlay(overlay: Sequence[Row], world: World) -> list[Row]:
-    """Without the names of those who were erased. The newest that was said of them stays, or somebody who
-    was cut would count again."""
+    """Without the names of those who were erased. What was said of them stays, or somebody who was cut would
+    count again."""
     if not world.gone:
         return list(overlay)
-    kept: dict[TargetKey | Erased, Row] = {}
-    for each in overlay:
-        who = _named(each["target"], world)
-        if who not in kept or kept[who]["at"] < each["at"]:
-            kept[who] = each if who == each["target"] else {**each, "target": who}
-    return list(kept.values())
+    return [{**each, "target": _named(each["target"], world)} for each in overlay]
 
 
-def _named(target: TargetKey, world: World) -> TargetKey | Erased:
-    return ERASED if world.resolve(target) == ERASED else target
+def _named(target: TargetKey, world: World) -> TargetKey:
+    """Of somebody who was erased a fingerprint, and one of whom it had been merged into: a cut that names one
+    of them is not a cut of the others."""
+    if target not in world.gone or world.resolve(target) != ERASED:
+        return target
+    last = target
+    while world.gone[last] != ERASED:
+        last = world.gone[last]
+    return ":".join([ERASED, *(_fingerprint(each.encode()) for each in dict.fromkeys((target, last)))])
+
+
+def _last(target: TargetKey, world: World) -> TargetKey:
+    """Whom it was merged into in the end, erased or not."""
+    if target.startswith(_ONE_OF_THE_ERASED):
+        return _ONE_OF_THE_ERASED + target.rpartition(":")[2]
+    return world.resolve(target)
 
 
 class _Standing:
@@ -309,7 +322,7 @@ def rows_of(
 ) -> list[Row]:
     """Rows from their parts. `fallback` is the head's direction while it is linked to nothing."""
     known = [link for link in links if link.target != ERASED]
-    erased = len(known) < len(links)
+    erased = next((link for link in links if link.target == ERASED), None)
     head = head_id(facts["type"], facts["id"])
     rows: list[Row] = []
     for position, link in enumerate(known):
@@ -319,13 +332,15 @@ def rows_of(
         if waits is not None:
             row["waits"] = waits
         rows.append(row)
-    if not rows:
-        row = {"_id": head, **facts, "direction": str(links[0].direction if links else fallback)}
-        if erased:
-            row["erased"] = True
-        rows.append(row)
+    if erased is not None and not any(map(_counts, rows)):
+        id_ = _link_id(ERASED, head) if rows else head
+        row = {"_id": id_, **facts, "direction": str(erased.direction), "erased": True}
+        if not rows or _counts(row):
+            rows.append(row)
+    elif not rows:
+        rows.append({"_id": head, **facts, "direction": str(fallback)})
     if len(rows) > 1:
-        rows[0]["more"] = [row["target"] for row in rows[1:]]
+        rows[0]["more"] = [row.get("target", ERASED) for row in rows[1:]]
     rows[0].update(memory)
     return rows
 
@@ -371,9 +386,9 @@ def _facts(message: InteractionRecorded, told_at: datetime, head: Row | None, wo
     return facts
 
 
-def _said(message: InteractionRecorded, world: World) -> list[TargetKey | Erased]:
+def _said(message: InteractionRecorded, world: World) -> list[TargetKey]:
     if message.targets is None:
-        said: list[TargetKey | Erased] = [f"contact/{message.contact_id}"]
+        said = [f"contact/{message.contact_id}"]
     else:
         said = list(dict.fromkeys([f"{target.type}/{target.id}" for target in message.targets]))
     if world.gone:
@@ -381,9 +396,7 @@ def _said(message: InteractionRecorded, world: World) -> list[TargetKey | Erased
     return said
 
 
-def wanted(
-    said: Sequence[TargetKey | Erased], overlay: Iterable[Row], world: World
-) -> Sequence[TargetKey | Erased]:
+def wanted(said: Sequence[TargetKey], overlay: Iterable[Row], world: World) -> Sequence[TargetKey | Erased]:
     """Whom an interaction is linked to, each once: what its source says, then what commands said.
 
     A cut takes away the target it names, and whatever was merged into that. Those who are not merged away
@@ -395,11 +408,9 @@ def wanted(
             targets.append(each["target"])
     cuts = {each["target"] for each in overlay if not each["linked"]}
     if cuts:
-        targets = [t for t in targets if t not in cuts and world.resolve(t) not in cuts]
+        targets = [t for t in targets if t not in cuts and _last(t, world) not in cuts]
     if world.excluded:
-        targets = [t for t in targets if t == ERASED or t.partition("/")[0] not in world.excluded]
-    if not world.gone:
-        return targets
+        targets = [t for t in targets if t.partition("/")[0] not in world.excluded]
     resolved = [(world.resolve(target), target) for target in targets]
     literal = [now for now, then in resolved if now == then]
     return list(dict.fromkeys([*literal, *(now for now, _ in resolved)]))
@@ -423,4 +434,8 @@ def fingerprint(addresses: Addresses | None) -> str | None:
     """Tells whether addresses changed, without keeping them."""
     if addresses is None:
         return None
-    return blake2b(addresses.model_dump_json().encode(), digest_size=8).hexdigest()
+    return _fingerprint(addresses.model_dump_json().encode())
+
+
+def _fingerprint(of: bytes) -> str:
+    return blake2b(of, digest_size=8).hexdigest()
