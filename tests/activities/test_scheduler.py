@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+from pymongo.errors import AutoReconnect
 from structlog.testing import capture_logs
 
 from activities.adapters.mongo_activities import INDEXES, MongoActivities
@@ -21,7 +22,7 @@ from servicekit.leases import Leases
 from servicekit.mongo import Mongo
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
-from servicekit.unit_of_work import Store
+from servicekit.unit_of_work import Changes, Committer, Store
 from tests.activities.builders import NOON, POLICY, campaign, catalog, contact, created, manual
 from tests.engines import Engines
 from tests.kit import eventually
@@ -198,6 +199,20 @@ async def test_one_that_cannot_be_decided_does_not_stop_the_others(
         assert [await one.dispatch_due() for _ in range(2)] == [2, 0]
     (aside,) = (line for line in told if line["log_level"] == "error")
     assert aside["activity_id"] == "activity-1"
+
+
+async def test_nothing_is_set_aside_because_the_database_is_away(replicas: tuple[Replica, Replica]) -> None:
+    one, _ = replicas
+    await one.wait([waiting(1)])
+
+    class Away(Committer):
+        async def commit(self, changes: Changes) -> None:
+            raise AutoReconnect("nobody there")
+
+    one.dispatch_due._committer = Away(one.mongo, one.service.outbox, "activities")
+    with pytest.raises(AutoReconnect):
+        await one.dispatch_due()
+    assert await one.store.collection.count_documents({"hold": None}) == 1
 
 
 async def test_what_changed_meanwhile_is_not_set_aside(replicas: tuple[Replica, Replica]) -> None:

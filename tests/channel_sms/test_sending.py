@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from channel_sms.adapters.mongo_inbound import real_now
 from channel_sms.adapters.mongo_intents import Intents, to_document
 from channel_sms.domain.intent import Purpose, new_intent
 from channel_sms.main import build
@@ -221,6 +222,22 @@ async def test_nothing_goes_to_an_address_after_its_stop(stage: Stage) -> None:
         await talk.write(1, "are you still there?")
         await talk.until("inbound", {"state": {"$ne": "new"}}, 3)
         assert [entry["body"][:13] for entry in talk.journal()] == ["Hi Ann, would", "You are opted"]
+
+
+async def test_a_stop_waits_for_what_is_being_written(stage: Stage) -> None:
+    async with stage.scene(receipts=0) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.until("intents", {"state": "sent"})
+        intents = talk.service.mongo["intents"]
+        being_written = {"state": "sending", "claimed_real_at": real_now() + timedelta(seconds=20)}
+        await intents.update_one({"_id": talk.opening_id(1)}, {"$set": being_written})
+        await talk.write(1, "STOP")
+        await talk.until("suppressions", {"_id": talk.theirs(1), "state": "stopping"})
+        await asyncio.sleep(0.3)
+        assert len(await talk.find("inbound", {"state": "new"})) == 1
+        await intents.update_one({"_id": talk.opening_id(1)}, {"$set": {"state": "sent"}})
+        await talk.until("suppressions", {"_id": talk.theirs(1), "state": "active"})
 
 
 async def test_a_stop_ends_every_open_conversation_of_the_contact(stage: Stage) -> None:
