@@ -141,8 +141,9 @@ def record(
     if head is None and stated is not None and message.targets is None and not world.gone:
         # By far the most frequent case; what follows would find the same.
         return rows_of(facts, memory, [Link(f"contact/{message.contact_id}", stated)], stated, world)
-    said = _said(message, world)
-    overlay = _overlay(head.get("overlay", ()), world) if head is not None else []
+    of = head_id(message.interaction_type, message.interaction_id)
+    said = _said(message, of, world)
+    overlay = _overlay(head.get("overlay", ()), of, world) if head is not None else []
     standing = _Standing(known, world)
     links = []
     for target in wanted(said, overlay, world):
@@ -163,8 +164,9 @@ def record(
 def relink(command: SetTargetLink, known: Sequence[Row], world: World) -> list[Row] | None:
     """The rows after a link was made or cut by command; None if a newer command said otherwise."""
     at = to_millisecond(command.occurred_at.astimezone(UTC))
-    target = _named(target_key(command.target_type, command.target_id), world)
-    overlay = _overlay(known[0].get("overlay", ()), world) if known else []
+    of = head_id(command.interaction_type, command.interaction_id)
+    target = _named(target_key(command.target_type, command.target_id), of, world)
+    overlay = _overlay(known[0].get("overlay", ()), of, world) if known else []
     for said in overlay:
         if said["target"] == target and said["at"] >= at:
             return None
@@ -202,10 +204,10 @@ def _again(known: Sequence[Row], world: World, overlay: list[Row] | None = None)
     facts = {name: value for name, value in head.items() if name not in _OF_THE_LINK}
     memory = {name: head[name] for name in _MEMORY if name in head}
     said = [
-        _named(target, world)
+        _named(target, head["_id"], world)
         for target in head.get("said", [row["target"] for row in known if "target" in row])
     ]
-    overlay = _overlay(head.get("overlay", ()) if overlay is None else overlay, world)
+    overlay = _overlay(head.get("overlay", ()) if overlay is None else overlay, head["_id"], world)
     links = []
     if head["version"] > 0:
         standing = _Standing(known, world)
@@ -240,23 +242,26 @@ def _remember(
         memory.pop("pending", None)
 
 
-def _overlay(overlay: Sequence[Row], world: World) -> list[Row]:
+def _overlay(overlay: Sequence[Row], of: str, world: World) -> list[Row]:
     """Without the names of those who were erased. What was said of them stays, or somebody who was cut would
     count again."""
     if not world.gone:
         return list(overlay)
-    return [{**each, "target": _named(each["target"], world)} for each in overlay]
+    return [{**each, "target": _named(each["target"], of, world)} for each in overlay]
 
 
-def _named(target: TargetKey, world: World) -> TargetKey:
+def _named(target: TargetKey, of: str, world: World) -> TargetKey:
     """Of somebody who was erased a fingerprint, and one of whom it had been merged into: a cut that names one
-    of them is not a cut of the others."""
+    of them is not a cut of the others. Another one in each interaction (`of`), so that those of one person
+    cannot be told together."""
     if target not in world.gone or world.resolve(target) != ERASED:
         return target
     last = target
     while world.gone[last] != ERASED:
         last = world.gone[last]
-    return ":".join([ERASED, *(_fingerprint(each.encode()) for each in dict.fromkeys((target, last)))])
+    return ":".join(
+        [ERASED, *(_fingerprint(f"{of} {each}".encode()) for each in dict.fromkeys((target, last)))]
+    )
 
 
 def _last(target: TargetKey, world: World) -> TargetKey:
@@ -386,13 +391,13 @@ def _facts(message: InteractionRecorded, told_at: datetime, head: Row | None, wo
     return facts
 
 
-def _said(message: InteractionRecorded, world: World) -> list[TargetKey]:
+def _said(message: InteractionRecorded, of: str, world: World) -> list[TargetKey]:
     if message.targets is None:
         said = [f"contact/{message.contact_id}"]
     else:
         said = list(dict.fromkeys([f"{target.type}/{target.id}" for target in message.targets]))
     if world.gone:
-        said = [_named(target, world) for target in said]
+        said = [_named(target, of, world) for target in said]
     return said
 
 
