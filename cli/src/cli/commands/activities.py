@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import console
-from cli.api import Api
+from cli.api import Api, Refused
 from cli.commands.batch import pairs
 from cli.console import Json
 from cli.exits import Unavailable
@@ -81,6 +81,10 @@ def next_(
     """What an agent has, and what anybody may claim: the urgent first."""
     with Api(find(data_dir, against)) as api:
         found = api.get("activities", "/v1/next", agent=agent, limit=limit)["items"]
+        if not json:
+            people = {id_: _whom(api, id_) for id_ in dict.fromkeys(a["contact_id"] for a in found)}
+            for activity in found:
+                activity["contact"] = people[activity["contact_id"]]
         _show(api, found, json)
 
 
@@ -155,9 +159,23 @@ def _show(api: Api, found: list[dict[str, Any]], json: bool) -> None:
         activity["owner"] = activity["assigned_to"] or activity["owner"]
         activity["subject"] = subjects.get(activity["subject_id"], activity["subject_id"])
         activity["campaign"] = campaigns.get(activity["campaign_id"], activity["campaign_id"])
-    columns = _COLUMNS if any(activity["disposition"] for activity in found) else _COLUMNS[:-1]
+    ended = any(activity["disposition"] for activity in found)
+    columns: tuple[str, ...] = _COLUMNS if ended else _COLUMNS[:-1]
+    if all("contact" in activity for activity in found):
+        columns = tuple("contact" if name == "contact_id" else name for name in columns)
     rows = [[activity.get(name.lstrip("!")) for name in columns] for activity in found]
     console.table(None, columns, rows)
+
+
+def _whom(api: Api, contact_id: str) -> str:
+    """Name and first number of a contact; the id of one that nobody knows."""
+    try:
+        contact = api.get("contacts", f"/v1/contacts/{contact_id}")
+    except (Unavailable, Refused):
+        return contact_id
+    name = " ".join(filter(None, (contact.get("first_name"), contact.get("last_name"))))
+    numbers = [phone["number"] for phone in contact.get("phones", ())[:1]]
+    return ", ".join([name or contact_id, *numbers])
 
 
 def _codes(api: Api, kind: str) -> dict[str, str]:
