@@ -248,6 +248,7 @@ class Load(threading.Thread):
         asyncio.run(self._publish(wave))
         self._corrupt_counters(wave)
         self._erase_somebody(wave)
+        self._command_over_rest()
         self._import_a_large_file(wave)
 
     def _import_a_large_file(self, wave: int) -> None:
@@ -293,6 +294,11 @@ class Load(threading.Thread):
                 self.given.poison.append({"topic": topic, "ce_id": poison})
         finally:
             await producer.stop()
+
+    def _command_over_rest(self) -> None:
+        """The statistics tell what they were told, through an outbox that nothing else of theirs uses."""
+        counting = {"target_type": "deal", "enabled": True}
+        self._api._answer("stats", "PUT", "/v1/counting", json=counting)
 
     def _corrupt_counters(self, wave: int) -> None:
         """So that a recalculation has something to mend."""

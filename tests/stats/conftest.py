@@ -41,6 +41,7 @@ class Line:
         await self.at_rest()
 
     async def at_rest(self) -> None:
+        await eventually(self._has_told_everything, "all commands to be told")
         await eventually(self._has_taken_everything, "all topics to be taken")
         await settled(self.service)
 
@@ -48,6 +49,9 @@ class Line:
             return not await self.service.mongo["changed_targets"].find_one({})
 
         await eventually(announced, "everything to be announced")
+
+    async def _has_told_everything(self) -> bool:
+        return await self.service.mongo["outbox"].find_one({}) is None
 
     async def _has_taken_everything(self) -> bool:
         """Asks the broker where the topics end; a consumer knows it only after its next fetch."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from contracts import stats as commands
 from contracts.channel_sms import Addresses
-from contracts.stats import ContactStatsChanged
+from contracts.stats import ContactStatsChanged, SetCounting
+from servicekit.failpoints import FAILPOINTS
 from tests.kit import eventually
 from tests.stats.conftest import NOW, Line
 from tests.stats.samples import changed, contact_changed, hours, interaction, name
@@ -202,3 +203,26 @@ async def test_what_is_announced_last_is_what_stands(line: Line) -> None:
     announced = [m for m in await line.wire.messages(ContactStatsChanged) if m.target_id == contact]
     assert [m.version for m in announced] == sorted({m.version for m in announced})
     assert announced[-1].total.contact_count == 5
+
+
+async def test_a_command_over_rest_is_told_when_kafka_takes_it(line: Line) -> None:
+    deal = name("kind")
+    FAILPOINTS.arm("outbox.before_publish=error")
+    try:
+        answer = await line.http.put("/v1/counting", json={"target_type": deal, "enabled": True})
+        assert answer.status_code == 204
+        settings = (await line.http.get("/v1/counting")).json()
+        assert [each["enabled"] for each in settings if each["target_type"] == deal] == [True]
+        assert not await _told(line, deal)
+    finally:
+        FAILPOINTS.disarm()
+    await line.at_rest()
+    (told,) = await _told(line, deal)
+    assert told.enabled
+
+
+async def _told(line: Line, target_type: str) -> list[SetCounting]:
+    records = await line.wire.records(SetCounting.wire.topic.name)
+    ours = [r for r in records if dict(r.headers).get("ce_type") == SetCounting.wire.type.encode()]
+    found = [SetCounting.from_json(record.value) for record in ours]
+    return [each for each in found if each.target_type == target_type]

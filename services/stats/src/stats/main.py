@@ -66,7 +66,7 @@ def build(settings: Settings) -> Service:
     reports = ReadReports(mongo, clock, campaigns, dispositions)
     service.routes(
         target_routes(ReadCounters(mongo, clock), ListTargets(mongo), ReadTotals(mongo), clock),
-        command_routes(CommandOverRest(books.obey, service.producer, clock, settings), books.counting, clock),
+        command_routes(CommandOverRest(books.obey, service.outbox), books.counting, clock),
         recalculation_routes(books.recalculations, clock),
         report_routes(reports),
         decision_routes(ReadDecisions(mongo, reports)),

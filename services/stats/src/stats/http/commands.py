@@ -12,7 +12,6 @@ from contracts import stats as commands
 from contracts.vocabulary import Code, Identifier
 from servicekit.clock import Clock
 from servicekit.problems import Problem
-from servicekit.producer import NotPublished
 from stats.use_cases.command_over_rest import CommandOverRest, Refusal
 from stats.use_cases.obey_commands import Command
 from stats.use_cases.set_counting import ANY, Counting
@@ -73,9 +72,6 @@ def command_routes(carry_out: CommandOverRest, counting: Counting, clock: Clock)
             why = str(refusal)
             detail = f"{why[:1].upper()}{why[1:]}."
             raise Problem(409, "refused", "The command was refused", detail) from refusal
-        except NotPublished as silence:
-            detail = "It was carried out, but Kafka did not take it. Ask again: nothing is done twice."
-            raise Problem(503, "not-told", "The command was not told", detail) from silence
 
     @routes.post("/targets/{target_type}/{target_id}/merge", status_code=204, operation_id="merge_targets")
     async def merge(target_type: Code, target_id: str, asked: MergeRequest) -> None:

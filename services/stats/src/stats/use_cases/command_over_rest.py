@@ -1,15 +1,12 @@
 """A command over REST is carried out, and then told on the topic of commands like all others.
 
-So the topics have everything that a rebuild needs. The service reads its own command back, and for the second
-time it changes nothing. Whoever is not told that it was done asks again, and it is told then.
+So the topics have everything that a rebuild needs, whether Kafka was there at that moment or not. The service
+reads its own command back, and for the second time it changes nothing.
 """
 
 from __future__ import annotations
 
-from contracts.message import wire_headers
-from servicekit.clock import Clock
-from servicekit.producer import Outgoing, Producer
-from servicekit.settings import ServiceSettings
+from servicekit.outbox import Outbox
 from servicekit.verdict import GiveUp
 from stats.use_cases.obey_commands import Command, ObeyCommands
 
@@ -19,21 +16,14 @@ class Refusal(Exception):
 
 
 class CommandOverRest:
-    def __init__(
-        self, obey: ObeyCommands, producer: Producer, clock: Clock, settings: ServiceSettings
-    ) -> None:
+    def __init__(self, obey: ObeyCommands, outbox: Outbox) -> None:
         self._obey = obey
-        self._producer = producer
-        self._clock = clock
-        self._settings = settings
+        self._outbox = outbox
 
     async def __call__(self, command: Command) -> None:
-        """Raises Refusal; NotPublished if it was done and could not be told."""
+        """Raises Refusal. Whoever gets no answer asks again: nothing is done twice."""
         outcome = await self._obey.obey(command)
         if isinstance(outcome, GiveUp):
             raise Refusal(str(outcome.detail.get("error", outcome.reason)))
-        topic = self._settings.prefixed(command.wire.topic.name)
-        time = self._clock.now().isoformat().replace("+00:00", "Z")
-        headers = wire_headers(command, "parley/stats", time)
-        record = Outgoing(topic, command.key().encode(), command.to_json(), headers)
-        await self._producer.publish_all([record])
+        await self._outbox.insert([self._outbox.row(command)])
+        self._outbox.wake()
