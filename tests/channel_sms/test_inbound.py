@@ -5,15 +5,18 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from channel_sms.domain.conversation import Conversation, ConversationState
 from channel_sms.domain.dialogue import Conclude, Say
 from channel_sms.domain.inbound import Arrived
 from channel_sms.domain.intent import Purpose
 from channel_sms.domain.wording import Meaning
-from channel_sms.use_cases.decide_inbound import Directory, InboundBatch, InboundFacts
+from channel_sms.use_cases.decide_inbound import Directory, InboundBatch, InboundFacts, SubjectUnknown
 from contracts.activities import ActivityCreated, ActivityOutcome
 from contracts.contacts import SetPreference
 from contracts.message import Message
+from servicekit.pipeline import is_dependency
 from tests.channel_sms.world import NOW, fictional, subject
 
 OURS = fictional(0)
@@ -119,6 +122,15 @@ def test_a_second_text_goes_on_from_the_answer_to_the_first() -> None:
     second = decided.hear(text("2", "basic"), Meaning.ORDINARY)
     assert second is not None
     assert decided.turn(text("2", "basic"), second).dialogue == agreed
+
+
+def test_a_text_whose_subject_was_lost_fails_for_a_reason_of_its_own() -> None:
+    decided = batch(talk(), subjects={})
+    open_ = decided.hear(text("1"), Meaning.ORDINARY)
+    assert open_ is not None
+    with pytest.raises(SubjectUnknown) as lost:
+        decided.turn(text("1"), open_)
+    assert not is_dependency(lost.value)
 
 
 def test_a_stranger_is_nobodys_and_a_contact_is_asked_about() -> None:

@@ -226,3 +226,16 @@ async def _told(line: Line, target_type: str) -> list[SetCounting]:
     ours = [r for r in records if dict(r.headers).get("ce_type") == SetCounting.wire.type.encode()]
     found = [SetCounting.from_json(record.value) for record in ours]
     return [each for each in found if each.target_type == target_type]
+
+
+async def test_a_command_from_the_future_is_refused_and_silences_no_other(line: Line) -> None:
+    deal = name("kind")
+    far = SetCounting(command_id=deal, target_type=deal, enabled=True, occurred_at=NOW + timedelta(days=400))
+    await line.tell(far)
+    letters = [
+        each for each in await line.wire.dead_letters("stats-commands") if each["ce_id"] == far.event_id()
+    ]
+    assert [letter["dlq_reason"] for letter in letters] == ["from_the_future"]
+    await line.tell(far.evolve(command_id=name(), enabled=False, occurred_at=NOW))
+    settings = (await line.http.get("/v1/counting")).json()
+    assert [each["enabled"] for each in settings if each["target_type"] == deal] == [False]

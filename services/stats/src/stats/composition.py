@@ -69,6 +69,7 @@ class Books:
             SetParentOf(rewriting),
             self.counting,
             self.recalculations,
+            clock,
         )
         self.settle = SettleWaiting(
             mongo, rewriting, worlds, self.counting, clock, settings, settings.stats_settle_every

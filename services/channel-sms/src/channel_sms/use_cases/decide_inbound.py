@@ -25,8 +25,11 @@ from channel_sms.domain.intent import Purpose, new_intent
 from channel_sms.domain.wording import Meaning
 from contracts.campaigns import AgentProfileChanged, CampaignChanged, SubjectChanged
 from contracts.message import Message, stable_id
-from servicekit.mongo import Conflict
 from servicekit.verdict import Write
+
+
+class SubjectUnknown(LookupError):
+    """A conversation began, so its subject was known; nobody can answer without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,7 @@ class InboundBatch:
     def _subject(self, conversation: Conversation) -> SubjectChanged:
         subject = self._facts.subjects.get(conversation.subject_id)
         if subject is None:
-            raise Conflict("the subject is not known")
+            raise SubjectUnknown(conversation.subject_id)
         return subject
 
     def _become(self, conversation: Conversation) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import assert_never
 
 from contracts import stats as commands
+from servicekit.clock import Clock
 from servicekit.delivery import Delivery
 from servicekit.verdict import GiveUp, Outcome, Unchanged
 from stats.domain.ledger import target_key
@@ -31,6 +33,9 @@ COMMANDS: tuple[type[Command], ...] = (
 )
 
 
+_CLOCKS_DIFFER = timedelta(days=1)
+
+
 class ObeyCommands:
     def __init__(
         self,
@@ -40,6 +45,7 @@ class ObeyCommands:
         set_parent: SetParentOf,
         counting: Counting,
         recalculations: Recalculations,
+        clock: Clock,
     ) -> None:
         self._link = link
         self._merge = merge
@@ -47,11 +53,15 @@ class ObeyCommands:
         self._set_parent = set_parent
         self._counting = counting
         self._recalculations = recalculations
+        self._clock = clock
 
     async def __call__(self, batch: Sequence[Delivery[Command]]) -> list[Outcome]:
         return [await self.obey(delivery.message) for delivery in batch]
 
     async def obey(self, command: Command) -> Outcome:
+        if command.occurred_at > self._clock.now() + _CLOCKS_DIFFER:
+            # It would be newer than everything that is commanded until then.
+            return GiveUp("from_the_future", {"error": f"occurred_at is {command.occurred_at.isoformat()}"})
         try:
             return await self._obey(command)
         except Refused as refused:
