@@ -180,6 +180,8 @@ async def test_one_that_cannot_be_read_does_not_stop_the_others(replicas: tuple[
     assert aside["activity_id"] == "activity-1"
     assert one.service.metrics.set_aside.labels("activity")._value.get() == 1
     assert "urgency" in aside["what"]
+    listed = [await one.found.page({"state": {"$exists": True}}, "due", size, None) for size in (1, 2, 9)]
+    assert [[each.activity_id[-1] for each in page] for page in listed] == [["0"], ["0", "2"], ["0", "2"]]
     mended = {"$set": {"urgency": "normal"}, "$unset": {"hold": ""}}
     await one.store.collection.update_one({"_id": "activity-1"}, mended)
     assert await one.dispatch_due() == 1

@@ -77,16 +77,25 @@ class MongoActivities:
 
     async def _readable(self, rows: Sequence[Document]) -> list[Activity]:
         """One that somebody broke is set aside, so that it does not stop the others."""
-        readable = []
+        as_found = [(row["_id"], row.get("version")) for row in rows]
+        read = self._read(rows)
+        for (id_, version), activity in zip(as_found, read, strict=True):
+            if activity is None:
+                await self.set_aside(id_, version)
+        return [activity for activity in read if activity is not None]
+
+    def _read(self, rows: Iterable[Document]) -> list[Activity | None]:
+        """None in the place of one that cannot be read."""
+        read: list[Activity | None] = []
         for row in rows:
-            id_, version = row["_id"], row.get("version")
+            id_ = row["_id"]
             try:
-                readable.append(self._store.from_document(row))
+                read.append(self._store.from_document(row))
             except ValidationError as wrong:
                 what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in wrong.errors()[:3])
-                log.error("an activity cannot be read and is set aside", activity_id=id_, what=what)
-                await self.set_aside(id_, version)
-        return readable
+                log.error("an activity cannot be read", activity_id=id_, what=what)
+                read.append(None)
+        return read
 
     async def set_aside(self, activity_id: str, version: object) -> None:
         as_it_was = {"_id": activity_id, "version": version, "state": ActivityState.SCHEDULED.value}
@@ -96,18 +105,24 @@ class MongoActivities:
     async def page(
         self, wanted: Document, order: Order, limit: int, after: Sequence[Any] | None
     ) -> list[Activity]:
-        """after: what the order sorts by, of the last one of the page before."""
+        """after: what the order sorts by, of the last one before. What cannot be read is left out."""
         keys = _ORDERS[order]
-        query = {"$and": [wanted, _after(keys, after)]} if after else wanted
-        rows = await self._store.collection.find(query).sort(keys).limit(limit).to_list(limit)
-        return [self._store.from_document(row) for row in rows]
+        page: list[Activity] = []
+        while (missing := limit - len(page)) > 0:
+            query = {"$and": [wanted, _after(keys, after)]} if after else wanted
+            rows = await self._store.collection.find(query).sort(keys).limit(missing).to_list(missing)
+            after = [rows[-1][key] for key, _ in keys] if rows else None
+            page += filter(None, self._read(rows))
+            if len(rows) < missing:
+                break
+        return page
 
     async def worklist(self, agent: str, limit: int) -> list[Activity]:
         """What an agent should do next: their own and anybody's, the urgent first, then by time."""
         theirs = {"assigned_to": agent, "state": {"$in": ["assigned", "in_progress"]}}
         wanted = {"mode": Mode.MANUAL.value, "$or": [theirs, {"state": "available"}]}
         rows = await self._store.collection.find(wanted).sort(_ORDERS["urgency"]).limit(limit).to_list(limit)
-        return [self._store.from_document(row) for row in rows]
+        return list(filter(None, self._read(rows)))
 
     async def counts(self, campaign_id: str | None, batch_id: str | None) -> dict[str, int]:
         match: Document = {"state": {"$in": [state.value for state in ActivityState]}}
