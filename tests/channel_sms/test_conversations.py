@@ -68,11 +68,16 @@ async def test_a_text_that_cannot_be_worked_is_left_to_people_and_holds_up_nobod
         await talk.accepted(2)
         await talk.write(1, "yes")
         await talk.accepted(3)
+        # As after an opt-out that was announced and cannot be recorded: a START must be able to lift it.
+        await talk.service.mongo["suppressions"].insert_one({"_id": talk.theirs(1), "state": "stopping"})
         await talk.write(1, "seven")
         await talk.write(2, "stop")
         (outcome,) = await talk.expect(ActivityOutcome, 1)
         assert (outcome.contact_id, outcome.disposition) == (talk.contact_id(2), "opted-out")
         await talk.until("inbound", {"text": "seven", "state": "unmatched"})
+        await talk.until("suppressions", {"_id": talk.theirs(1), "state": "active"})
+        await talk.write(1, "START")
+        await talk.until("suppressions", {"_id": talk.theirs(1), "state": "lifted"})
         listed = (await talk.get("/v1/unmatched?limit=1000"))["items"]
         (left,) = [text for text in listed if text["sender"] == talk.theirs(1)]
         assert (left["text"], left["error"]) == ("seven", "InvalidDocument")

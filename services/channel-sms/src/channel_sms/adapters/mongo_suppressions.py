@@ -61,6 +61,16 @@ def opted_out(arrived: Arrived, contact_ids: Sequence[str]) -> Write:
     )
 
 
+def stays_stopped(arrived: Arrived) -> Write:
+    """An opt-out that was announced and cannot be recorded stands, so that a START can lift it."""
+    return Write(
+        COLLECTION,
+        {"_id": arrived.sender, "state": "stopping"},
+        {"$set": {"state": "active", "since": arrived.received_at, "inbound_id": arrived.inbound_id}},
+        must_match=False,
+    )
+
+
 def opted_in(arrived: Arrived, now: datetime) -> Write:
     return Write(
         COLLECTION,

@@ -16,7 +16,7 @@ from channel_sms.adapters.mongo_conversations import Conversations
 from channel_sms.adapters.mongo_inbound import Inbound, left_to_people, real_now
 from channel_sms.adapters.mongo_intents import Intents
 from channel_sms.adapters.mongo_knowledge import Knowledge
-from channel_sms.adapters.mongo_suppressions import Suppressions
+from channel_sms.adapters.mongo_suppressions import Suppressions, stays_stopped
 from channel_sms.agent import Agent
 from channel_sms.domain.conversation import Conversation
 from channel_sms.domain.dialogue import Answer, HandOver, Turn
@@ -121,9 +121,8 @@ class WorkInbound:
                 if is_dependency(error):
                     raise
                 log.exception("a text could not be worked", inbound_id=arrived.inbound_id)
-                await self._committer.commit(
-                    Changes(also=[left_to_people(arrived, self._clock.now(), error)])
-                )
+                left = left_to_people(arrived, self._clock.now(), error)
+                await self._committer.commit(Changes(also=[left, stays_stopped(arrived)]))
                 self._set_aside.inc()
                 return
         raise Conflict("an inbound message could not be worked")
