@@ -76,8 +76,10 @@ format: $(INSTALLED) ## Rewrite the sources in the house format
 	$(BIN)/ruff format .
 
 ##@ Tests (ARGS="-k name -x" goes to pytest)
-# A file stays on one of two workers; the longest ones begin.
-AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
+# A file stays on one worker; the longest ones begin. Three keep two cores busy: a test waits as long as it works.
+AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
+# Each worker has engines of its own, and those in containers are larger.
+AT_ONCE_IN_CONTAINERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED) ## The suite on embedded engines, scenarios included
 	$(BIN)/pytest $(AT_ONCE) $(ARGS)
@@ -92,13 +94,13 @@ test-pymongo: $(INSTALLED) ## The suite on PyMongo's async client instead of Mot
 	PARLEY_MONGO_DRIVER=pymongo $(BIN)/pytest $(AT_ONCE) $(ARGS)
 
 test-containers: $(INSTALLED) ## The suite on Apache Kafka and MongoDB in containers
-	PARLEY_TEST_ENGINES=containers $(BIN)/pytest $(AT_ONCE) $(ARGS)
+	PARLEY_TEST_ENGINES=containers $(BIN)/pytest $(AT_ONCE_IN_CONTAINERS) $(ARGS)
 
 test-kafka: $(INSTALLED) ## The suite on Apache Kafka (KAFKA_BOOTSTRAP_SERVERS, else a container) and an embedded mongod
-	PARLEY_TEST_ENGINES=kafka $(BIN)/pytest $(AT_ONCE) $(ARGS)
+	PARLEY_TEST_ENGINES=kafka $(BIN)/pytest $(AT_ONCE_IN_CONTAINERS) $(ARGS)
 
 test-kafka-short: $(INSTALLED) ## On Apache Kafka only what depends on it most: replicas, rebalances, the kit, two services
-	PARLEY_TEST_ENGINES=kafka $(BIN)/pytest $(AT_ONCE) tests/replicas tests/engines tests/servicekit tests/activities \
+	PARLEY_TEST_ENGINES=kafka $(BIN)/pytest $(AT_ONCE_IN_CONTAINERS) tests/replicas tests/engines tests/servicekit tests/activities \
 		tests/channel_sms tests/stats/test_recovery.py $(ARGS)
 
 BENCH_ENGINES ?= containers
