@@ -169,7 +169,7 @@ async def running(
         mongo_url=engines.mongo,
         namespace=namespace,
         instance=instance,
-        batch_wait_ms=10,
+        unhurried_ms=10,
         clock_file=clock.path if clock else None,
         **({"port": 0} | settings),
     )

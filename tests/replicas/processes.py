@@ -204,7 +204,7 @@ class Replicas:
             "PARLEY_PORT": str(port),
             "PARLEY_CLOCK_FILE": str(self.clock.path),
             "PARLEY_LOG_FORMAT": "json",
-            "PARLEY_BATCH_WAIT_MS": "10",
+            "PARLEY_UNHURRIED_MS": "10",
             "PARLEY_LEASE_SECONDS": "3",
         }
 

@@ -63,8 +63,10 @@ def build(settings: Settings) -> Service:
     )
 
     service.subscribe("know-contacts", ContactChanged, audience.keep_contacts)
-    service.subscribe("know-statistics", ContactStatsChanged, audience.keep_statistics)
-    service.subscribe("follow-activities", ActivityChanged, follow_when_activities_change(follow))
+    service.subscribe("know-statistics", ContactStatsChanged, audience.keep_statistics, unhurried=True)
+    service.subscribe(
+        "follow-activities", ActivityChanged, follow_when_activities_change(follow), unhurried=True
+    )
     service.subscribe(
         "know-catalog",
         (CampaignChanged, SubjectChanged, EndpointChanged, AgentProfileChanged),

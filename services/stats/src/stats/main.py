@@ -40,14 +40,18 @@ def build(settings: Settings) -> Service:
         InteractionRecorded,
         books.record_interactions,
         batch_size=settings.stats_batch_size,
+        unhurried=True,
     )
     service.subscribe("know-contacts", ContactChanged, books.know_contacts)
     service.subscribe("obey-commands", COMMANDS, books.obey)
     for name, message in (("activities", ActivityChanged), ("completions", ActivityCompleted)):
         service.subscribe(
-            f"record-{name}", message, RecordActivities(name, mongo, settings.instance, metrics)
+            f"record-{name}",
+            message,
+            RecordActivities(name, mongo, settings.instance, metrics),
+            unhurried=True,
         )
-    service.subscribe("record-decisions", ActivityDecided, books.record_decisions)
+    service.subscribe("record-decisions", ActivityDecided, books.record_decisions, unhurried=True)
     campaigns = service.projection("campaigns")
     dispositions = service.projection("dispositions")
     service.subscribe(

@@ -149,9 +149,12 @@ class Service:
         topic: str | None = None,
         tries: int = TRIES,
         batch_size: int | None = None,
+        unhurried: bool = False,
     ) -> Subscription:
         reads = reads if isinstance(reads, tuple) else (reads,)
-        return self.bus.subscribe(name, reads, handler, topic=topic, tries=tries, batch_size=batch_size)
+        return self.bus.subscribe(
+            name, reads, handler, topic=topic, tries=tries, batch_size=batch_size, unhurried=unhurried
+        )
 
     def routes(self, *routers: APIRouter, streamed: Iterable[str] = ()) -> None:
         self._routers.extend(routers)

@@ -48,7 +48,8 @@ class ServiceSettings(BaseSettings):
     failpoint_journal: Path | None = None
     drain_seconds: float = Field(default=20, gt=0, le=300)
     batch_size: int = Field(default=500, ge=1, le=5000)
-    batch_wait_ms: int = Field(default=50, ge=1, le=5000)
+    unhurried_ms: int = Field(default=200, ge=0, le=5000)
+    """How often, at the most, subscribers that nobody waits for begin a batch: counters, projections."""
     outbox_batch: int = Field(default=1000, ge=1, le=5000)
     lease_seconds: float = Field(default=10, ge=1, le=300)
 
