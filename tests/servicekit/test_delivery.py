@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka import ConsumerRecord
 
 from contracts.catalogue import dead_letters_of
+from servicekit.bus import Subscription
 from servicekit.delivery import Reader
 from servicekit.failpoints import FAILPOINTS
 from servicekit.metrics import Metrics
@@ -202,6 +203,46 @@ async def test_an_effect_survives_the_failure_between_it_and_its_acknowledgement
     assert failed == [f"{place} error" for place in places]
     heard = sorted((message.name, message.number) for message in await wire.messages(WordHeard))
     assert heard == sorted((place.replace(".", "-"), n) for place in places for n in range(1, 4))
+
+
+async def test_a_subscriber_is_stalled_only_while_there_is_a_broker(
+    engines: Engines, wire: Wire, ears: EarService
+) -> None:
+    await wire.create_topics(TOPICS)
+    async with running(ears.build, ServiceSettings, engines, wire.namespace) as service:
+        await wire.publish(*(said("anna", n) for n in range(1, 4)))
+        await wire.expect(WordHeard, 3)
+        await settled(service)
+        (subscription,) = service.bus.subscriptions
+        consumer = subscription.consumer
+        assert consumer is not None
+        consumer.pause(*consumer.assignment())
+        await consumer.seek_to_beginning()
+        for partition in consumer.assignment():
+            await consumer.position(partition)
+        assert subscription.lag() == 3
+        assert service.bus.stalled() == []
+        subscription.progressed_at -= 61
+        assert service.bus.stalled() == ["ears.hear"]
+        for link in consumer._client._conns.values():
+            link.close()
+        assert service.bus.stalled() == []
+        await eventually(_connected(subscription), "the broker to be reached again")
+        assert service.bus.stalled() == [], "the time of the outage does not count"
+        subscription.progressed_at -= 61
+        assert service.bus.stalled() == ["ears.hear"]
+        subscription.last_timestamp_ms = 0
+        service.bus.observe()
+        behind = service.metrics.lag_seconds.labels("ears.hear")._value.get()
+        assert 61 <= behind < 3600, "not the time since 1970"
+        consumer.resume(*consumer.assignment())
+
+
+def _connected(subscription: Subscription) -> Callable[[], Awaitable[bool]]:
+    async def connected() -> bool:
+        return subscription.is_connected()
+
+    return connected
 
 
 async def _words(ears: EarService, name: str) -> bool:

@@ -90,6 +90,11 @@ class Subscription:
                 total += max(0, highwater - state._position)
         return total
 
+    def is_connected(self) -> bool:
+        """Whether a connection to a broker stands; touches no network."""
+        consumer = self.consumer
+        return consumer is not None and any(link.connected() for link in consumer._client._conns.values())
+
     def answered_at_ms(self) -> int:
         """When the broker last answered a fetch; 0 if it never did, or if a batch keeps us from asking."""
         consumer = self.consumer
@@ -249,10 +254,15 @@ class Bus:
             log.error("the broker did not stop in time")
 
     def stalled(self) -> list[str]:
-        """Subscribers that will not move again by themselves: an ended task, or lag without progress."""
+        """Subscribers that will not move again by themselves: an ended task, or lag without progress.
+
+        While no broker can be reached nothing moves, and nothing is gained by starting this process again.
+        """
         now = time.monotonic()
         ill = []
         for subscription in self.subscriptions:
+            if not subscription.is_connected():
+                subscription.progressed_at = now
             tasks = getattr(subscription.subscriber, "tasks", ())
             ended = subscription.consumer is not None and (not tasks or any(task.done() for task in tasks))
             waiting = subscription.busy_since is None and now - subscription.progressed_at > _STALLED_SECONDS
@@ -268,7 +278,12 @@ class Bus:
             lag = subscription.lag()
             self._metrics.lag.labels(subscription.name).set(lag)
             self._metrics.in_hand.labels(subscription.name).set(subscription.busy_since is not None)
-            behind = (now_ms - subscription.last_timestamp_ms) / 1000 if lag else 0.0
+            if not lag:
+                behind = 0.0
+            elif subscription.last_timestamp_ms:
+                behind = (now_ms - subscription.last_timestamp_ms) / 1000
+            else:
+                behind = time.monotonic() - subscription.progressed_at
             self._metrics.lag_seconds.labels(subscription.name).set(max(behind, 0.0))
 
     async def _take(self, subscription: Subscription, records: Sequence[Any]) -> None:

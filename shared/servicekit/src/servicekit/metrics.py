@@ -43,7 +43,9 @@ class Metrics:
             "parley_batches_in_hand", "Whether a batch was taken and is not finished", "subscriber"
         )
         self.lag_seconds = self.gauge(
-            "parley_lag_seconds", "Age of the last message taken, while behind", "subscriber"
+            "parley_lag_seconds",
+            "While behind: the age of the last message taken; before the first one, the time without it",
+            "subscriber",
         )
         self.broker_silent = self.gauge(
             "parley_broker_silent_seconds", "Time since the broker last answered a fetch of this process"
