@@ -232,8 +232,11 @@ async def test_nothing_moves_before_its_time(replicas: tuple[Replica, Replica]) 
     later = NOON + timedelta(seconds=1)
     await one.wait([waiting(1, scheduled_at=later), scheduled(manual("m", scheduled_at=later), NOON)])
     assert await one.dispatch_due() == 0
+    assert await one.found.count_due(one.clock.now()) == 0
     one.clock.advance(seconds=1)
+    assert await one.found.count_due(one.clock.now()) == 2
     assert await one.dispatch_due() == 2
+    assert await one.found.count_due(one.clock.now()) == 0
     assert await all_moved(one)
 
 
@@ -246,6 +249,7 @@ async def test_what_a_paused_campaign_holds_costs_nothing_until_it_goes_on(
     assert [await one.dispatch_due() for _ in range(3)] == [100, 50, 0]
     one.clock.advance(hours=1)
     assert await one.dispatch_due() == 0
+    assert await one.found.count_due(one.clock.now()) == 0, "what is held is not behind"
     one.catalog.catalog = catalog()
     assert [await one.dispatch_due() for _ in range(3)] == [100, 50, 0]
     assert len(await one.announced("activity-dispatched.sms")) == 150

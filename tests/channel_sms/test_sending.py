@@ -94,11 +94,15 @@ async def test_a_bad_number_is_refused_for_good(stage: Stage) -> None:
 async def test_a_carrier_that_is_away_is_waited_for(stage: Stage) -> None:
     async with stage.scene() as talk:
         await talk.know([1])
+        answers = talk.service.metrics.registry
+        before = answers.get_sample_value("parley_sends_total", {"result": "not_sent"}) or 0
         talk.carrier._go_dark(1.0)
         await asyncio.sleep(0)
         await talk.dispatch(1)
         await talk.until("intents", {"state": "sent"})
         assert references(talk) == {talk.opening_id(1): 1}
+        assert (answers.get_sample_value("parley_sends_total", {"result": "not_sent"}) or 0) > before
+        assert answers.get_sample_value("parley_texts_due") is not None
 
 
 async def test_a_crash_between_marking_and_sending_repeats_nothing(stage: Stage) -> None:
@@ -386,6 +390,9 @@ async def test_a_paused_campaign_begins_no_conversation_that_was_dispatched_befo
         assert references(talk) == {talk.opening_id(2): 1}
         (held,) = await talk.find("intents", {"contact_id": talk.contact_id(1)})
         assert held["state"] == "pending"
+        intents, later = Intents(talk.service.mongo), talk.service.clock.now() + timedelta(hours=1)
+        of_all, of_running = [await intents.count_due(later, at_rest) for at_rest in ((), {talk.campaign_id})]
+        assert of_all - of_running == 1
         await talk.campaign_is("running", 2)
         await talk.until("intents", {"state": "sent"}, 2)
         assert references(talk) == {talk.opening_id(1): 1, talk.opening_id(2): 1}

@@ -42,6 +42,7 @@ INDEXES = (
     ),
 )
 
+_ENOUGH = 10_000
 SET_ASIDE = "set_aside"
 """The hold of one that cannot be read or decided; taken away by whoever mends what is wrong."""
 
@@ -70,6 +71,12 @@ class MongoActivities:
             if held is not None:
                 found += await self._oldest({"hold": held["hold"]} | ready, limit - len(found))
         return found
+
+    async def count_due(self, now: datetime) -> int:
+        """How many the scheduler could move on, up to a number that says enough."""
+        ready = {"hold": None, "state": "scheduled", "due_at": {"$lte": now}}
+        count: int = await self._store.collection.count_documents(ready, hint="due", limit=_ENOUGH)
+        return count
 
     async def _oldest(self, wanted: Document, limit: int) -> list[Activity]:
         found = self._store.collection.find(wanted).sort(_OLDEST_FIRST).hint("due").limit(limit)

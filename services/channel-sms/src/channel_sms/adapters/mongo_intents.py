@@ -17,6 +17,7 @@ from servicekit.mongo import Collection, Document, Mongo
 from servicekit.verdict import Write
 
 COLLECTION = "intents"
+_ENOUGH = 10_000
 _IN_DOUBT = [IntentState.SENDING.value, IntentState.UNKNOWN.value]
 INDEXES = (
     # Few are being sent or unknown, so that the order of pending ones serves them too.
@@ -79,6 +80,14 @@ def cancelled(intent_id: str) -> Write:
     )
 
 
+def _due(now: datetime, campaigns_at_rest: Members[str]) -> Document:
+    """What waits for nothing but a sender; a campaign at rest begins no conversation."""
+    query: Document = {"state": IntentState.PENDING, "send_at": {"$lte": now}}
+    if campaigns_at_rest:
+        query["$nor"] = [{"purpose": Purpose.OPENING, "campaign_id": {"$in": list(campaigns_at_rest)}}]
+    return query
+
+
 class Intents:
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
@@ -100,16 +109,12 @@ class Intents:
         campaigns_at_rest: Members[str],
         limit: int,
     ) -> list[Intent]:
-        query: dict[str, Any] = {
-            "state": IntentState.PENDING,
-            "send_at": {"$lte": now},
+        query = _due(now, campaigns_at_rest) | {
             "b": {"$in": list(buckets)},
             "$or": [{"retry_real_at": None}, {"retry_real_at": {"$lte": real_now}}],
         }
         if endpoints_at_rest:
             query["endpoint_id"] = {"$nin": list(endpoints_at_rest)}
-        if campaigns_at_rest:
-            query["$nor"] = [{"purpose": Purpose.OPENING, "campaign_id": {"$in": list(campaigns_at_rest)}}]
         rows = await self.collection.find(query).sort("send_at", ASCENDING).limit(limit).to_list(limit)
         return [from_document(row) for row in rows]
 
@@ -161,6 +166,11 @@ class Intents:
             limit=limit,
         )
         return [from_document(row) async for row in rows]
+
+    async def count_due(self, now: datetime, campaigns_at_rest: Members[str]) -> int:
+        """How many could leave by now, up to a number that says enough."""
+        count: int = await self.collection.count_documents(_due(now, campaigns_at_rest), limit=_ENOUGH)
+        return count
 
     async def count_unknown(self) -> int:
         count: int = await self.collection.count_documents({"state": IntentState.UNKNOWN})

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 
 import structlog
+from prometheus_client import Counter
 from pymongo.errors import PyMongoError
 
 from channel_sms.adapters.mongo_conversations import Conversations
@@ -46,6 +47,7 @@ _BEFORE_SEND = Failpoint("channel-sms.before_send")
 _AFTER_SEND = Failpoint("channel-sms.after_send")
 
 _BATCH = 100
+_NAMES = {Accepted: "accepted", NotSent: "not_sent", Refused: "refused", Ambiguous: "ambiguous"}
 _LONGEST_REST = 5.0
 _LONGEST_TOLD = 60.0
 """Confirmations of an opt-out wait as well, so a provider is asked again after a minute, whatever it said."""
@@ -65,7 +67,9 @@ class SendDue:
         settings: Settings,
         stopping: asyncio.Event,
         committed: asyncio.Event,
+        answers: Counter,
     ) -> None:
+        self._answers = answers
         self._provider = provider
         self._intents = intents
         self._conversations = conversations
@@ -193,6 +197,7 @@ class SendDue:
         except Exception:
             log.exception("a provider failed", intent_id=intent.intent_id)
             result = Ambiguous("a bug of the provider adapter")
+        self._answers.labels(_NAMES[type(result)]).inc()
         self._weigh(result)
         self._note(intent, _settlement(result, intent))
 
