@@ -49,9 +49,12 @@ async def test_it_never_acknowledges_before_the_effect(service: Service) -> None
 
 
 async def test_its_groups_are_its_own(service: Service) -> None:
-    groups = [subscription.group for subscription in service.bus.subscriptions]
-    assert len(groups) == len(set(groups))
-    assert all(group.startswith(f"{service.name}.") for group in groups)
+    subscriptions = service.bus.subscriptions
+    members = [each.subscriber._connection_args["group_instance_id"] for each in subscriptions]
+    assert len(members) == len(set(members))
+    topics = {each.group: each.topic for each in subscriptions}
+    assert all(topics[each.group] == each.topic for each in subscriptions), "a group reads from one topic"
+    assert all(group.startswith(f"{service.name}.") for group in topics)
 
 
 async def test_it_requires_every_topic_it_touches(service: Service) -> None:

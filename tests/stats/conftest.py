@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 
 from contracts import Message
 from servicekit.clock import DrivenClock
@@ -55,16 +56,16 @@ class Line:
 
     async def _has_taken_everything(self) -> bool:
         """Asks the broker where the topics end; a consumer knows it only after its next fetch."""
+        assigned: Counter[str] = Counter()
         for subscription in self.service.bus.subscriptions:
             consumer = subscription.consumer
             assert consumer is not None
-            ends = await self.looker.end_offsets(
-                [TopicPartition(subscription.topic, number) for number in range(12)]
-            )
+            ends = await self.looker.end_offsets(list(consumer.assignment()))
+            assigned[subscription.group] += len(ends)
             for partition, end in ends.items():
                 if await consumer.position(partition) < end:
                     return False
-        return True
+        return set(assigned.values()) == {12}
 
     async def rewind(self) -> None:
         for subscription in self.service.bus.subscriptions:

@@ -31,7 +31,7 @@ class Parts:
     books: Books
 
     async def tell(self, messages: Sequence[InteractionRecorded]) -> list[Outcome]:
-        return await self.books.record_interactions([delivered(message) for message in messages])
+        return await self.books.record_interactions[0]([delivered(message) for message in messages])
 
     async def channels(self) -> dict[str, Any]:
         """What the counters say, without what is never or nothing."""

@@ -43,23 +43,24 @@ class Books:
         ledger = MongoLedger(mongo, "stats", settings.instance)
         contacts = Projection(mongo, "contacts", addresses_of)
         self.counting = Counting(mongo, settings.target_types, fresh_for)
-        worlds = Worlds(
-            clock,
-            choose([*SHIPPED, *installed()]),
-            self.counting,
-            settings.excluded_target_types,
-            ledger,
-            contacts,
-        )
+        providers = choose([*SHIPPED, *installed()])
+        worlds = Worlds(clock, providers, self.counting, settings.excluded_target_types, ledger, contacts)
         rewriting = Rewriting(ledger, worlds)
         decisions = Decisions(mongo)
         erase = EraseTarget(rewriting, decisions)
-        self.record_interactions = RecordInteractions(
-            "stats.record-interactions", ledger, worlds, clock, metrics or Metrics()
-        )
-        self.record_decisions = RecordDecisions(
-            mongo, ledger, decisions, settings.instance, metrics or Metrics()
-        )
+        metrics = metrics or Metrics()
+        # Each consumer writes report cells of its own, as each replica does.
+        self.record_interactions = [
+            RecordInteractions(
+                "stats.record-interactions",
+                MongoLedger(mongo, "stats", settings.instance, number),
+                worlds,
+                clock,
+                metrics,
+            )
+            for number in range(settings.stats_consumers)
+        ]
+        self.record_decisions = RecordDecisions(mongo, ledger, decisions, settings.instance, metrics)
         self.know_contacts = KnowContacts(contacts, mongo, erase)
         self.recalculations = Recalculations(mongo, clock, settings)
         self.obey = ObeyCommands(

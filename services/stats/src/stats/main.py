@@ -35,13 +35,15 @@ def build(settings: Settings) -> Service:
     for collection, indexes in books.indexes.items():
         service.indexes(collection, indexes)
 
-    service.subscribe(
-        "record-interactions",
-        InteractionRecorded,
-        books.record_interactions,
-        batch_size=settings.stats_batch_size,
-        unhurried=True,
-    )
+    for consumer, record_interactions in enumerate(books.record_interactions, start=1):
+        service.subscribe(
+            "record-interactions",
+            InteractionRecorded,
+            record_interactions,
+            batch_size=settings.stats_batch_size,
+            unhurried=True,
+            consumer=consumer,
+        )
     service.subscribe("know-contacts", ContactChanged, books.know_contacts)
     service.subscribe("obey-commands", COMMANDS, books.obey)
     for name, message in (("activities", ActivityChanged), ("completions", ActivityCompleted)):

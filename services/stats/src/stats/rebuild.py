@@ -76,7 +76,7 @@ async def rebuild(settings: Settings, fresh: Mongo) -> int:
     replayed = 0
     for reads in (
         (((ContactChanged,), books.know_contacts),),
-        (((InteractionRecorded,), books.record_interactions), (COMMANDS, obey)),
+        (((InteractionRecorded,), books.record_interactions[0]), (COMMANDS, obey)),
         (((ActivityChanged,), RecordActivities("activities", fresh, settings.instance, Metrics())),),
         (((ActivityCompleted,), RecordActivities("completions", fresh, settings.instance, Metrics())),),
         (((ActivityDecided,), books.record_decisions),),

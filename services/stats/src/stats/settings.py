@@ -23,6 +23,8 @@ class Settings(ServiceSettings):
     """Types of target that are never counted: links to them are not kept."""
     stats_batch_size: int = Field(default=1000, ge=1, le=2000)
     """Interactions in one transaction."""
+    stats_consumers: int = Field(default=2, ge=1, le=12)
+    """Consumers of interactions in this process: while one waits for the database the other one decides."""
     stats_announce_every: float = Field(default=0.1, gt=0, le=60)
     """Seconds: a target that changes all the time is announced at most this often."""
 

@@ -176,10 +176,12 @@ class Bus:
         tries: int = TRIES,
         batch_size: int | None = None,
         unhurried: bool = False,
+        consumer: int = 1,
     ) -> Subscription:
         """Declare a subscriber. `reads` share one topic; `topic` fills in a template (`....sms`).
 
         An unhurried one begins a batch only so often: what nobody waits for costs less in larger batches.
+        A subscriber may have several consumers, from 1: while one waits for the database another decides.
         """
         own_topics = {message.wire.topic.name for message in reads}
         if len(own_topics) != 1:
@@ -188,8 +190,9 @@ class Bus:
         topic = settings.prefixed(topic or own_topics.pop())
         known = tuple(m for m in all_messages() if m.wire.topic.name == reads[0].wire.topic.name)
         full_name = f"{self._service}.{name}"
+        own_name = full_name if consumer == 1 else f"{full_name}-{consumer}"
         subscription = Subscription(
-            full_name,
+            own_name,
             settings.prefixed(full_name),
             topic,
             reads,
@@ -198,15 +201,14 @@ class Bus:
             ),
         )
         subscription.idle.set()
-        max_records = batch_size or settings.batch_size
         subscription.subscriber = subscriber = self.broker.subscriber(
             topic,
             batch=True,
             group_id=subscription.group,
-            group_instance_id=f"{full_name}-{settings.instance}",
+            group_instance_id=f"{own_name}-{settings.instance}",
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.NACK_ON_ERROR,
-            max_records=max_records,
+            max_records=batch_size or settings.batch_size,
             batch_timeout_ms=_POLL_MS,
             session_timeout_ms=10_000,
             heartbeat_interval_ms=3_000,
@@ -216,11 +218,11 @@ class Bus:
             listener=_Revocation(subscription, settings.drain_seconds, self._metrics),
             parser=_parse,
             codec=_RawRecords(),
-            title=full_name,
+            title=own_name,
         )
 
         async def handle(records: Any) -> None:
-            if unhurried and len(records) < max_records:
+            if unhurried and not subscription.lag():
                 subscription.rests_until = time.monotonic() + settings.unhurried_ms / 1000
             await self._take(subscription, records)
 

@@ -150,10 +150,18 @@ class Service:
         tries: int = TRIES,
         batch_size: int | None = None,
         unhurried: bool = False,
+        consumer: int = 1,
     ) -> Subscription:
         reads = reads if isinstance(reads, tuple) else (reads,)
         return self.bus.subscribe(
-            name, reads, handler, topic=topic, tries=tries, batch_size=batch_size, unhurried=unhurried
+            name,
+            reads,
+            handler,
+            topic=topic,
+            tries=tries,
+            batch_size=batch_size,
+            unhurried=unhurried,
+            consumer=consumer,
         )
 
     def routes(self, *routers: APIRouter, streamed: Iterable[str] = ()) -> None:

@@ -86,14 +86,15 @@ class Work:
 class MongoLedger:
     """Read inside `transaction`; what is read there cannot change before the commit unnoticed."""
 
-    def __init__(self, mongo: Mongo, service: str, instance: str) -> None:
+    def __init__(self, mongo: Mongo, service: str, instance: str, consumer: int = 0) -> None:
         self._mongo = mongo
         self._before_transaction = Failpoint(f"{service}.before_transaction")
         self._before_commit = Failpoint(f"{service}.before_commit")
         self._after_transaction = Failpoint(f"{service}.after_transaction")
         self._between_ledger_and_counters = Failpoint(f"{service}.between_ledger_and_counters")
-        # Replicas write cells of their own; a report adds them up. Shared ones would collide all the time.
-        self._shard = f"attempts-{crc32(instance.encode()) % 64}"
+        # Replicas and consumers write cells of their own; a report adds them up. Shared ones would collide
+        # all the time.
+        self._shard = f"attempts-{(crc32(instance.encode()) + consumer) % 64}"
 
     @property
     def rows(self) -> Collection:
