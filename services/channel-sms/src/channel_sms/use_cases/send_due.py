@@ -47,6 +47,8 @@ _BEFORE_SEND = Failpoint("channel-sms.before_send")
 _AFTER_SEND = Failpoint("channel-sms.after_send")
 
 _BATCH = 100
+_LASTING_FAILURES = 3
+"""In a row; a single "too many requests" is nothing that anybody should look at."""
 _NAMES = {Accepted: "accepted", NotSent: "not_sent", Refused: "refused", Ambiguous: "ambiguous"}
 _LONGEST_REST = 5.0
 _LONGEST_TOLD = 60.0
@@ -217,7 +219,8 @@ class SendDue:
             told = min(result.retry_after, _LONGEST_TOLD)
             seconds = max(told, backoff(self._failures, 0.1, _LONGEST_REST))
             self._rest_until = time.monotonic() + seconds
-            log.info("sending rests", reason=result.reason, seconds=round(seconds, 2))
+            say = log.warning if self._failures >= _LASTING_FAILURES else log.info
+            say("sending rests", reason=result.reason, seconds=round(seconds, 2))
 
     def _note(self, intent: Intent, settlement: Settlement) -> None:
         self._settled.append(Settling(intent, settlement))
