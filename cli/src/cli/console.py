@@ -24,7 +24,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 _TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
 
@@ -33,6 +33,9 @@ _EVERY = 15.0
 
 _UNSEEN_WIDTH = 160
 """Of output that goes to no terminal."""
+
+_ROOM_FOR_BARS = 112
+"""Columns of a terminal; on a narrower one the counts beside the bars would be cut."""
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _UNSEEN_WIDTH)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -125,10 +128,10 @@ def progress() -> Progress:
     return Progress(
         SpinnerColumn(finished_text="[green]✓[/]"),
         TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[note]}[/]"),
+        *([BarColumn(bar_width=30)] if err.width >= _ROOM_FOR_BARS else []),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        TextColumn("[dim]{task.fields[note]}[/]", table_column=Column(no_wrap=False)),
         console=err,
     )
 
