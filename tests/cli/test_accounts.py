@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cli.accounts import Activities, Attempts, Equation, _batch, _of_attempts
+from cli.commands import reconcile
+from cli.exits import Failure
+from cli.found import Parley
 
 
 def activity(**told: Any) -> dict[str, Any]:
@@ -103,3 +109,14 @@ def test_what_was_completed_and_purged_was_completed_once() -> None:
         counted.add(told)
     assert (counted.ever_completed, counted.dispositions) == (2, {"sold": 1})
     assert counted.logged == {("call", "sold"): 2}
+
+
+def test_books_that_do_not_agree_are_not_called_reconciled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apart = Equation("batch S: loaded", {"loaded": 2, "activities of the batch": 0})
+    monkeypatch.setattr(reconcile, "find", lambda *_: Parley())
+    monkeypatch.setattr(reconcile, "equations", lambda _: [apart])
+    with pytest.raises(Failure, match="do not agree"):
+        reconcile.reconcile(Path("nowhere"))
+    assert capsys.readouterr().out.startswith("NOT reconciled\n")

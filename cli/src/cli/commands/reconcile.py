@@ -28,12 +28,13 @@ def reconcile(data_dir: DataDir = Path(".parley"), against: Against = None, json
     if json:
         console.print_json([equation.document() for equation in found])
     else:
-        show(found)
+        agree = all(equation.holds for equation in found)
+        show(found, "Reconciled" if agree else "NOT reconciled")
     if not all(equation.holds for equation in found):
         raise Failure("The books do not agree; see the lines marked above.")
 
 
-def show(found: Sequence[Equation], title: str = "Reconciled") -> None:
+def show(found: Sequence[Equation], title: str) -> None:
     rows = [(equation.title, _sides(equation), _MARKS[equation.holds]) for equation in found]
     console.table(title, ("what", "counted", "equal"), rows)
 
