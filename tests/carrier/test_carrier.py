@@ -205,6 +205,17 @@ async def test_what_was_owed_at_the_end_is_paid_after_a_restart(tmp_path: Path) 
         assert len(journal(tmp_path, "reply")) == 2
 
 
+async def test_nobody_answers_after_a_restart_what_never_reached_them(tmp_path: Path) -> None:
+    async with Customer().running() as customer:
+        people = {**SILENT, "people_silent": 0, "people_yes": 1}
+        async with Carrier(settings(tmp_path, customer, **people, undelivered=1.0)).running() as carrier:
+            await send(carrier, f"{customer.url}/status/intent-1")
+            await eventually(lambda: _delivered(tmp_path, 1), "the receipt")
+        async with Carrier(settings(tmp_path, customer, **people)).running() as carrier:
+            assert carrier.network.scheduled == 0
+        assert journal(tmp_path, "reply") == []
+
+
 async def _delivered(directory: Path, count: int) -> bool:
     return len(journal(directory, "delivered")) >= count
 

@@ -76,7 +76,7 @@ class Network:
                     self._post_receipt(message)
             else:
                 self._plan_receipt(message)
-            if message.sid not in replies:
+            if message.sid not in replies and message.status != "undelivered":
                 self._plan_reply(message)
         for entry in replies.values():
             if f"reply:{entry['sid']}" not in acknowledged:
