@@ -83,7 +83,7 @@ def test_a_mark_and_any_line_end_are_taken(piece: int, end: str, encoding: str) 
     ("data", "says"),
     [
         ("phone\n1\nZoë\n".encode("latin-1"), "line 3 has the byte 0xEB"),
-        ("phone\n".encode("utf-16"), "it is UTF-16"),
+        ("phone\n".encode("utf-16"), "it is UTF-16. Save it as `CSV UTF-8` and import it again."),
         ("phone\n".encode("utf-16-le"), "zero bytes"),
         (b"phone\nab\xc3", "line 2 has the byte 0xC3"),
         (b"", "is empty"),

@@ -49,7 +49,10 @@ class Upload:
         except UnicodeDecodeError as error:
             wrong: bytes = error.object[error.start : error.start + 1]
             line = self.lines + 1 + error.object[: error.start].count(b"\n")
-            raise UnusableFile(_not_utf8(f"line {line} has the byte 0x{wrong.hex().upper()}")) from error
+            what = f"line {line} has the byte 0x{wrong.hex().upper()}"
+            raise UnusableFile(
+                _not_utf8(what, " (it may be in Windows-1252 or another old encoding now)")
+            ) from error
         if "\0" in text:
             raise UnusableFile(
                 _not_utf8("it has zero bytes, so it is UTF-16, a spreadsheet, or no text at all")
@@ -86,8 +89,5 @@ class Upload:
         self.delimiter, self.header, self._head = delimiter, first.cells, ""
 
 
-def _not_utf8(because: str) -> str:
-    return (
-        f"The file is not UTF-8: {because}. Save it as `CSV UTF-8` "
-        "(it may be in Windows-1252 or another old encoding now) and import it again."
-    )
+def _not_utf8(because: str, perhaps: str = "") -> str:
+    return f"The file is not UTF-8: {because}. Save it as `CSV UTF-8`{perhaps} and import it again."
