@@ -141,6 +141,11 @@ async def test_a_wrong_bundle_is_told_with_its_place(here: Here, old: str, new: 
         (("activities", "complete", "x", "--disposition", "y"), 1, "There is no activity with id 'x'."),
         (("activities", "list", "--limit", "0"), 2, "greater than or equal to 1"),
         (("activities", "list", "--state", "flying"), 1, "Input should be 'scheduled', 'available',"),
+        (
+            ("activities", "list", "--campaign", "spring"),
+            2,
+            "There is no campaign 'spring'; there are: welcome.",
+        ),
         (("campaign", "start", "nothing"), 1, "There is no campaign with id 'nothing'."),
         (("contacts", "show", "nobody"), 1, "There is no contact with id, external id or number 'nobody'."),
         (("contacts", "show", "../imports"), 2, "'../imports' cannot be an id"),

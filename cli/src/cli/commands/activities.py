@@ -11,7 +11,7 @@ from cli import console
 from cli.api import Api, Refused
 from cli.commands.batch import pairs
 from cli.console import Json
-from cli.exits import Unavailable
+from cli.exits import Unavailable, WrongUsage
 from cli.found import find
 from cli.options import Against, DataDir, an_id
 
@@ -187,8 +187,14 @@ def _codes(api: Api, kind: str) -> dict[str, str]:
 
 
 def _campaign_id(api: Api, named: str) -> str:
-    """Of a code; what is no code is taken for an id."""
-    return next((id_ for id_, code in _codes(api, "campaign").items() if code == named), named)
+    """Of a code or an id. Without the campaigns service it can only be an id."""
+    codes = _codes(api, "campaign")
+    if not codes or named in codes:
+        return named
+    for id_, code in codes.items():
+        if code == named:
+            return id_
+    raise WrongUsage(f"There is no campaign {named!r}; there are: {', '.join(sorted(codes.values()))}.")
 
 
 def _tell(activity: dict[str, Any], json: bool) -> None:
