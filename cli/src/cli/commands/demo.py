@@ -115,7 +115,8 @@ def _demo(
                 play.stand_still()
                 raise
             play.let_time_go_on()
-        books = play.books()
+        with console.doing("Counting everything from every side ..."):
+            books = play.books()
         agree = all(equation.holds for equation in books)
         seconds = time.monotonic() - began
         if json:
