@@ -11,11 +11,11 @@ from zoneinfo import available_timezones
 
 from pydantic import ValidationError
 
-from campaigns.domain import json_schema
 from campaigns.domain.campaign import may_become
 from campaigns.domain.kinds import CAMPAIGN, DISPOSITION, ENDPOINT, KINDS, POLICY, Catalog, Kind, Written
 from contracts.campaigns import ContactWindow, Question
 from contracts.message import Record
+from servicekit import json_schema
 
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_ -]*")
 _ZONES = available_timezones()

@@ -13,7 +13,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from campaigns.domain.json_schema import JsonSchema
 from contracts.campaigns import (
     AgentProfileChanged,
     CampaignChanged,
@@ -26,6 +25,7 @@ from contracts.campaigns import (
 )
 from contracts.message import Message
 from contracts.vocabulary import CampaignState, Code
+from servicekit.json_schema import JsonSchema
 
 CatalogItem = (
     SubjectChanged

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field
 
-from contacts.domain import json_schema
-from contacts.domain.json_schema import JsonSchema
 from contacts.domain.storable import good_name
 from contracts.vocabulary import Code, PreferenceKind
+from servicekit import json_schema
+from servicekit.json_schema import JsonSchema, Judge
 from servicekit.verdict import Become, Unchanged, Verdict
 
 OWN_NAMES = frozenset(
@@ -53,8 +52,8 @@ class ContactType(Definition):
         return json_schema.faults(self._judge, fields)
 
     @cached_property
-    def _judge(self) -> Draft202012Validator:
-        return json_schema.validator(self.fields_schema)
+    def _judge(self) -> Judge:
+        return json_schema.judge_of(self.fields_schema)
 
 
 def define(code: str, definition: Definition, standing: ContactType | None) -> Verdict[ContactType]:

@@ -1,18 +1,21 @@
-"""JSON Schema (2020-12), judged without ever fetching anything."""
+"""JSON Schema (2020-12), judged without ever fetching anything and without repeating values."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 from urllib.parse import unquote
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
+from jsonschema.exceptions import SchemaError, ValidationError
 from pydantic import BeforeValidator, PlainSerializer, SerializationInfo
+from referencing import Registry
 
 _DEEPEST = 64
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+Judge = Draft202012Validator
+_NOTHING_OUTSIDE: Registry[Any] = Registry()
 
 
 def _for_storage(schema: dict[str, Any], info: SerializationInfo) -> dict[str, Any] | str:
@@ -27,6 +30,10 @@ JsonSchema = Annotated[dict[str, Any], BeforeValidator(_from_storage), PlainSeri
 """Kept as text: the database reads meaning into names such as `$ref` and `$id`."""
 
 
+def judge_of(schema: Mapping[str, Any]) -> Judge:
+    return Judge(schema, registry=_NOTHING_OUTSIDE, format_checker=Judge.FORMAT_CHECKER)
+
+
 def fault_of(schema: Mapping[str, Any]) -> str | None:
     """Why this cannot describe an object, in one sentence; None when it can."""
     if not _is_plain_json(schema):
@@ -36,7 +43,7 @@ def fault_of(schema: Mapping[str, Any]) -> str | None:
     if schema.get("type") != "object":
         return 'a schema of fields says "type": "object"'
     try:
-        Draft202012Validator.check_schema(schema)
+        Judge.check_schema(schema)
     except SchemaError as error:
         where = "/".join(map(str, error.absolute_path))
         return f"not a JSON Schema{f' at {where}' if where else ''}: {error.message[:300]}"
@@ -45,6 +52,27 @@ def fault_of(schema: Mapping[str, Any]) -> str | None:
     except _BadReference as bad:
         return str(bad)
     return None
+
+
+def faults(judge: Judge, value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(where, what would be right) for every violation."""
+    for error in judge.iter_errors(value):
+        yield ".".join(map(str, error.absolute_path)), _would_be_right(error)
+
+
+def _would_be_right(error: ValidationError) -> str:
+    match error.validator:
+        case "required" | "additionalProperties" | "unevaluatedProperties" | "dependentRequired":
+            return str(error.message)
+        case "type":
+            wanted = error.validator_value
+            return f"must be of type {' or '.join(wanted) if isinstance(wanted, list) else wanted}"
+        case "enum":
+            return f"must be one of {json.dumps(error.validator_value, ensure_ascii=False)[:300]}"
+        case "format":
+            return f"must be a {error.validator_value}"
+        case rule:
+            return f"must satisfy {rule} {json.dumps(error.validator_value, ensure_ascii=False)[:300]}"
 
 
 class _BadReference(ValueError):
