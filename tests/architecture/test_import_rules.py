@@ -24,6 +24,10 @@ PLANTED = {
     "No service imports the command line": ("contacts/main.py", "cli.exits"),
     "The carrier is somebody else's system": ("carrier/messages.py", "servicekit.clock"),
     "A domain knows neither process nor technology": ("stats/domain/ledger.py", "pymongo"),
+    "Only http knows that requests come over HTTP": (
+        "campaigns/use_cases/move_campaign.py",
+        "servicekit.problems",
+    ),
     "Inside a service the way leads from the root to the domain": (
         "channel_sms/adapters/mongo_intents.py",
         "channel_sms.use_cases.send_due",

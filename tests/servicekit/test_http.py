@@ -15,7 +15,8 @@ from pymongo import MongoClient
 
 from cli.engines import ports
 from cli.engines.database import EmbeddedDatabase
-from servicekit.problems import MEDIA_TYPE, NotFound
+from servicekit.problems import MEDIA_TYPE, Problem, answered_by
+from servicekit.refusals import NotFound
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
 from tests.engines import Engines
@@ -33,6 +34,17 @@ def _page(after: Annotated[str, Query(alias="from")] = "") -> str:
     return after
 
 
+class SoldOut(Exception):
+    pass
+
+
+def _problem_of(refusal: Exception) -> Problem | None:
+    match refusal:
+        case SoldOut():
+            return Problem(409, "sold-out", "Nothing is left of it", str(refusal))
+    return None
+
+
 class Kitchen:
     def __init__(self) -> None:
         self.cooked: list[str] = []
@@ -41,7 +53,7 @@ class Kitchen:
 
     def build(self, settings: ServiceSettings) -> Service:
         service = Service("kitchen", settings)
-        router = APIRouter()
+        router = APIRouter(route_class=answered_by(_problem_of))
 
         @router.post("/v1/orders", status_code=201)
         async def cook(order: Order) -> dict[str, int]:
@@ -49,6 +61,8 @@ class Kitchen:
             if order.dish == "fire":
                 self.cooked.append("fire")
                 raise RuntimeError("the kitchen burns")
+            if order.dish == "truffles":
+                raise SoldOut("Come back in autumn.")
             self.cooked.append(order.dish)
             return {"number": len(self.cooked)}
 
@@ -90,6 +104,19 @@ async def test_the_same_key_gets_the_same_answer_and_one_effect(
     assert (first.status_code, first.content) == (again.status_code, again.content) == (201, b'{"number":1}')
     assert again.headers["idempotency-replayed"] == "true"
     assert kitchen.cooked == ["soup"]
+
+
+async def test_what_a_use_case_refuses_is_answered_as_its_routes_say(client: httpx.AsyncClient) -> None:
+    refused = await client.post("/v1/orders", json=SOUP | {"dish": "truffles"})
+    assert (refused.status_code, refused.headers["content-type"]) == (409, MEDIA_TYPE)
+    assert refused.json() == {
+        "type": "urn:parley:problem:sold-out",
+        "title": "Nothing is left of it",
+        "status": 409,
+        "detail": "Come back in autumn.",
+    }
+    unknown = await client.post("/v1/orders", json=SOUP | {"dish": "fire"})
+    assert (unknown.status_code, unknown.json()["type"]) == (500, "urn:parley:problem:internal")
 
 
 async def test_the_same_key_for_another_request_is_refused(client: httpx.AsyncClient) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import uuid4
@@ -17,7 +16,7 @@ from activities.domain.moves import IllegalMove, Taken
 from activities.domain.outcomes import BadEnding
 from activities.ports import Catalogs
 from activities.use_cases.create_activity import AnotherActivity, CreateActivity, Impossible
-from activities.use_cases.work_activity import NoSuchActivity, VersionMoved, WorkActivity
+from activities.use_cases.work_activity import WorkActivity
 from contracts.activities import ActivityCreated
 from contracts.message import stable_id
 from contracts.vocabulary import (
@@ -51,7 +50,8 @@ from servicekit.pages import (
     version_of,
     whole,
 )
-from servicekit.problems import NotFound, Problem
+from servicekit.problems import Problem, answered_by
+from servicekit.refusals import NotFound, VersionMoved
 from servicekit.unit_of_work import Store
 
 Person = Annotated[str, Field(min_length=1, max_length=200)]
@@ -158,7 +158,7 @@ def routes(
     create: CreateActivity,
     work: WorkActivity,
 ) -> APIRouter:
-    api = APIRouter(prefix="/v1", tags=["activities"])
+    api = APIRouter(prefix="/v1", tags=["activities"], route_class=answered_by(_problem_of))
 
     @api.post(
         "/activities",
@@ -173,8 +173,7 @@ def routes(
     ) -> ActivityRecord:
         """The same id again answers 200 with what there is; for another contact or subject, 409."""
         await _check_catalog(new, catalogs)
-        with _refusals():
-            activity, made = await create(_request(new, idempotency_key, clock.now()))
+        activity, made = await create(_request(new, idempotency_key, clock.now()))
         if made:
             response.headers["Location"] = f"/v1/activities/{activity.activity_id}"
         else:
@@ -243,57 +242,51 @@ def routes(
         activity_id: str, body: Claim, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
         """Of two agents who claim it, one gets it and the other a 409 that names the first."""
-        with _refusals():
-            return _tagged(await work.claim(activity_id, body.agent, version_of(if_match)), response)
+        return _tagged(await work.claim(activity_id, body.agent, version_of(if_match)), response)
 
     @api.post("/activities/{activity_id}/release", operation_id="release_activity", responses=TAGGED)
     async def release_activity(
         activity_id: str, body: Release, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
-        with _refusals():
-            return _tagged(await work.release(activity_id, body.agent, version_of(if_match)), response)
+        return _tagged(await work.release(activity_id, body.agent, version_of(if_match)), response)
 
     @api.post("/activities/{activity_id}/start", operation_id="start_activity", responses=TAGGED)
     async def start_activity(
         activity_id: str, body: Start, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
-        with _refusals():
-            return _tagged(await work.start(activity_id, body.agent, version_of(if_match)), response)
+        return _tagged(await work.start(activity_id, body.agent, version_of(if_match)), response)
 
     @api.post("/activities/{activity_id}/complete", operation_id="complete_activity", responses=TAGGED)
     async def complete_activity(
         activity_id: str, body: Complete, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
-        with _refusals():
-            activity = await work.complete(
-                activity_id,
-                body.disposition,
-                body.actor,
-                body.captured,
-                version_of(if_match),
-                notes=body.notes,
-                preparation_notes=body.preparation_notes,
-                follow_up_at=body.follow_up_at,
-                incoming=body.direction is Direction.INCOMING,
-            )
+        activity = await work.complete(
+            activity_id,
+            body.disposition,
+            body.actor,
+            body.captured,
+            version_of(if_match),
+            notes=body.notes,
+            preparation_notes=body.preparation_notes,
+            follow_up_at=body.follow_up_at,
+            incoming=body.direction is Direction.INCOMING,
+        )
         return _tagged(activity, response)
 
     @api.post("/activities/{activity_id}/cancel", operation_id="cancel_activity", responses=TAGGED)
     async def cancel_activity(
         activity_id: str, body: Cancel, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
-        with _refusals():
-            activity = await work.cancel(activity_id, body.reason, body.actor, version_of(if_match))
+        activity = await work.cancel(activity_id, body.reason, body.actor, version_of(if_match))
         return _tagged(activity, response)
 
     @api.post("/activities/{activity_id}/reschedule", operation_id="reschedule_activity", responses=TAGGED)
     async def reschedule_activity(
         activity_id: str, body: Reschedule, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
-        with _refusals():
-            activity = await work.reschedule(
-                activity_id, body.scheduled_at, body.actor, body.urgency, version_of(if_match)
-            )
+        activity = await work.reschedule(
+            activity_id, body.scheduled_at, body.actor, body.urgency, version_of(if_match)
+        )
         return _tagged(activity, response)
 
     @api.post("/activities/{activity_id}/correct", operation_id="correct_activity", responses=TAGGED)
@@ -303,10 +296,9 @@ def routes(
         """Notes and disposition of a completed activity; no flow runs again."""
         if body.disposition is None and body.notes is None:
             raise Problem(422, "nothing-to-correct", "Nothing to correct", "Give `disposition` or `notes`.")
-        with _refusals():
-            activity = await work.correct(
-                activity_id, body.actor, body.disposition, body.notes, version_of(if_match)
-            )
+        activity = await work.correct(
+            activity_id, body.actor, body.disposition, body.notes, version_of(if_match)
+        )
         return _tagged(activity, response)
 
     @api.post("/activities/{activity_id}/purge", operation_id="purge_activity", responses=TAGGED)
@@ -314,8 +306,7 @@ def routes(
         activity_id: str, body: Purge, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
         """Forgets what was said, and keeps who did what when."""
-        with _refusals():
-            return _tagged(await work.purge(activity_id, body.actor, version_of(if_match)), response)
+        return _tagged(await work.purge(activity_id, body.actor, version_of(if_match)), response)
 
     return api
 
@@ -364,37 +355,34 @@ def _tagged(activity: Activity, response: Response) -> ActivityRecord:
     return activity
 
 
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """The domain's refusals as problem documents."""
-    try:
-        yield
-    except NoSuchActivity as missing:
-        raise NotFound("activity", str(missing)) from missing
-    except IllegalMove as illegal:
-        raise Problem(
-            409,
-            "illegal-move",
-            "An activity cannot do that now",
-            str(illegal),
-            state=illegal.state,
-            asked=illegal.move,
-            legal_from=illegal.legal,
-        ) from illegal
-    except Taken as taken:
-        raise Problem(
-            409, "taken", "Somebody else has this activity", str(taken), taken_by=taken.taken_by
-        ) from taken
-    except VersionMoved as moved:
-        raise Problem(412, "version-moved", "The activity changed meanwhile", str(moved)) from moved
-    except BadEnding as wrong:
-        code = wrong.code.replace("_", "-")
-        raise Problem(422, code, "The activity cannot end like this", str(wrong)) from wrong
-    except Impossible as impossible:
-        raise Problem(
-            422, "impossible-activity", "This could never be worked", str(impossible)
-        ) from impossible
-    except AnotherActivity as another:
-        raise Problem(
-            409, "activity-exists", "The id is taken by another activity", str(another)
-        ) from another
+def _problem_of(refusal: Exception) -> Problem | None:
+    match refusal:
+        case IllegalMove():
+            return Problem(
+                409,
+                "illegal-move",
+                "An activity cannot do that now",
+                str(refusal),
+                state=refusal.state,
+                asked=refusal.move,
+                legal_from=refusal.legal,
+            )
+        case Taken():
+            return Problem(
+                409, "taken", "Somebody else has this activity", str(refusal), taken_by=refusal.taken_by
+            )
+        case VersionMoved(expected=expected, standing=standing):
+            return Problem(
+                412,
+                "version-moved",
+                "The activity changed meanwhile",
+                f"You have version {expected}; version {standing} stands.",
+            )
+        case BadEnding():
+            code = refusal.code.replace("_", "-")
+            return Problem(422, code, "The activity cannot end like this", str(refusal))
+        case Impossible():
+            return Problem(422, "impossible-activity", "This could never be worked", str(refusal))
+        case AnotherActivity():
+            return Problem(409, "activity-exists", "The id is taken by another activity", str(refusal))
+    return None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -33,7 +31,8 @@ from servicekit.pages import (
     text,
     version_of,
 )
-from servicekit.problems import NotFound, Problem
+from servicekit.problems import Problem, answered_by
+from servicekit.refusals import NotFound, VersionMoved
 from servicekit.unit_of_work import Store
 
 
@@ -99,7 +98,7 @@ def routes(
     preview_batch: PreviewBatch,
     steer_batch: SteerBatch,
 ) -> APIRouter:
-    router = APIRouter(prefix="/v1/batches", tags=["batches"])
+    router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=answered_by(_problem_of))
 
     @router.post("", status_code=201, operation_id="draft_batch")
     async def draft(
@@ -108,8 +107,7 @@ def routes(
         idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
     ) -> BatchResource:
         """Draft a batch. Nothing is loaded until it is told to."""
-        with problems():
-            batch = await draft_batch(request.name, request.filters, request.choices, idempotency_key)
+        batch = await draft_batch(request.name, request.filters, request.choices, idempotency_key)
         response.headers["Location"] = f"/v1/batches/{batch.batch_id}"
         return _resource(batch, response)
 
@@ -129,8 +127,7 @@ def routes(
     @router.post("/preview", operation_id="preview_filters")
     async def preview_filters(request: PreviewRequest) -> PreviewResource:
         """Whom these filters find now: how many, and ten of them."""
-        with problems():
-            return _preview(await preview_batch(request.filters, request.channel))
+        return _preview(await preview_batch(request.filters, request.channel))
 
     @router.get("/{batch_id}", operation_id="get_batch", responses=TAGGED)
     async def get_batch(batch_id: str, response: Response) -> BatchResource:
@@ -139,8 +136,7 @@ def routes(
     @router.post("/{batch_id}/preview", operation_id="preview_batch")
     async def preview_stored(batch_id: str) -> PreviewResource:
         batch = await found(batch_id)
-        with problems():
-            return _preview(await preview_batch(batch.filters, batch.choices.channel))
+        return _preview(await preview_batch(batch.filters, batch.choices.channel))
 
     @router.post("/{batch_id}/load", operation_id="load_batch", responses=TAGGED)
     async def load(batch_id: str, response: Response, if_match: IfMatch = None) -> BatchResource:
@@ -169,22 +165,25 @@ def routes(
         return batch
 
     async def steered(batch_id: str, move: Move, if_match: str | None, response: Response) -> BatchResource:
-        with problems():
-            return _resource(await steer_batch(batch_id, move, unchanged_since(if_match)), response)
+        return _resource(await steer_batch(batch_id, move, version_of(if_match)), response)
 
     return router
 
 
-@contextmanager
-def problems() -> Iterator[None]:
-    try:
-        yield
-    except WrongChoice as wrong:
-        raise Problem(422, "wrong-choice", "The batch cannot be made like this", str(wrong)) from wrong
-    except IllegalMove as illegal:
-        raise Problem(
-            409, "illegal-move", "Not in this state", str(illegal), state=illegal.state.value
-        ) from illegal
+def _problem_of(refusal: Exception) -> Problem | None:
+    match refusal:
+        case WrongChoice():
+            return Problem(422, "wrong-choice", "The batch cannot be made like this", str(refusal))
+        case IllegalMove():
+            return Problem(409, "illegal-move", "Not in this state", str(refusal), state=refusal.state.value)
+        case VersionMoved(expected=expected, standing=standing):
+            return Problem(
+                412,
+                "version-moved",
+                "The batch has changed",
+                f"It has version {standing} by now, not {expected}.",
+            )
+    return None
 
 
 def _place(cursor: str, field: str) -> Place:
@@ -192,21 +191,6 @@ def _place(cursor: str, field: str) -> Place:
     if made_for != field:
         raise UnusableCursor
     return Place(value, BatchId(batch_id))
-
-
-def unchanged_since(if_match: str | None) -> Callable[[Batch], None]:
-    expected = version_of(if_match)
-
-    def check(batch: Batch) -> None:
-        if expected not in (None, batch.version):
-            raise Problem(
-                412,
-                "version-moved",
-                "The batch has changed",
-                f"It has version {batch.version} by now, not {expected}.",
-            )
-
-    return check
 
 
 def _resource(batch: Batch, response: Response | None = None) -> BatchResource:

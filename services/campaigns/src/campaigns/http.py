@@ -11,14 +11,15 @@ from pydantic_core import from_json
 
 from campaigns.adapters.mongo_catalog import CatalogStores
 from campaigns.domain.bundle import Fault, InvalidBundle
-from campaigns.domain.campaign import Move
+from campaigns.domain.campaign import IllegalMove, Move
 from campaigns.domain.kinds import KINDS, Bundle, Kind
 from campaigns.use_cases.apply_bundle import ApplyBundle
 from campaigns.use_cases.move_campaign import MoveCampaign
 from contracts.campaigns import CampaignChanged
 from contracts.vocabulary import Code
 from servicekit.pages import TAGGED, Cursor, Limit, Page, etag, page_of
-from servicekit.problems import NotFound, Problem
+from servicekit.problems import Problem, answered_by
+from servicekit.refusals import NotFound
 
 
 class Applied(BaseModel):
@@ -39,17 +40,13 @@ def routes(stores: CatalogStores, apply_bundle: ApplyBundle, move_campaign: Move
 
 
 def _bundle_routes(apply_bundle: ApplyBundle) -> APIRouter:
-    router = APIRouter(prefix="/v1/bundle", tags=["bundle"])
+    router = APIRouter(prefix="/v1/bundle", tags=["bundle"], route_class=answered_by(_problem_of))
 
     @router.put("", operation_id="apply_bundle", openapi_extra=_json_body(Bundle))
     async def put(request: Request, dry_run: bool = False) -> Applied:
         """Make the catalogue say this; what it does not name stays. Judged as a whole before anything is
         written, and written in one transaction. The same bundle again changes nothing."""
-        raw = await _body(request)
-        try:
-            plan = await apply_bundle(raw, dry_run=dry_run)
-        except InvalidBundle as invalid:
-            raise _refused("The bundle is not valid", invalid.faults) from invalid
+        plan = await apply_bundle(await _body(request), dry_run=dry_run)
         return Applied(created=plan.created, changed=plan.changed, unchanged=plan.unchanged, dry_run=dry_run)
 
     @router.get("/schema", operation_id="get_bundle_schema")
@@ -61,7 +58,7 @@ def _bundle_routes(apply_bundle: ApplyBundle) -> APIRouter:
 
 
 def _campaign_moves(move_campaign: MoveCampaign) -> APIRouter:
-    router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"])
+    router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"], route_class=answered_by(_problem_of))
 
     @router.post("/{code_or_id}/{move}", operation_id="move_campaign", responses=TAGGED)
     async def move(code_or_id: str, move: Move, response: Response) -> CampaignChanged:
@@ -74,7 +71,11 @@ def _campaign_moves(move_campaign: MoveCampaign) -> APIRouter:
 
 
 def _item_routes(kind: Kind, stores: CatalogStores, apply_bundle: ApplyBundle) -> APIRouter:
-    router = APIRouter(prefix=f"/v1/{kind.path}", tags=[kind.path])
+    router = APIRouter(
+        prefix=f"/v1/{kind.path}",
+        tags=[kind.path],
+        route_class=answered_by(lambda refusal: _problem_of(refusal, kind)),
+    )
     word = kind.name.replace("-", "_")
 
     @router.get("", operation_id=f"list_{kind.plural}", response_model=Page[kind.state])  # type: ignore[name-defined]
@@ -100,14 +101,8 @@ def _item_routes(kind: Kind, stores: CatalogStores, apply_bundle: ApplyBundle) -
         """Create or replace one item, written as in a bundle; `code` may be left out of the body."""
         raw = await _body(request)
         if not isinstance(raw, dict) or raw.get("code", code) != code:
-            raise _refused(
-                f"The {kind.name} is not valid", [Fault("code", f"must be {code!r}, as in the path")]
-            )
-        try:
-            await apply_bundle({kind.plural: [raw | {"code": code}]})
-        except InvalidBundle as invalid:
-            faults = [_without_list(fault, kind) for fault in invalid.faults]
-            raise _refused(f"The {kind.name} is not valid", faults) from invalid
+            raise InvalidBundle([Fault("code", f"must be {code!r}, as in the path")])
+        await apply_bundle({kind.plural: [raw | {"code": code}]})
         return await get(code, response)
 
     return router
@@ -120,7 +115,22 @@ async def _body(request: Request) -> object:
         raise Problem(422, "not-json", "The body is not JSON", str(error)[:300]) from error
 
 
-def _refused(title: str, faults: Sequence[Fault]) -> Problem:
+def _problem_of(refusal: Exception, kind: Kind | None = None) -> Problem | None:
+    """kind: of the single item that was written, for whose author there is no bundle."""
+    match refusal:
+        case IllegalMove():
+            return Problem(
+                409, "illegal-move", "The campaign cannot do that", f"{refusal}.", possible=refusal.possible
+            )
+        case InvalidBundle(faults=faults) if kind:
+            alone = [_without_list(fault, kind) for fault in faults]
+            return _invalid(f"The {kind.name} is not valid", alone)
+        case InvalidBundle(faults=faults):
+            return _invalid("The bundle is not valid", faults)
+    return None
+
+
+def _invalid(title: str, faults: Sequence[Fault]) -> Problem:
     return Problem(
         422,
         "invalid-bundle",

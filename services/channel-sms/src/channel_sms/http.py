@@ -14,10 +14,11 @@ from channel_sms.adapters.mongo_intents import Intents, from_document
 from channel_sms.adapters.mongo_suppressions import Suppressions
 from channel_sms.domain.conversation import Conversation, ConversationState
 from channel_sms.domain.intent import Intent, IntentState
-from channel_sms.use_cases.resolve_by_person import ResolveByPerson
+from channel_sms.use_cases.resolve_by_person import NotInDoubt, ResolveByPerson
 from servicekit.mongo import Collection, Document
 from servicekit.pages import Cursor, Limit, Page, page_of
-from servicekit.problems import NotFound
+from servicekit.problems import Problem, answered_by
+from servicekit.refusals import NotFound
 
 
 class Line(BaseModel):
@@ -96,7 +97,7 @@ def routes(
     suppressions: Suppressions,
     resolve: ResolveByPerson,
 ) -> APIRouter:
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", route_class=answered_by(_problem_of))
 
     @router.get("/conversations", operation_id="list_conversations", tags=["conversations"])
     async def list_conversations(
@@ -167,6 +168,13 @@ def routes(
         return page_of(items, limit, lambda last: last.address)
 
     return router
+
+
+def _problem_of(refusal: Exception) -> Problem | None:
+    match refusal:
+        case NotInDoubt():
+            return Problem(409, "not-in-doubt", "This send is not in doubt", str(refusal))
+    return None
 
 
 async def _behind(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
-
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
 from contracts.campaigns import catalog_id
 from contracts.vocabulary import Code
 from servicekit.pages import Cursor, Limit, Page, page_of
-from servicekit.problems import NotFound, Problem
+from servicekit.problems import Problem, answered_by
+from servicekit.refusals import NotFound
 from servicekit.unit_of_work import Store
 from workflow.domain.actions import Frozen
 from workflow.domain.decision import Decision
@@ -40,30 +37,20 @@ class VersionChoice(Frozen):
     version: int = Field(ge=1)
 
 
-class ClearRoute(APIRoute):
-    """Says what is wrong with rules in one sentence each, with its place in the bundle."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def clearly(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except RequestValidationError as wrong:
-                raise _invalid(sentences(wrong.errors())) from None
-            except InvalidFlows as wrong:
-                raise _invalid(wrong.faults) from None
-            except NoSuchVersion as wrong:
-                raise Problem(404, "no-such-version", "No such version", str(wrong)) from None
-            except NothingToPublish:
-                raise Problem(
-                    409,
-                    "nothing-to-publish",
-                    "There is no draft",
-                    "Save one first: PUT /v1/flows?publish=false.",
-                ) from None
-
-        return clearly
+def _problem_of(refusal: Exception) -> Problem | None:
+    match refusal:
+        case RequestValidationError():
+            # What is wrong with rules in one sentence each, with its place in the bundle.
+            return _invalid(sentences(refusal.errors()))
+        case InvalidFlows():
+            return _invalid(refusal.faults)
+        case NoSuchVersion():
+            return Problem(404, "no-such-version", "No such version", str(refusal))
+        case NothingToPublish():
+            return Problem(
+                409, "nothing-to-publish", "There is no draft", "Save one first: PUT /v1/flows?publish=false."
+            )
+    return None
 
 
 def _invalid(faults: list[str]) -> Problem:
@@ -82,7 +69,7 @@ def routes(
     preview_completion: PreviewCompletion,
     count_decisions: CountDecisions,
 ) -> APIRouter:
-    router = APIRouter(prefix="/v1", route_class=ClearRoute)
+    router = APIRouter(prefix="/v1", route_class=answered_by(_problem_of))
 
     @router.put(
         "/flows", tags=["flows"], summary="Apply the flows of a bundle; the same again changes nothing"

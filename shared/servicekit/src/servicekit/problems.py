@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pymongo.errors import PyMongoError
 from starlette.exceptions import HTTPException
 
 from servicekit.mongo import Conflict, is_unavailable
+from servicekit.refusals import NotFound
 
 log = structlog.get_logger()
 
@@ -40,9 +42,28 @@ class Problem(Exception):
         return body | self.members
 
 
-class NotFound(Problem):
-    def __init__(self, kind: str, id_: str) -> None:
-        super().__init__(404, "not-found", f"No such {kind}", f"There is no {kind} with id {id_!r}.")
+def answered_by(problem_of: Callable[[Exception], Problem | None]) -> type[APIRoute]:
+    """For `APIRouter(route_class=...)`: what a use case refuses is answered with the problem it is here.
+
+    problem_of: None for an error that it does not know; that one stays what it is.
+    """
+
+    class AnsweredRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def answered(request: Request) -> Response:
+                try:
+                    return await handle(request)
+                except Exception as refusal:
+                    problem = problem_of(refusal)
+                    if problem is None:
+                        raise
+                    raise problem from refusal
+
+            return answered
+
+    return AnsweredRoute
 
 
 def answer(problem: Problem) -> JSONResponse:
@@ -93,6 +114,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def _problem(_: Request, problem: Problem) -> JSONResponse:
         return answer(problem)
+
+    @app.exception_handler(NotFound)
+    async def _missing(_: Request, missing: NotFound) -> JSONResponse:
+        return answer(Problem(404, "not-found", f"No such {missing.kind}", str(missing)))
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, wrong: RequestValidationError) -> JSONResponse:

@@ -13,21 +13,11 @@ from activities.domain.outcomes import PEOPLE, BadEnding, allowed_disposition, e
 from activities.ports import Catalogs, Contacts
 from contracts.vocabulary import Urgency
 from servicekit.clock import Clock
+from servicekit.refusals import NotFound, expect_version
 from servicekit.unit_of_work import Commands, Store
 from servicekit.verdict import Become, Unchanged
 
 Decision = Callable[[Activity, datetime], Become[Activity] | Unchanged]
-
-
-class NoSuchActivity(LookupError):
-    pass
-
-
-class VersionMoved(Exception):
-    """The caller's version is no longer the one that stands."""
-
-    def __init__(self, expected: int, standing: int) -> None:
-        super().__init__(f"You have version {expected}; version {standing} stands.")
 
 
 class WorkActivity:
@@ -125,16 +115,15 @@ class WorkActivity:
     async def _time_zone_of_contact(self, id_: str) -> str | None:
         activity = await self._store.get(id_)
         if activity is None:
-            raise NoSuchActivity(id_)
+            raise NotFound("activity", id_)
         contact = (await self._contacts.read([activity.contact_id])).get(activity.contact_id)
         return contact.time_zone if contact else None
 
     async def _change(self, id_: str, expected: int | None, decide: Decision) -> Activity:
         def decide_if_it_stands(activity: Activity | None) -> Become[Activity] | Unchanged:
             if activity is None:
-                raise NoSuchActivity(id_)
-            if expected is not None and activity.version != expected:
-                raise VersionMoved(expected, activity.version)
+                raise NotFound("activity", id_)
+            expect_version(expected, activity)
             return decide(activity, self._clock.now())
 
         state, _ = await self._commands.change(id_, decide_if_it_stands)

@@ -8,7 +8,7 @@ from batch_loader.domain.batch import Batch, Move, steer
 from batch_loader.ports import Audience
 from contracts.vocabulary import BatchState
 from servicekit.clock import Clock
-from servicekit.problems import NotFound
+from servicekit.refusals import NotFound, expect_version
 from servicekit.unit_of_work import Commands, Store
 from servicekit.verdict import Unchanged, Verdict
 
@@ -28,15 +28,15 @@ class SteerBatch:
         self._clock = clock
         self._wake_the_loader = wake_the_loader
 
-    async def __call__(self, batch_id: str, move: Move, check: Callable[[Batch], None]) -> Batch:
-        """check: the caller's own condition on the batch as it stands. Raises IllegalMove, NotFound."""
+    async def __call__(self, batch_id: str, move: Move, expected_version: int | None = None) -> Batch:
+        """expected_version: the one the caller saw. Raises IllegalMove, NotFound, VersionMoved."""
         now = self._clock.now()
         expected = await self._expected(batch_id) if move == "load" else 0
 
         def decide(batch: Batch | None) -> Verdict[Batch]:
             if batch is None:
                 return Unchanged()
-            check(batch)
+            expect_version(expected_version, batch)
             return steer(batch, move, now, expected)
 
         batch, _ = await self._batches.change(batch_id, decide)

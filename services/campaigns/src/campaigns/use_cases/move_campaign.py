@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from campaigns.adapters.mongo_catalog import CatalogStores
-from campaigns.domain.campaign import IllegalMove, Move, moved
+from campaigns.domain.campaign import Move, moved
 from campaigns.domain.kinds import CAMPAIGN
 from contracts.campaigns import CampaignChanged
-from servicekit.problems import NotFound, Problem
+from servicekit.refusals import NotFound
 from servicekit.unit_of_work import Commands
 from servicekit.verdict import Verdict
 
@@ -15,6 +15,7 @@ class MoveCampaign:
         self._campaigns = campaigns
 
     async def __call__(self, code_or_id: str, move: Move) -> CampaignChanged:
+        """Raises NotFound, IllegalMove."""
         known = await self._stores.get(CAMPAIGN, code_or_id)
         if known is None:
             raise NotFound("campaign", code_or_id)
@@ -23,11 +24,6 @@ class MoveCampaign:
             assert campaign is not None
             return moved(campaign, move)
 
-        try:
-            campaign, _ = await self._campaigns.change(known.campaign_id, decide)
-        except IllegalMove as illegal:
-            raise Problem(
-                409, "illegal-move", "The campaign cannot do that", f"{illegal}.", possible=illegal.possible
-            ) from illegal
+        campaign, _ = await self._campaigns.change(known.campaign_id, decide)
         assert campaign is not None
         return campaign

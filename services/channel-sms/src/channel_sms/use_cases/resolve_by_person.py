@@ -6,16 +6,13 @@ from channel_sms.adapters.mongo_intents import Intents
 from channel_sms.domain.intent import Intent, IntentState
 from channel_sms.domain.settling import Sent, Unsent
 from channel_sms.use_cases.settle_sends import SettleSends, Settling
-from servicekit.problems import NotFound, Problem
+from servicekit.refusals import NotFound
 
 
-class NotInDoubt(Problem):
+class NotInDoubt(Exception):
     def __init__(self, intent: Intent) -> None:
         super().__init__(
-            409,
-            "not-in-doubt",
-            "This send is not in doubt",
-            f"The intent is {intent.state.value}; only one that is unknown can be decided by a person.",
+            f"The intent is {intent.state.value}; only one that is unknown can be decided by a person."
         )
 
 
@@ -25,6 +22,7 @@ class ResolveByPerson:
         self._settle = settle
 
     async def __call__(self, intent_id: str, *, sent: bool, actor: str) -> Intent:
+        """Raises NotFound, NotInDoubt."""
         intent = await self._load(intent_id)
         if intent.state is not IntentState.UNKNOWN:
             raise NotInDoubt(intent)

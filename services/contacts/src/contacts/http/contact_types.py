@@ -4,10 +4,12 @@ from fastapi import APIRouter, Response
 
 from contacts.adapters.mongo_contacts import ContactTypes
 from contacts.domain.contact_type import ContactType, Definition
+from contacts.http.refusals import problem_of
 from contacts.use_cases.define_contact_type import DefineContactType
 from contracts.vocabulary import Code
 from servicekit.pages import Cursor, Limit, Page, etag, page_of
-from servicekit.problems import NotFound
+from servicekit.problems import answered_by
+from servicekit.refusals import NotFound
 
 
 class NewContactType(Definition):
@@ -18,7 +20,9 @@ class NewContactType(Definition):
 
 
 def routes(types: ContactTypes, define: DefineContactType) -> APIRouter:
-    router = APIRouter(prefix="/v1/contact-types", tags=["contact types"])
+    router = APIRouter(
+        prefix="/v1/contact-types", tags=["contact types"], route_class=answered_by(problem_of)
+    )
 
     @router.post("", status_code=201, operation_id="create_contact_type")
     async def create(body: NewContactType, response: Response) -> ContactType:

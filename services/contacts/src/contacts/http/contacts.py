@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from contacts.adapters.mongo_contacts import Contacts, Ledger
 from contacts.domain.consent import Request
 from contacts.domain.phone import BadPhone, to_e164
+from contacts.http.refusals import problem_of
 from contacts.use_cases.change_contacts import (
     CreateContact,
     EraseContact,
@@ -21,7 +22,8 @@ from contracts.contacts import ContactChanged
 from contracts.vocabulary import Code, Identifier, Lifecycle, PhoneType, PreferenceKind, Time, to_millisecond
 from servicekit.mongo import Document
 from servicekit.pages import Cursor, IfMatch, Limit, Page, UnusableCursor, etag, page_of, version_of
-from servicekit.problems import NotFound, Problem
+from servicekit.problems import Problem, answered_by
+from servicekit.refusals import NotFound
 
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
@@ -110,7 +112,7 @@ def routes(
     set_preference: SetContactPreference,
     erase_contact: EraseContact,
 ) -> APIRouter:
-    router = APIRouter(prefix="/v1/contacts", tags=["contacts"])
+    router = APIRouter(prefix="/v1/contacts", tags=["contacts"], route_class=answered_by(problem_of))
 
     @router.post("", status_code=201, operation_id="create_contact")
     async def create(body: NewContact, response: Response) -> ContactChanged:

@@ -13,12 +13,14 @@ from pydantic import BaseModel
 from contacts.adapters.mongo_imports import Imports
 from contacts.domain.import_columns import REJECT_COLUMNS
 from contacts.domain.importing import Import, ImportState
+from contacts.http.refusals import problem_of
 from contacts.use_cases.receive_import import ReceiveImport
 from contacts.use_cases.run_imports import RunImports
 from contracts.message import stable_id
 from contracts.vocabulary import Code, Time
 from servicekit.pages import Cursor, Limit, Page, page_of
-from servicekit.problems import NotFound, Problem
+from servicekit.problems import Problem, answered_by
+from servicekit.refusals import NotFound
 
 PATH = "/v1/imports"
 _PLAIN = (
@@ -72,7 +74,7 @@ def _id_for(key: str | None) -> str:
 
 
 def routes(imports: Imports, receive: ReceiveImport, worker: RunImports) -> APIRouter:
-    router = APIRouter(prefix=PATH, tags=["imports"])
+    router = APIRouter(prefix=PATH, tags=["imports"], route_class=answered_by(problem_of))
 
     @router.post("", status_code=202, operation_id="import_contacts", openapi_extra=_CSV_BODY)
     async def import_contacts(

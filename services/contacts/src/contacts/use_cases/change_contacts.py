@@ -10,18 +10,43 @@ from contacts.adapters.mongo_contacts import Contacts, ContactTypes, Ledger
 from contacts.adapters.mongo_imports import Imports
 from contacts.domain import contact as contact_
 from contacts.domain.consent import Request, with_preference, without_actor
-from contacts.domain.contact import Contact, Details, InvalidContact, NoNaturalKey
+from contacts.domain.contact import Contact, Details
 from contacts.domain.contact_type import ContactType
 from contacts.domain.importing import identifiers
 from contracts.contacts import CONTACT_CHANGED
 from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint
 from servicekit.outbox import Outbox, Tombstoned
-from servicekit.problems import NotFound, Problem
+from servicekit.refusals import NotFound, expect_version
 from servicekit.unit_of_work import Commands
 from servicekit.verdict import Become, Unchanged, Verdict
 
 _REJECTS_ERASED = Failpoint("contacts.rejects_erased")
+
+
+class ContactExists(Exception):
+    def __init__(self, contact_id: str) -> None:
+        super().__init__(f"It is {contact_id}; change it with PATCH.")
+        self.contact_id = contact_id
+
+
+class ContactErased(Exception):
+    """Nothing is kept of it, and it cannot come back."""
+
+
+class ExternalIdTaken(Exception):
+    def __init__(self, owner: str) -> None:
+        super().__init__(f"It belongs to the contact {owner}.")
+        self.owner = owner
+
+
+class UnknownContactType(LookupError):
+    """The message says which ones there are."""
+
+
+class PreferenceDoesNotApply(ValueError):
+    def __init__(self, type_: ContactType) -> None:
+        super().__init__(f"Contacts of type {type_.code} know {', '.join(type_.preferences) or 'none'}.")
 
 
 class CreateContact:
@@ -35,17 +60,14 @@ class CreateContact:
 
     async def __call__(self, contact_type: str, raw: Mapping[str, Any], own_id: str | None) -> Contact:
         type_ = await type_named(self._types, contact_type)
-        details = checked(raw, type_)
-        try:
-            contact_id = own_id or contact_.natural_id(contact_type, details)
-        except NoNaturalKey as missing:
-            raise Problem(422, "no-natural-key", "The contact has no key", str(missing)) from missing
+        details = contact_.described(raw, type_)
+        contact_id = own_id or contact_.natural_id(contact_type, details)
         await refuse_taken(self._contacts, contact_type, details, contact_id)
         now = self._clock.now()
 
         def decide(standing: Contact | None) -> Verdict[Contact]:
             if standing is not None:
-                raise _exists(standing)
+                raise ContactErased if standing.erased_at is not None else ContactExists(contact_id)
             new = contact_.created(contact_id, contact_type, details, now)
             return Become(new, (new.announced(),))
 
@@ -75,8 +97,8 @@ class ReviseContact:
 
         def decide(state: Contact | None) -> Verdict[Contact]:
             contact = standing(contact_id, state)
-            refuse_other_version(contact, version)
-            return contact_.revised(contact, checked(_patched(contact, patch), type_), now)
+            expect_version(version, contact)
+            return contact_.revised(contact, contact_.described(_patched(contact, patch), type_), now)
 
         contact, _ = await self._commands.change(contact_id, decide)
         assert contact is not None
@@ -102,12 +124,7 @@ class SetContactPreference:
             contact = standing(contact_id, state)
             type_ = types.get(contact.contact_type)
             if type_ is not None and request.preference not in type_.preferences:
-                raise Problem(
-                    422,
-                    "preference-does-not-apply",
-                    "This preference does not apply",
-                    f"Contacts of type {type_.code} know {', '.join(type_.preferences) or 'none'}.",
-                )
+                raise PreferenceDoesNotApply(type_)
             return (
                 Unchanged("this command was handled") if handled else with_preference(contact, request, now)
             )
@@ -145,7 +162,7 @@ class EraseContact:
         _REJECTS_ERASED()
         tombstone = Tombstoned(CONTACT_CHANGED.name, contact_id)
         while contact.erased_at is None:
-            refuse_other_version(contact, version)
+            expect_version(version, contact)
             known = contact.version
             rows = tuple(map(without_actor, await self._ledger.entries_of(contact_id)))
 
@@ -165,46 +182,16 @@ async def type_named(types: ContactTypes, code: str) -> ContactType:
     type_ = await types.get(code)
     if type_ is None:
         known = ", ".join(known.code for known in await types.page(None, 20)) or "none yet"
-        raise Problem(
-            422,
-            "unknown-contact-type",
-            "No such contact type",
-            f"There is no contact type {code[:64]!r}; there are: {known}.",
-        )
+        raise UnknownContactType(f"There is no contact type {code[:64]!r}; there are: {known}.")
     return type_
-
-
-def checked(raw: Mapping[str, Any], type_: ContactType) -> Details:
-    try:
-        return contact_.described(raw, type_)
-    except InvalidContact as invalid:
-        raise Problem(
-            422,
-            "invalid-contact",
-            "The contact is not valid",
-            str(invalid),
-            errors=[
-                {"where": fault.where, "reason": fault.reason, "what": fault.what} for fault in invalid.faults
-            ],
-        ) from invalid
 
 
 def standing(contact_id: str, contact: Contact | None) -> Contact:
     if contact is None:
         raise NotFound("contact", contact_id)
     if contact.erased_at is not None:
-        raise _was_erased(contact)
+        raise ContactErased
     return contact
-
-
-def refuse_other_version(contact: Contact, version: int | None) -> None:
-    if version is not None and contact.version != version:
-        raise Problem(
-            412,
-            "version-moved",
-            "The contact changed meanwhile",
-            f"It is at version {contact.version}, not {version}; read it again.",
-        )
 
 
 async def refuse_taken(contacts: Contacts, contact_type: str, details: Details, contact_id: str) -> None:
@@ -213,13 +200,7 @@ async def refuse_taken(contacts: Contacts, contact_type: str, details: Details, 
     key = (contact_type, details.external_id)
     owner = (await contacts.owners([key])).get(key, contact_id)
     if owner != contact_id:
-        raise Problem(
-            409,
-            "external-id-taken",
-            "Another contact has this external id",
-            f"It belongs to the contact {owner}.",
-            contact_id=owner,
-        )
+        raise ExternalIdTaken(owner)
 
 
 def _patched(contact: Contact, patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,19 +211,3 @@ def _patched(contact: Contact, patch: Mapping[str, Any]) -> dict[str, Any]:
         merged = {**contact.fields, **patch["fields"]}
         raw["fields"] = {name: value for name, value in merged.items() if value is not None}
     return raw
-
-
-def _exists(contact: Contact) -> Problem:
-    if contact.erased_at is not None:
-        return _was_erased(contact)
-    return Problem(
-        409,
-        "contact-exists",
-        "This contact exists",
-        f"It is {contact.contact_id}; change it with PATCH.",
-        contact_id=contact.contact_id,
-    )
-
-
-def _was_erased(contact: Contact) -> Problem:
-    return Problem(410, "erased", "The contact was erased", "Nothing is kept of it, and it cannot come back.")

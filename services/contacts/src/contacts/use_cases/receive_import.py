@@ -15,7 +15,6 @@ from contacts.use_cases.change_contacts import type_named
 from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint
 from servicekit.leases import bucket_of
-from servicekit.problems import Problem
 from servicekit.unit_of_work import Changes, Committer
 
 log = structlog.get_logger()
@@ -24,6 +23,10 @@ _IMPORT_KEPT = Failpoint("contacts.import_kept")
 _IMPORT_CHUNK_KEPT = Failpoint("contacts.import_chunk_kept")
 
 _CHUNK = 256 * 1024
+
+
+class UnknownRegion(ValueError):
+    pass
 
 
 class ReceiveImport:
@@ -50,12 +53,10 @@ class ReceiveImport:
         default_region: str | None,
         name: str,
     ) -> Import:
+        """Raises UnknownRegion, UnknownContactType, UnusableFile."""
         if default_region is not None and default_region not in REGIONS:
-            raise Problem(
-                422,
-                "unknown-region",
-                "No such region",
-                f"default_region takes an ISO 3166 country code such as US, not {default_region[:20]!r}.",
+            raise UnknownRegion(
+                f"default_region takes an ISO 3166 country code such as US, not {default_region[:20]!r}."
             )
         if standing := await self._imports.get(import_id):
             await _read_to_the_end(body)
@@ -66,10 +67,10 @@ class ReceiveImport:
         upload = Upload(type_)
         try:
             await self._keep(import_id, body, upload)
-        except UnusableFile as unusable:
+        except UnusableFile:
             await self._imports.forget(import_id)
             await _read_to_the_end(body)
-            raise Problem(422, "unusable-file", "The file cannot be imported", str(unusable)) from unusable
+            raise
         except BaseException:
             await self._imports.forget(import_id)
             raise

@@ -11,9 +11,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
 from contracts import stats as commands
 from contracts.vocabulary import Code, Identifier
 from servicekit.clock import Clock
-from servicekit.problems import Problem
+from servicekit.problems import Problem, answered_by
 from stats.use_cases.command_over_rest import CommandOverRest, Refusal
-from stats.use_cases.obey_commands import Command
 from stats.use_cases.set_counting import ANY, Counting
 
 
@@ -63,20 +62,12 @@ class CountingSetting(BaseModel):
 
 
 def command_routes(carry_out: CommandOverRest, counting: Counting, clock: Clock) -> APIRouter:
-    routes = APIRouter(prefix="/v1", tags=["commands"])
-
-    async def do(command: Command) -> None:
-        try:
-            await carry_out(command)
-        except Refusal as refusal:
-            why = str(refusal)
-            detail = f"{why[:1].upper()}{why[1:]}."
-            raise Problem(409, "refused", "The command was refused", detail) from refusal
+    routes = APIRouter(prefix="/v1", tags=["commands"], route_class=answered_by(_problem_of))
 
     @routes.post("/targets/{target_type}/{target_id}/merge", status_code=204, operation_id="merge_targets")
     async def merge(target_type: Code, target_id: str, asked: MergeRequest) -> None:
         """`target_id` was another record of `survivor_id`; done when this answers."""
-        await do(
+        await carry_out(
             commands.MergeTargets(
                 command_id=str(uuid4()),
                 target_type=target_type,
@@ -89,7 +80,7 @@ def command_routes(carry_out: CommandOverRest, counting: Counting, clock: Clock)
     @routes.delete("/targets/{target_type}/{target_id}", status_code=204, operation_id="erase_target")
     async def erase(target_type: Code, target_id: str) -> None:
         """Nothing leads to the target afterwards; the totals of reports stay."""
-        await do(
+        await carry_out(
             commands.EraseTarget(
                 command_id=str(uuid4()), target_type=target_type, target_id=target_id, occurred_at=clock.now()
             )
@@ -98,7 +89,7 @@ def command_routes(carry_out: CommandOverRest, counting: Counting, clock: Clock)
     @routes.post("/links", status_code=204, operation_id="set_target_link")
     async def link(asked: LinkRequest) -> None:
         """Link an interaction to one more target, or cut a link."""
-        await do(
+        await carry_out(
             commands.SetTargetLink.model_validate(
                 asked.model_dump() | {"command_id": str(uuid4()), "occurred_at": clock.now()}
             )
@@ -106,7 +97,7 @@ def command_routes(carry_out: CommandOverRest, counting: Counting, clock: Clock)
 
     @routes.put("/targets/{target_type}/{target_id}/parent", status_code=204, operation_id="set_parent")
     async def set_parent(target_type: Code, target_id: str, asked: ParentRequest) -> None:
-        await do(
+        await carry_out(
             commands.SetParent(
                 command_id=str(uuid4()),
                 target_type=target_type,
@@ -134,10 +125,18 @@ def command_routes(carry_out: CommandOverRest, counting: Counting, clock: Clock)
     @routes.put("/counting", status_code=204, operation_id="set_counting")
     async def set_counting(asked: CountingRequest) -> None:
         """Enabling catches up by itself; disabling keeps what is there and counts nothing new."""
-        await do(
+        await carry_out(
             commands.SetCounting.model_validate(
                 asked.model_dump() | {"command_id": str(uuid4()), "occurred_at": clock.now()}
             )
         )
 
     return routes
+
+
+def _problem_of(refusal: Exception) -> Problem | None:
+    match refusal:
+        case Refusal():
+            why = str(refusal)
+            return Problem(409, "refused", "The command was refused", f"{why[:1].upper()}{why[1:]}.")
+    return None

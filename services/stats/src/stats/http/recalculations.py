@@ -13,7 +13,8 @@ from pydantic import AwareDatetime, BaseModel, Field
 from contracts.vocabulary import Code
 from servicekit.clock import Clock
 from servicekit.pages import Cursor, Limit, Page, cursor_of, page_of, parts_of, text
-from servicekit.problems import NotFound, Problem
+from servicekit.problems import Problem
+from servicekit.refusals import NotFound
 from stats.use_cases.recalculate import Recalculations, Running, Scope, outcome_of, seconds_of
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from servicekit.clock import Clock
-from servicekit.problems import NotFound
+from servicekit.refusals import NotFound
 from servicekit.unit_of_work import Commands
 from servicekit.verdict import Verdict
 from workflow.domain.flow import Flow, publish, roll_back

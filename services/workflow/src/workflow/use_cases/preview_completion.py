@@ -24,7 +24,7 @@ from contracts.vocabulary import (
     to_millisecond,
 )
 from servicekit.clock import Clock
-from servicekit.problems import NotFound
+from servicekit.refusals import NotFound
 from servicekit.unit_of_work import Store
 from workflow.domain.actions import Frozen
 from workflow.domain.decision import Decision, conclude, decided

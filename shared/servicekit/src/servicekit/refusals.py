@@ -1,0 +1,27 @@
+"""What use cases refuse in every service alike. What is a service's own it names itself."""
+
+from __future__ import annotations
+
+from servicekit.verdict import Versioned
+
+
+class NotFound(LookupError):
+    def __init__(self, kind: str, id_: str) -> None:
+        super().__init__(f"There is no {kind} with id {id_!r}.")
+        self.kind = kind
+        self.id = id_
+
+
+class VersionMoved(Exception):
+    """The version that the caller saw is no longer the one that stands."""
+
+    def __init__(self, expected: int, standing: int) -> None:
+        super().__init__(f"expected version {expected}; version {standing} stands")
+        self.expected = expected
+        self.standing = standing
+
+
+def expect_version(expected: int | None, state: Versioned) -> None:
+    """expected: null for a caller who does not mind. Raises VersionMoved."""
+    if expected not in (None, state.version):
+        raise VersionMoved(expected, state.version)
