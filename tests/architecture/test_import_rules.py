@@ -28,6 +28,10 @@ PLANTED = {
         "campaigns/use_cases/move_campaign.py",
         "servicekit.problems",
     ),
+    "Use cases say in ports.py what they need, and adapters give it": (
+        "activities/use_cases/dispatch_due.py",
+        "activities.adapters.mongo_contacts",
+    ),
     "Inside a service the way leads from the root to the domain": (
         "channel_sms/adapters/mongo_intents.py",
         "channel_sms.use_cases.send_due",

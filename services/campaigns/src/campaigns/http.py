@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 from pydantic_core import from_json
 
-from campaigns.adapters.mongo_catalog import CatalogStores
+from campaigns.adapters.mongo_catalog import MongoCatalog
 from campaigns.domain.bundle import Fault, InvalidBundle
 from campaigns.domain.campaign import IllegalMove, Move
 from campaigns.domain.kinds import KINDS, Bundle, Kind
@@ -31,7 +31,7 @@ class Applied(BaseModel):
     dry_run: bool
 
 
-def routes(stores: CatalogStores, apply_bundle: ApplyBundle, move_campaign: MoveCampaign) -> list[APIRouter]:
+def routes(stores: MongoCatalog, apply_bundle: ApplyBundle, move_campaign: MoveCampaign) -> list[APIRouter]:
     return [
         _bundle_routes(apply_bundle),
         _campaign_moves(move_campaign),
@@ -70,7 +70,7 @@ def _campaign_moves(move_campaign: MoveCampaign) -> APIRouter:
     return router
 
 
-def _item_routes(kind: Kind, stores: CatalogStores, apply_bundle: ApplyBundle) -> APIRouter:
+def _item_routes(kind: Kind, stores: MongoCatalog, apply_bundle: ApplyBundle) -> APIRouter:
     router = APIRouter(
         prefix=f"/v1/{kind.path}",
         tags=[kind.path],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from campaigns import http
-from campaigns.adapters.mongo_catalog import CatalogStores
+from campaigns.adapters.mongo_catalog import MongoCatalog
 from campaigns.domain.kinds import CAMPAIGN
 from campaigns.settings import Settings
 from campaigns.use_cases.apply_bundle import ApplyBundle
@@ -15,7 +15,7 @@ from servicekit.service import Service, run_service
 
 def build(settings: Settings) -> Service:
     service = Service("campaigns", settings)
-    stores = CatalogStores(service)
+    stores = MongoCatalog(service)
     apply_bundle = ApplyBundle(stores, service.committer)
     move_campaign = MoveCampaign(stores, service.commands(stores.of(CAMPAIGN)))
     service.routes(*http.routes(stores, apply_bundle, move_campaign))

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from contacts import subscribers
 from contacts.adapters import mongo_contacts, mongo_imports
-from contacts.adapters.mongo_contacts import Contacts, ContactTypes, HandledUpserts, Ledger
-from contacts.adapters.mongo_imports import Imports
+from contacts.adapters.mongo_contacts import (
+    MongoContacts,
+    MongoContactTypes,
+    MongoHandledUpserts,
+    MongoLedger,
+)
+from contacts.adapters.mongo_imports import MongoImports
 from contacts.domain.commands import HANDLED, decide
 from contacts.domain.consent import LEDGER
 from contacts.domain.contact import Contact
@@ -44,10 +49,10 @@ def build(settings: Settings) -> Service:
     service.indexes(mongo_imports.SEEN, mongo_imports.SEEN_INDEXES)
     service.indexes(mongo_imports.REJECTS, mongo_imports.reject_indexes(settings.contacts_rejects_days))
 
-    contacts = Contacts(mongo, contact_store)
-    types = ContactTypes(type_store)
-    ledger = Ledger(mongo)
-    imports = Imports(mongo, import_store)
+    contacts = MongoContacts(mongo, contact_store)
+    types = MongoContactTypes(type_store)
+    ledger = MongoLedger(mongo)
+    imports = MongoImports(mongo, import_store)
     contact_commands = service.commands(contact_store)
 
     service.subscribe(
@@ -58,7 +63,7 @@ def build(settings: Settings) -> Service:
             contact_store,
             aggregate_id=lambda command: command.contact_id,
             decide=decide,
-            facts=subscribers.known_for_commands(contacts, types, ledger, HandledUpserts(mongo), clock),
+            facts=subscribers.known_for_commands(contacts, types, ledger, MongoHandledUpserts(mongo), clock),
         ),
     )
 

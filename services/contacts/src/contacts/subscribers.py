@@ -5,14 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from contacts.adapters.mongo_contacts import Contacts, ContactTypes, HandledUpserts, Ledger
+from contacts.adapters.mongo_contacts import (
+    MongoContacts,
+    MongoContactTypes,
+    MongoHandledUpserts,
+    MongoLedger,
+)
 from contacts.domain.commands import Command, Known
 from contracts.contacts import SetPreference, UpsertContact
 from servicekit.clock import Clock
 
 
 def known_for_commands(
-    contacts: Contacts, types: ContactTypes, ledger: Ledger, handled: HandledUpserts, clock: Clock
+    contacts: MongoContacts,
+    types: MongoContactTypes,
+    ledger: MongoLedger,
+    handled: MongoHandledUpserts,
+    clock: Clock,
 ) -> Callable[[Sequence[Command]], Awaitable[Known]]:
     async def known(commands: Sequence[Command]) -> Known:
         upserts = [command for command in commands if isinstance(command, UpsertContact)]

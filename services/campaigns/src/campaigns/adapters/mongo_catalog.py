@@ -19,7 +19,7 @@ _INDEXES = {
 }
 
 
-class CatalogStores:
+class MongoCatalog:
     def __init__(self, service: Service) -> None:
         self._stores: dict[str, Store[Any]] = {
             kind.plural: service.store(
@@ -32,7 +32,6 @@ class CatalogStores:
         return self._stores[kind.plural]
 
     async def everything(self) -> Catalog:
-        """All that stands; a catalogue is small."""
         return {kind.plural: {item.code: item async for item in self._all(kind)} for kind in KINDS}
 
     async def get(self, kind: Kind, code_or_id: str) -> Any | None:

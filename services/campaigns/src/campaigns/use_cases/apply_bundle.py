@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import structlog
 
-from campaigns.adapters.mongo_catalog import CatalogStores
 from campaigns.domain.bundle import read
 from campaigns.domain.plan import Plan, planned
+from campaigns.ports import CatalogStores
 from servicekit.conflicts import undisputed
 from servicekit.unit_of_work import Changes, Committer
 

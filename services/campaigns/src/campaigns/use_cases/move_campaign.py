@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from campaigns.adapters.mongo_catalog import CatalogStores
 from campaigns.domain.campaign import Move, moved
 from campaigns.domain.kinds import CAMPAIGN
+from campaigns.ports import CatalogStores
 from contracts.campaigns import CampaignChanged
 from servicekit.refusals import NotFound
 from servicekit.unit_of_work import Commands

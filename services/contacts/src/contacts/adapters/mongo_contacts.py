@@ -31,7 +31,7 @@ CONTACT_INDEXES = (
 LEDGER_INDEXES = (IndexModel([("contact_id", ASCENDING), ("version", ASCENDING), ("_id", ASCENDING)]),)
 
 
-class Contacts:
+class MongoContacts:
     """Contacts that are not erased, but for `get`."""
 
     def __init__(self, mongo: Mongo, store: Store[Contact]) -> None:
@@ -45,7 +45,6 @@ class Contacts:
         return await self._store.load(contact_ids)
 
     async def owners(self, keys: Several[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
-        """(contact type, external id) -> contact id, of those that somebody has."""
         found: dict[tuple[str, str], str] = {}
         for type_ in {type_ for type_, _ in keys}:
             wanted = [external_id for of_type, external_id in keys if of_type == type_]
@@ -75,7 +74,7 @@ class Contacts:
         return [self._store.from_document(row) async for row in rows]
 
 
-class Ledger:
+class MongoLedger:
     """The consent ledger, read. Its rows are written with the contact they are about."""
 
     def __init__(self, mongo: Mongo) -> None:
@@ -102,7 +101,7 @@ class Ledger:
         return [row async for row in rows.limit(limit)]
 
 
-class HandledUpserts:
+class MongoHandledUpserts:
     """Commands that were carried out. Their marks are written with the contact they are about."""
 
     def __init__(self, mongo: Mongo) -> None:
@@ -113,7 +112,7 @@ class HandledUpserts:
         return {row["_id"] async for row in rows}
 
 
-class ContactTypes:
+class MongoContactTypes:
     """All of them: there are few."""
 
     def __init__(self, store: Store[ContactType]) -> None:

@@ -31,7 +31,7 @@ def reject_indexes(days: int) -> tuple[IndexModel, ...]:
     )
 
 
-class Imports:
+class MongoImports:
     def __init__(self, mongo: Mongo, store: Store[Import]) -> None:
         self._mongo = mongo
         self.store = store
@@ -45,7 +45,6 @@ class Imports:
         return [self.store.from_document(row) async for row in rows]
 
     async def next(self, buckets: Several[int]) -> Import | None:
-        """The oldest that has something left to do."""
         row = await self.store.collection.find_one(
             {"swept": False, "bucket": {"$in": sorted(buckets)}},
             sort=[("received_at", ASCENDING), ("_id", ASCENDING)],
@@ -53,7 +52,6 @@ class Imports:
         return None if row is None else self.store.from_document(row)
 
     async def forget_abandoned(self, before: datetime) -> int:
-        """Remove uploads that began before that and were never accepted."""
         rows = self._mongo[CHUNKS].find({"number": 0, "at": {"$lt": before}}, {"import_id": 1})
         begun = {row["import_id"] async for row in rows}
         accepted = self.store.collection.find({"_id": {"$in": sorted(begun)}}, {"_id": 1})
@@ -63,7 +61,6 @@ class Imports:
         return len(abandoned)
 
     async def forget(self, import_id: str) -> None:
-        """An upload that was refused or abandoned: as if it had never been."""
         await self._mongo[CHUNKS].delete_many({"import_id": import_id})
 
     async def sweep(self, import_id: str) -> None:
@@ -80,7 +77,6 @@ class Imports:
             yield row["data"]
 
     async def seen(self, import_id: str, contact_ids: list[str]) -> set[str]:
-        """Those of the contacts that an earlier row of the file was about."""
         rows = self._mongo[SEEN].find({"import_id": import_id, "contact_ids": {"$in": contact_ids}})
         return {contact_id async for row in rows for contact_id in row["contact_ids"]} & set(contact_ids)
 
@@ -91,25 +87,22 @@ class Imports:
     async def erase_rejects(self, identifiers: Several[str]) -> None:
         await self._mongo[REJECTS].delete_many({"identifiers": {"$in": list(identifiers)}})
 
+    def mark_seen(self, import_id: str, line: int, contact_ids: list[str]) -> Write:
+        return Write(
+            SEEN,
+            {"_id": f"{import_id}/{line}"},
+            {"$setOnInsert": {"import_id": import_id, "contact_ids": contact_ids}},
+            upsert=True,
+        )
 
-def mark_seen(import_id: str, line: int, contact_ids: list[str]) -> Write:
-    """What the batch that ends at `line` was about."""
-    return Write(
-        SEEN,
-        {"_id": f"{import_id}/{line}"},
-        {"$setOnInsert": {"import_id": import_id, "contact_ids": contact_ids}},
-        upsert=True,
-    )
-
-
-def keep_reject(import_id: str, reject: Rejected, at: datetime) -> Write:
-    kept: dict[str, Any] = {
-        "import_id": import_id,
-        "line": reject.line,
-        "reason": reject.fault.reason.value,
-        "what": reject.fault.what,
-        "cells": list(reject.cells),
-        "identifiers": list(reject.identifiers),
-        "at": at,
-    }
-    return Write(REJECTS, {"_id": f"{import_id}/{reject.line}"}, {"$setOnInsert": kept}, upsert=True)
+    def keep_reject(self, import_id: str, reject: Rejected, at: datetime) -> Write:
+        kept: dict[str, Any] = {
+            "import_id": import_id,
+            "line": reject.line,
+            "reason": reject.fault.reason.value,
+            "what": reject.fault.what,
+            "cells": list(reject.cells),
+            "identifiers": list(reject.identifiers),
+            "at": at,
+        }
+        return Write(REJECTS, {"_id": f"{import_id}/{reject.line}"}, {"$setOnInsert": kept}, upsert=True)

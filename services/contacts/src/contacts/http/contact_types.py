@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from contacts.adapters.mongo_contacts import ContactTypes
+from contacts.adapters.mongo_contacts import MongoContactTypes
 from contacts.domain.contact_type import ContactType, Definition
 from contacts.http.refusals import problem_of
 from contacts.use_cases.define_contact_type import DefineContactType
@@ -19,7 +19,7 @@ class NewContactType(Definition):
         return Definition(**{name: getattr(self, name) for name in Definition.model_fields})
 
 
-def routes(types: ContactTypes, define: DefineContactType) -> APIRouter:
+def routes(types: MongoContactTypes, define: DefineContactType) -> APIRouter:
     router = APIRouter(
         prefix="/v1/contact-types", tags=["contact types"], route_class=answered_by(problem_of)
     )

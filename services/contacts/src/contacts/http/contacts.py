@@ -7,7 +7,7 @@ from uuid import uuid4
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from contacts.adapters.mongo_contacts import Contacts, Ledger
+from contacts.adapters.mongo_contacts import MongoContacts, MongoLedger
 from contacts.domain.consent import Request
 from contacts.domain.phone import BadPhone, to_e164
 from contacts.http.refusals import problem_of
@@ -105,8 +105,8 @@ class ConsentEntry(BaseModel):
 
 
 def routes(
-    contacts: Contacts,
-    ledger: Ledger,
+    contacts: MongoContacts,
+    ledger: MongoLedger,
     create_contact: CreateContact,
     revise_contact: ReviseContact,
     set_preference: SetContactPreference,

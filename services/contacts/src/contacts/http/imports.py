@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from contacts.adapters.mongo_imports import Imports
+from contacts.adapters.mongo_imports import MongoImports
 from contacts.domain.import_columns import REJECT_COLUMNS
 from contacts.domain.importing import Import, ImportState
 from contacts.http.refusals import problem_of
@@ -73,7 +73,7 @@ def _id_for(key: str | None) -> str:
     return stable_id("import", key) if key else str(uuid4())
 
 
-def routes(imports: Imports, receive: ReceiveImport, worker: RunImports) -> APIRouter:
+def routes(imports: MongoImports, receive: ReceiveImport, worker: RunImports) -> APIRouter:
     router = APIRouter(prefix=PATH, tags=["imports"], route_class=answered_by(problem_of))
 
     @router.post("", status_code=202, operation_id="import_contacts", openapi_extra=_CSV_BODY)
@@ -127,7 +127,7 @@ def routes(imports: Imports, receive: ReceiveImport, worker: RunImports) -> APIR
     return router
 
 
-async def _rejects(imports: Imports, import_: Import) -> AsyncIterator[str]:
+async def _rejects(imports: MongoImports, import_: Import) -> AsyncIterator[str]:
     yield _line([*REJECT_COLUMNS, *import_.header], import_.delimiter)
     async for row in imports.rejects(import_.import_id):
         yield _line([row["line"], row["reason"], row["what"], *row["cells"]], import_.delimiter)

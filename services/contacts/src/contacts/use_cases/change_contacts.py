@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from contacts.adapters.mongo_contacts import Contacts, ContactTypes, Ledger
-from contacts.adapters.mongo_imports import Imports
 from contacts.domain import contact as contact_
 from contacts.domain.consent import Request, with_preference, without_actor
 from contacts.domain.contact import Contact, Details
 from contacts.domain.contact_type import ContactType
 from contacts.domain.importing import identifiers
+from contacts.ports import Contacts, ContactTypes, Imports, Ledger
 from contracts.contacts import CONTACT_CHANGED
 from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint

@@ -5,12 +5,11 @@ from datetime import UTC, datetime
 
 import structlog
 
-from contacts.adapters.mongo_contacts import ContactTypes
-from contacts.adapters.mongo_imports import Imports
 from contacts.domain.import_columns import UnusableFile
 from contacts.domain.importing import Import
 from contacts.domain.phone import REGIONS
 from contacts.domain.upload import Upload
+from contacts.ports import ContactTypes, Imports
 from contacts.use_cases.change_contacts import type_named
 from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint

@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from contacts.adapters.mongo_contacts import Contacts, ContactTypes
-from contacts.adapters.mongo_imports import Imports, keep_reject, mark_seen
 from contacts.domain.contact import Contact, Fault, Reason
 from contacts.domain.contact_type import ContactType
 from contacts.domain.csv_records import Broken, Record, Records
@@ -25,6 +23,7 @@ from contacts.domain.importing import (
     take,
 )
 from contacts.domain.upload import text_decoder
+from contacts.ports import Contacts, ContactTypes, Imports
 from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
@@ -202,14 +201,16 @@ class RunImports:
         for outcome in outcomes:
             match outcome:
                 case Rejected():
-                    changes.also.append(keep_reject(import_.import_id, outcome, datetime.now(UTC)))
+                    changes.also.append(
+                        self._imports.keep_reject(import_.import_id, outcome, datetime.now(UTC))
+                    )
                 case Imported(contact, result, ledger, standing):
                     taken.append(contact.contact_id)
                     if result != "unchanged":
                         changes.replaced.append((self._store, standing, contact))
                         changes.also.extend(ledger)
                         announced.append(contact.announced())
-        changes.also.append(mark_seen(import_.import_id, advanced.line, taken))
+        changes.also.append(self._imports.mark_seen(import_.import_id, advanced.line, taken))
         changes.rows = self._committer.outbox.rows(announced)
         return changes
 
