@@ -10,6 +10,7 @@ from contracts.channel_sms import InteractionRecorded
 from contracts.contacts import ContactChanged
 from servicekit.pipeline import by_type
 from servicekit.service import Service, run_service
+from stats.adapters.mongo_targets import MongoTargets
 from stats.composition import Books
 from stats.http.commands import command_routes
 from stats.http.decisions import decision_routes
@@ -19,7 +20,6 @@ from stats.http.targets import target_routes
 from stats.settings import Settings
 from stats.use_cases.announce_counters import AnnounceCounters
 from stats.use_cases.command_over_rest import CommandOverRest
-from stats.use_cases.list_targets import ListTargets
 from stats.use_cases.obey_commands import COMMANDS
 from stats.use_cases.read_counters import ReadCounters
 from stats.use_cases.read_decisions import ReadDecisions
@@ -71,7 +71,7 @@ def build(settings: Settings) -> Service:
 
     reports = ReadReports(mongo, clock, campaigns, dispositions)
     service.routes(
-        target_routes(ReadCounters(mongo, clock), ListTargets(mongo), ReadTotals(mongo), clock),
+        target_routes(ReadCounters(mongo, clock), MongoTargets(mongo), ReadTotals(mongo), clock),
         command_routes(CommandOverRest(books.obey, service.outbox), books.counting, clock),
         recalculation_routes(books.recalculations, clock),
         report_routes(reports),

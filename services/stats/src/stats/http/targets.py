@@ -14,9 +14,9 @@ from pydantic import AwareDatetime, BaseModel
 from contracts.vocabulary import Code, WrittenTime
 from servicekit.clock import Clock
 from servicekit.pages import Cursor, Limit, Page, cursor_of, moment, page_of, parts_of, text, whole
+from stats.adapters.mongo_targets import Column, Filters, MongoTargets, Place
 from stats.domain.ledger import is_attempt, target_key, target_of
 from stats.http.zones import Zone
-from stats.use_cases.list_targets import Column, Filters, ListTargets, Place
 from stats.use_cases.read_counters import Counters, ReadCounters, RollUp, TargetStatistics, statistics
 from stats.use_cases.read_totals import ReadTotals, Totals
 
@@ -54,7 +54,7 @@ class LedgerRow(BaseModel):
     agent: str | None
 
 
-def target_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, clock: Clock) -> APIRouter:
+def target_routes(read: ReadCounters, targets: MongoTargets, totals: ReadTotals, clock: Clock) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["statistics"])
 
     def tagged(
@@ -127,7 +127,7 @@ def target_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, cl
         )
         column: Column = sort.removeprefix("-")  # type: ignore[assignment]
         after = None if cursor is None else Place(*parts_of(cursor, partial(_value, column), text))
-        rows = await lists(filters, column, sort.startswith("-"), after, limit + 1)
+        rows = await targets.page(filters, column, sort.startswith("-"), after, limit + 1)
         found = page_of(rows, limit, lambda row: cursor_of(row["listed"][column], row["_id"]))
         items = []
         for row in found.items:
@@ -146,7 +146,7 @@ def target_routes(read: ReadCounters, lists: ListTargets, totals: ReadTotals, cl
         (after,) = ("",) if cursor is None else parts_of(cursor, text)
         target = None if target_id is None else target_key(target_type, target_id)
         found = page_of(
-            await lists.ledger(target, after, limit + 1), limit, lambda row: cursor_of(row["_id"])
+            await targets.ledger(target, after, limit + 1), limit, lambda row: cursor_of(row["_id"])
         )
         return Page(items=[_ledger_row(row) for row in found.items], next_cursor=found.next_cursor)
 

@@ -56,11 +56,11 @@ class Place:
     id: str
 
 
-class ListTargets:
+class MongoTargets:
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
 
-    async def __call__(
+    async def page(
         self, filters: Filters, column: Column, descending: bool, after: Place | None, limit: int
     ) -> list[Document]:
         wanted = filters.query()
@@ -70,9 +70,6 @@ class ListTargets:
         found = self._mongo[TARGETS].find(wanted).sort([(f"listed.{column}", order), ("_id", order)])
         rows: list[Document] = await found.limit(limit).to_list(limit)
         return rows
-
-    async def count(self, filters: Filters) -> int:
-        return int(await self._mongo[TARGETS].count_documents(filters.query()))
 
     async def ledger(self, target: TargetKey | None, after: str, limit: int) -> list[Document]:
         wanted: Document = {"_id": {"$gt": after}} if after else {}
