@@ -199,7 +199,7 @@ async def _rows(mongo: Mongo) -> AsyncIterator[Part]:
 
 
 async def _decisions(mongo: Mongo) -> AsyncIterator[Part]:
-    async for row in mongo[record_decisions.LEDGER].find({}).sort("_id", 1):
+    async for row in mongo[record_decisions.DECISION_LEDGER].find({}).sort("_id", 1):
         yield f"decision {row['_id']}", bson.encode(dict(sorted(row.items())))
 
 
@@ -208,7 +208,7 @@ def _report_cells(mongo: Mongo) -> AsyncIterator[Part]:
 
 
 def _decision_cells(mongo: Mongo) -> AsyncIterator[Part]:
-    return _cells(mongo, record_decisions.CELLS, "decision cell")
+    return _cells(mongo, record_decisions.DECISION_CELLS, "decision cell")
 
 
 async def _cells(mongo: Mongo, collection: str, what: str) -> AsyncIterator[Part]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from servicekit.mongo import Document, Mongo
 from stats.domain.reports import DECISIONS
 from stats.use_cases.read_reports import Question, ReadReports, in_order, named, wanted_of
-from stats.use_cases.record_decisions import CELLS, LEDGER
+from stats.use_cases.record_decisions import DECISION_CELLS, DECISION_LEDGER
 
 DecisionDimension = Literal["day", "campaign_id", "campaign_group", "channel", "verdict", "reason"]
 
@@ -47,13 +47,15 @@ class ReadDecisions:
                 {"decided_at": {"$lt": after.decided_at}},
                 {"decided_at": after.decided_at, "_id": {"$lt": after.id}},
             ]
-        return self._mongo[LEDGER].find({**wanted, **between}).sort([("decided_at", -1), ("_id", -1)])
+        return (
+            self._mongo[DECISION_LEDGER].find({**wanted, **between}).sort([("decided_at", -1), ("_id", -1)])
+        )
 
     async def counted(self, question: Question) -> list[dict[str, Any]]:
         """How many verdicts in each group, in the order of the groups."""
         groups_of = await self._reports.campaign_groups()
         sums: dict[tuple[str | None, ...], int] = {}
-        async for cell, day, numbers in self._reports.numbers(question, groups_of, CELLS):
+        async for cell, day, numbers in self._reports.numbers(question, groups_of, DECISION_CELLS):
             group = tuple(_value(cell, day, name, groups_of) for name in question.group_by)
             sums[group] = sums.get(group, 0) + numbers.get(DECISIONS, 0)
         return [

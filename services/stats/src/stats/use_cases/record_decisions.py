@@ -28,8 +28,8 @@ from stats.adapters.mongo_ledger import MongoLedger, cell_updates
 from stats.domain.ledger import ERASED, TargetKey, target_key, target_of
 from stats.domain.reports import DECISIONS, DecisionCell, DecisionCells, add, quarter_of
 
-LEDGER = "decisions"
-CELLS = "decision_cells"
+DECISION_LEDGER = "decisions"
+DECISION_CELLS = "decision_cells"
 _NEWEST = [("decided_at", DESCENDING), ("_id", DESCENDING)]
 LEDGER_INDEXES = (
     IndexModel(_NEWEST, name="newest"),
@@ -49,7 +49,7 @@ class Decisions:
     """What becomes of the verdicts about a contact that is no more."""
 
     def __init__(self, mongo: Mongo) -> None:
-        self._rows = mongo[LEDGER]
+        self._rows = mongo[DECISION_LEDGER]
 
     async def follow(self, contact: TargetKey, now: TargetKey) -> None:
         """Again: nothing. Other types of target have no verdicts."""
@@ -95,12 +95,14 @@ class RecordDecisions:
         rows = {row_id(message): row_of(message) for message in messages}
         try:
             async with self._mongo.transaction() as session:
-                found = self._mongo[LEDGER].find({"_id": {"$in": list(rows)}}, {"_id": 1}, session=session)
+                found = self._mongo[DECISION_LEDGER].find(
+                    {"_id": {"$in": list(rows)}}, {"_id": 1}, session=session
+                )
                 known = {row["_id"] async for row in found}
                 fresh = [row for id_, row in rows.items() if id_ not in known]
                 if fresh:
-                    await self._mongo[LEDGER].insert_many(fresh, ordered=False, session=session)
-                    await self._mongo[CELLS].bulk_write(
+                    await self._mongo[DECISION_LEDGER].insert_many(fresh, ordered=False, session=session)
+                    await self._mongo[DECISION_CELLS].bulk_write(
                         cell_updates(cells_of(fresh), self._shard), ordered=False, session=session
                     )
                 self._before_commit()
