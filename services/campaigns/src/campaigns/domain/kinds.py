@@ -27,15 +27,6 @@ from contracts.message import Message
 from contracts.vocabulary import CampaignState, Code
 from servicekit.json_schema import JsonSchema
 
-CatalogItem = (
-    SubjectChanged
-    | DispositionChanged
-    | CampaignChanged
-    | EndpointChanged
-    | PolicyChanged
-    | AgentProfileChanged
-)
-
 
 class Subject(SubjectChanged):
     """The message; its schema is kept as text."""

@@ -66,10 +66,6 @@ def head_id_of(row: Row) -> str:
     return head_id(row["type"], row["id"])
 
 
-def is_head(row: Row) -> bool:
-    return not str(row["_id"]).startswith("+")
-
-
 def _link_id(target: TargetKey, head: str) -> str:
     """Unambiguous whatever the ids contain; no head begins with a plus sign."""
     return f"+{len(target)}/{target}/{head}"
