@@ -16,7 +16,6 @@ from workflow.domain.actions import Frozen
 from workflow.domain.decision import Decision
 from workflow.domain.flow import Flow, FlowSpec, NoSuchVersion, NothingToPublish, PublishedVersion
 from workflow.faults import sentences
-from workflow.ports import Flows
 from workflow.use_cases.apply_flows import Applied, ApplyFlows, InvalidFlows
 from workflow.use_cases.change_version import PublishDraft, RollBack
 from workflow.use_cases.count_decisions import CountDecisions, Counts
@@ -61,7 +60,6 @@ def _invalid(faults: list[str]) -> Problem:
 
 def routes(
     flows: Store[Flow],
-    listing: Flows,
     decisions: Store[Decision],
     apply_flows: ApplyFlows,
     publish_draft: PublishDraft,
@@ -80,7 +78,7 @@ def routes(
 
     @router.get("/flows", tags=["flows"], summary="All flows, with their versions")
     async def list_flows(limit: Limit = 100, cursor: Cursor = None) -> Page[Flow]:
-        return page_of(await listing.page(cursor, limit + 1), limit, lambda flow: flow.flow_id)
+        return page_of(await flows.page(cursor, limit + 1), limit, lambda flow: flow.flow_id)
 
     @router.get("/flows/{flow_id}", tags=["flows"], summary="One flow")
     async def get_flow(flow_id: str) -> Flow:

@@ -39,7 +39,6 @@ def build(settings: Settings) -> Service:
     service.routes(
         http.routes(
             flows,
-            stored,
             decisions,
             ApplyFlows(flows, service.committer, service.clock),
             PublishDraft(changes, service.clock),

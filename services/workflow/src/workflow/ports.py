@@ -7,7 +7,6 @@ from typing import Literal, Protocol
 from pydantic import BaseModel
 
 from workflow.domain.decision import ActionName
-from workflow.domain.flow import Flow
 
 
 class BranchCount(BaseModel):
@@ -23,10 +22,6 @@ class BranchCount(BaseModel):
     action: ActionName | None
     outcome: str | None
     count: int
-
-
-class Flows(Protocol):
-    async def page(self, after: str | None, limit: int) -> list[Flow]: ...
 
 
 class DecisionCounts(Protocol):

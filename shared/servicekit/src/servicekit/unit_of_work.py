@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import structlog
 from pydantic import BaseModel
-from pymongo import InsertOne, UpdateOne
+from pymongo import ASCENDING, InsertOne, UpdateOne
 from pymongo.errors import PyMongoError
 
 from contracts.message import Message
@@ -82,6 +82,12 @@ class Store(Generic[S]):
     async def get(self, id_: str) -> S | None:
         row = await self.collection.find_one({"_id": id_})
         return None if row is None else self.from_document(row)
+
+    async def page(self, after: str | None, limit: int) -> list[S]:
+        """In the order of their ids, behind that one."""
+        wanted = {} if after is None else {"_id": {"$gt": after}}
+        rows = self.collection.find(wanted).sort("_id", ASCENDING).limit(limit)
+        return [self.from_document(row) async for row in rows]
 
 
 @dataclass(slots=True)

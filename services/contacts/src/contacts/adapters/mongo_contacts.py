@@ -125,6 +125,4 @@ class MongoContactTypes:
         return await self._store.load(list(codes))
 
     async def page(self, after: str | None, limit: int) -> list[ContactType]:
-        wanted = {"_id": {"$gt": after}} if after is not None else {}
-        rows = self._store.collection.find(wanted).sort("_id", ASCENDING).limit(limit)
-        return [self._store.from_document(row) async for row in rows]
+        return await self._store.page(after, limit)

@@ -40,9 +40,7 @@ class MongoImports:
         return await self.store.get(import_id)
 
     async def page(self, after: str | None, limit: int) -> list[Import]:
-        wanted = {"_id": {"$gt": after}} if after is not None else {}
-        rows = self.store.collection.find(wanted).sort("_id", ASCENDING).limit(limit)
-        return [self.store.from_document(row) async for row in rows]
+        return await self.store.page(after, limit)
 
     async def next(self, buckets: Several[int]) -> Import | None:
         row = await self.store.collection.find_one(

@@ -25,11 +25,6 @@ class MongoFlows:
         """Every flow that one of these completions may finish under."""
         return await self._store.load(list({id_ for m in messages for id_ in flow_ids_for(m)}))
 
-    async def page(self, after: str | None, limit: int) -> list[Flow]:
-        wanted = {"_id": {"$gt": after}} if after else {}
-        rows = self._store.collection.find(wanted).sort("_id", ASCENDING).limit(limit)
-        return [self._store.from_document(row) async for row in rows]
-
 
 class MongoDecisionCounts:
     def __init__(self, mongo: Mongo, decisions: Store[Decision]) -> None:
