@@ -31,7 +31,7 @@ from servicekit.outbox import Outbox, Relay
 from servicekit.pipeline import TRIES, BatchHandler, Stopping, backoff
 from servicekit.producer import Producer
 from servicekit.projection import Projection
-from servicekit.resting import end
+from servicekit.resting import end, rest
 from servicekit.settings import BadSettings, ServiceSettings
 from servicekit.topics import Topics, WrongTopics
 from servicekit.tracing import configure_tracing
@@ -258,11 +258,7 @@ class Service:
             finally:
                 watch.cancel()
             starts = 0 if asyncio.get_running_loop().time() - began > self.calm_seconds else starts + 1
-            try:
-                async with asyncio.timeout(backoff(starts)):
-                    await self.stopping.wait()
-            except TimeoutError:
-                pass
+            await rest(self.stopping, backoff(starts))
 
     async def _calm(self, name: str) -> None:
         """Forget the failures of a task once it has run long enough without another."""

@@ -27,6 +27,7 @@ from servicekit.leases import Leases
 from servicekit.metrics import Metrics
 from servicekit.mongo import Document, Mongo
 from servicekit.producer import Outgoing, Producer
+from servicekit.resting import rest
 from servicekit.settings import ServiceSettings
 from stats.adapters.mongo_ledger import MARKS, TARGETS
 from stats.domain.counters import counters_of, total_of
@@ -68,11 +69,7 @@ class AnnounceCounters:
             began = time.monotonic()
             await self._announce()
             worked = time.monotonic() - began
-            try:
-                async with asyncio.timeout(max(self._every, min(worked * _REST, _LONGEST_REST))):
-                    await stopping.wait()
-            except TimeoutError:
-                pass
+            await rest(stopping, max(self._every, min(worked * _REST, _LONGEST_REST)))
         await self.announce_all()
         await self._leases.release()
 

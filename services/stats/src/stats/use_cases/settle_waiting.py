@@ -10,6 +10,7 @@ import structlog
 from servicekit.clock import Clock
 from servicekit.leases import Leases
 from servicekit.mongo import Document, Mongo
+from servicekit.resting import rest
 from servicekit.settings import ServiceSettings
 from stats.domain.ledger import head_id_of, settled, target_of
 from stats.use_cases.set_counting import Counting
@@ -45,11 +46,7 @@ class SettleWaiting:
         while not stopping.is_set():
             if 0 in await self._leases.held():
                 await self.settle(stopping)
-            try:
-                async with asyncio.timeout(self._every):
-                    await stopping.wait()
-            except TimeoutError:
-                pass
+            await rest(stopping, self._every)
         await self._leases.release()
 
     async def settle(self, stopping: asyncio.Event | None = None) -> int:
