@@ -10,7 +10,7 @@ from uuid import uuid4
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from activities.adapters.mongo_activities import MongoActivities, Order
+from activities.adapters.mongo_activities import Filters, MongoActivities, Order
 from activities.domain.activity import Activity, ActivityRecord, LastVerdict
 from activities.domain.moves import IllegalMove, Taken
 from activities.domain.outcomes import BadEnding
@@ -194,22 +194,18 @@ def routes(
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> Page[ActivityRecord]:
-        equal = {
-            "mode": mode,
-            "campaign_id": campaign_id,
-            "subject_id": subject_id,
-            "contact_id": contact_id,
-            "batch_id": batch_id,
-        }
-        wanted: dict[str, Any] = {name: value for name, value in equal.items() if value is not None}
-        if state:
-            wanted["state"] = {"$in": state}
-        if owner is not None:
-            wanted["$or"] = [{"owner": owner}, {"assigned_to": owner}]
-        if due_before is not None:
-            wanted["due_at"] = {"$lt": due_before}
+        filters = Filters(
+            states=state,
+            mode=mode,
+            campaign_id=campaign_id,
+            subject_id=subject_id,
+            contact_id=contact_id,
+            batch_id=batch_id,
+            owner=owner,
+            due_before=due_before,
+        )
         after = None if cursor is None else parts_of(cursor, *_READ[sort])
-        found = page_of(await activities.page(wanted, sort, limit + 1, after), limit, _PLACE[sort])
+        found = page_of(await activities.page(filters.query(), sort, limit + 1, after), limit, _PLACE[sort])
         return Page[ActivityRecord](items=list(found.items), next_cursor=found.next_cursor)
 
     @api.get("/activities/counts", operation_id="count_activities")

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from channel_sms.adapters.mongo_conversations import Conversations
 from channel_sms.adapters.mongo_inbound import Inbound
-from channel_sms.adapters.mongo_intents import Intents, from_document
+from channel_sms.adapters.mongo_intents import Intents
 from channel_sms.adapters.mongo_suppressions import Suppressions
 from channel_sms.domain.conversation import Conversation, ConversationState
 from channel_sms.domain.intent import Intent, IntentState
 from channel_sms.use_cases.resolve_by_person import NotInDoubt, ResolveByPerson
-from servicekit.mongo import Collection, Document
+from servicekit.mongo import Document
 from servicekit.pages import Cursor, Limit, Page, page_of
 from servicekit.problems import Problem, answered_by
 from servicekit.refusals import NotFound
@@ -107,10 +107,8 @@ def routes(
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> Page[Conversation]:
-        query = _given(_id=activity_id, contact_id=contact_id, state=state)
-        rows = await _behind(cursor, conversations.collection, query, limit + 1)
-        items = [conversations.from_document(row) for row in rows]
-        return page_of(items, limit, lambda last: last.activity_id)
+        found = await conversations.listed(activity_id, contact_id, state, cursor, limit + 1)
+        return page_of(found, limit, lambda last: last.activity_id)
 
     @router.get("/conversations/{activity_id}", operation_id="get_conversation", tags=["conversations"])
     async def read_conversation(activity_id: str) -> Transcript:
@@ -131,9 +129,8 @@ def routes(
         cursor: Cursor = None,
     ) -> Page[IntentView]:
         """Messages we mean to send; `?state=unknown` is what people may have to decide."""
-        query = _given(state=state, activity_id=activity_id)
-        rows = await _behind(cursor, intents.collection, query, limit + 1)
-        return page_of([_intent_row(row) for row in rows], limit, lambda last: last.intent_id)
+        found = await intents.listed(state, activity_id, cursor, limit + 1)
+        return page_of([_intent(intent) for intent in found], limit, lambda last: last.intent_id)
 
     @router.get("/intents/{intent_id}", operation_id="get_intent", tags=["intents"])
     async def read_intent(intent_id: str) -> IntentView:
@@ -154,7 +151,7 @@ def routes(
     @router.get("/unmatched", operation_id="list_unmatched", tags=["messages"])
     async def list_unmatched(limit: Limit = 100, cursor: Cursor = None) -> Page[UnmatchedView]:
         """Messages of people that led to nothing: no conversation knows them, or they could not be worked."""
-        rows = await _behind(cursor, inbound.collection, {"state": "unmatched"}, limit + 1)
+        rows = await inbound.unmatched(cursor, limit + 1)
         items = [UnmatchedView(message_id=row["_id"], **_fields(UnmatchedView, row)) for row in rows]
         return page_of(items, limit, lambda last: last.message_id)
 
@@ -163,7 +160,7 @@ def routes(
         address: str | None = None, limit: Limit = 100, cursor: Cursor = None
     ) -> Page[SuppressionView]:
         """Addresses that opted out, and those that came back."""
-        rows = await _behind(cursor, suppressions.collection, _given(_id=address), limit + 1)
+        rows = await suppressions.listed(address, cursor, limit + 1)
         items = [SuppressionView(address=row["_id"], **_fields(SuppressionView, row)) for row in rows]
         return page_of(items, limit, lambda last: last.address)
 
@@ -177,30 +174,12 @@ def _problem_of(refusal: Exception) -> Problem | None:
     return None
 
 
-async def _behind(
-    cursor: str | None, collection: Collection, query: dict[str, Any], limit: int
-) -> list[Document]:
-    """Rows in the order of their ids, from the one that follows the cursor."""
-    if cursor is not None:
-        query = {"$and": [query, {"_id": {"$gt": cursor}}]} if query else {"_id": {"$gt": cursor}}
-    rows: list[Document] = await collection.find(query).sort("_id", 1).limit(limit).to_list(limit)
-    return rows
-
-
-def _given(**filters: Any) -> dict[str, Any]:
-    return {name: value for name, value in filters.items() if value is not None}
-
-
 def _fields(view: type[BaseModel], row: Document) -> dict[str, Any]:
     return {name: row[name] for name in view.model_fields if name in row}
 
 
 def _intent(intent: Intent) -> IntentView:
     return IntentView(**{name: getattr(intent, name) for name in IntentView.model_fields})
-
-
-def _intent_row(row: Document) -> IntentView:
-    return _intent(from_document(row))
 
 
 def _said(intent: Intent) -> Line:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 import structlog
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import AsyncMongoClient, IndexModel
+from pymongo import ASCENDING, AsyncMongoClient, IndexModel
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
@@ -62,6 +62,21 @@ def difference(before: Document, after: Document) -> Document:
     changed = {name: value for name, value in after.items() if name not in before or before[name] != value}
     gone = {name: "" for name in before if name not in after}
     return ({"$set": changed} if changed else {}) | ({"$unset": gone} if gone else {})
+
+
+def given(**fields: Any) -> Document:
+    """A query for those fields that somebody wants to be equal to something."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+async def rows_behind(
+    collection: Collection, after: str | None, limit: int, wanted: Document | None = None
+) -> list[Document]:
+    """In the order of their ids, behind that one."""
+    behind: Document = {} if after is None else {"_id": {"$gt": after}}
+    query = {"$and": [wanted, behind]} if wanted and behind else wanted or behind
+    rows: list[Document] = await collection.find(query).sort("_id", ASCENDING).limit(limit).to_list(limit)
+    return rows
 
 
 def is_conflict(error: PyMongoError) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import structlog
 from pydantic import BaseModel
-from pymongo import ASCENDING, InsertOne, UpdateOne
+from pymongo import InsertOne, UpdateOne
 from pymongo.errors import PyMongoError
 
 from contracts.message import Message
@@ -25,7 +25,16 @@ from servicekit.conflicts import TRIES, undisputed, yield_to_others
 from servicekit.delivery import Delivery
 from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
-from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, difference, is_conflict
+from servicekit.mongo import (
+    Collection,
+    Conflict,
+    Document,
+    Mongo,
+    Session,
+    difference,
+    is_conflict,
+    rows_behind,
+)
 from servicekit.outbox import LARGEST_BODY, Outbox, too_large
 from servicekit.tracing import current_traceparent, span
 from servicekit.verdict import Become, GiveUp, Outcome, TryAgain, Unchanged, Verdict, Versioned, Write
@@ -83,11 +92,10 @@ class Store(Generic[S]):
         row = await self.collection.find_one({"_id": id_})
         return None if row is None else self.from_document(row)
 
-    async def page(self, after: str | None, limit: int) -> list[S]:
+    async def page(self, after: str | None, limit: int, wanted: Document | None = None) -> list[S]:
         """In the order of their ids, behind that one."""
-        wanted = {} if after is None else {"_id": {"$gt": after}}
-        rows = self.collection.find(wanted).sort("_id", ASCENDING).limit(limit)
-        return [self.from_document(row) async for row in rows]
+        rows = await rows_behind(self.collection, after, limit, wanted)
+        return [self.from_document(row) for row in rows]
 
 
 @dataclass(slots=True)

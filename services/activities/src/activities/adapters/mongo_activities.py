@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from activities.domain.activity import Activity
 from contracts.vocabulary import ActivityState, Mode
 from servicekit.metrics import Metrics
-from servicekit.mongo import Document, Mongo
+from servicekit.mongo import Document, Mongo, given
 from servicekit.unit_of_work import Store
 
 log = structlog.get_logger()
@@ -51,6 +52,37 @@ _ORDERS: dict[Order, list[tuple[str, int]]] = {
     "due": [("due_at", _UP), ("_id", _UP)],
     "urgency": [("rank", _DOWN), ("due_at", _UP), ("_id", _UP)],
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """All of them together."""
+
+    states: Sequence[ActivityState] | None = None
+    mode: Mode | None = None
+    campaign_id: str | None = None
+    subject_id: str | None = None
+    contact_id: str | None = None
+    batch_id: str | None = None
+    owner: str | None = None
+    """Whom it is for, or assigned to."""
+    due_before: datetime | None = None
+
+    def query(self) -> Document:
+        wanted = given(
+            mode=self.mode,
+            campaign_id=self.campaign_id,
+            subject_id=self.subject_id,
+            contact_id=self.contact_id,
+            batch_id=self.batch_id,
+        )
+        if self.states:
+            wanted["state"] = {"$in": list(self.states)}
+        if self.owner is not None:
+            wanted["$or"] = [{"owner": self.owner}, {"assigned_to": self.owner}]
+        if self.due_before is not None:
+            wanted["due_at"] = {"$lt": self.due_before}
+        return wanted
 
 
 class MongoActivities:

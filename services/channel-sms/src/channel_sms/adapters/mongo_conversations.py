@@ -11,7 +11,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from channel_sms.domain.conversation import Conversation, ConversationState
 from servicekit.leases import bucket_of
-from servicekit.mongo import Document, Mongo
+from servicekit.mongo import Document, Mongo, given
 from servicekit.unit_of_work import Store
 from servicekit.verdict import Write
 
@@ -34,6 +34,16 @@ class Conversations(Store[Conversation]):
         document = super().to_document(state)
         document["b"] = bucket_of(state.contact_id.encode())
         return document
+
+    async def listed(
+        self,
+        activity_id: str | None,
+        contact_id: str | None,
+        state: ConversationState | None,
+        after: str | None,
+        limit: int,
+    ) -> list[Conversation]:
+        return await self.page(after, limit, given(_id=activity_id, contact_id=contact_id, state=state))
 
     async def open_with(
         self, addresses: Iterable[str], contact_ids: Iterable[str] = ()

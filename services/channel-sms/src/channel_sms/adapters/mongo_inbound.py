@@ -13,7 +13,7 @@ from pymongo.errors import BulkWriteError
 
 from channel_sms.domain.inbound import Arrived
 from servicekit.failpoints import Failpoint
-from servicekit.mongo import DUPLICATE_KEY, Collection, Document, Mongo
+from servicekit.mongo import DUPLICATE_KEY, Collection, Document, Mongo, rows_behind
 from servicekit.verdict import Write
 
 INBOUND = "inbound"
@@ -100,6 +100,10 @@ class Inbound:
             Arrived(row["_id"], row["sender"], row["to"], row["text"], row["received_at"], row.get("trace"))
             for row in rows
         ]
+
+    async def unmatched(self, after: str | None, limit: int) -> list[Document]:
+        """What led to nothing: no conversation knows it, or it could not be worked."""
+        return await rows_behind(self.collection, after, limit, {"state": "unmatched"})
 
     async def unworked_from(self, senders: Iterable[str]) -> set[str]:
         """Those of the numbers that wrote something nobody has worked yet."""

@@ -13,7 +13,7 @@ from pymongo import ASCENDING, IndexModel
 
 from channel_sms.domain.intent import Intent, IntentState, Purpose
 from servicekit.leases import bucket_of
-from servicekit.mongo import Collection, Document, Mongo
+from servicekit.mongo import Collection, Document, Mongo, given, rows_behind
 from servicekit.verdict import Write
 
 COLLECTION = "intents"
@@ -99,6 +99,12 @@ class Intents:
     async def load(self, ids: Iterable[str]) -> dict[str, Intent]:
         rows = self.collection.find({"_id": {"$in": list(ids)}})
         return {row["_id"]: from_document(row) async for row in rows}
+
+    async def listed(
+        self, state: IntentState | None, activity_id: str | None, after: str | None, limit: int
+    ) -> list[Intent]:
+        wanted = given(state=state, activity_id=activity_id)
+        return [from_document(row) for row in await rows_behind(self.collection, after, limit, wanted)]
 
     async def due(
         self,

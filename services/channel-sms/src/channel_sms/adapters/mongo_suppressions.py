@@ -9,7 +9,7 @@ from datetime import datetime
 from pymongo import UpdateOne
 
 from channel_sms.domain.inbound import Arrived
-from servicekit.mongo import Collection, Mongo
+from servicekit.mongo import Collection, Document, Mongo, given, rows_behind
 from servicekit.verdict import Write
 
 COLLECTION = "suppressions"
@@ -23,6 +23,10 @@ class Suppressions:
     @property
     def collection(self) -> Collection:
         return self._mongo[COLLECTION]
+
+    async def listed(self, address: str | None, after: str | None, limit: int) -> list[Document]:
+        """Those that opted out, and those that came back."""
+        return await rows_behind(self.collection, after, limit, given(_id=address))
 
     async def among(self, addresses: Members[str]) -> set[str]:
         if not addresses:
