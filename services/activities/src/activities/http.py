@@ -14,8 +14,7 @@ from activities.adapters.mongo_activities import Filters, MongoActivities, Order
 from activities.domain.activity import Activity, ActivityRecord, LastVerdict
 from activities.domain.moves import IllegalMove, Taken
 from activities.domain.outcomes import BadEnding
-from activities.ports import Catalogs
-from activities.use_cases.create_activity import AnotherActivity, CreateActivity, Impossible
+from activities.use_cases.create_activity import AnotherActivity, CreateActivity, Impossible, UnknownItem
 from activities.use_cases.work_activity import WorkActivity
 from contracts.activities import ActivityCreated
 from contracts.message import stable_id
@@ -154,7 +153,6 @@ def routes(
     clock: Clock,
     store: Store[Activity],
     activities: MongoActivities,
-    catalogs: Catalogs,
     create: CreateActivity,
     work: WorkActivity,
 ) -> APIRouter:
@@ -172,7 +170,6 @@ def routes(
         idempotency_key: Annotated[str | None, Header(include_in_schema=False)] = None,
     ) -> ActivityRecord:
         """The same id again answers 200 with what there is; for another contact or subject, 409."""
-        await _check_catalog(new, catalogs)
         activity, made = await create(_request(new, idempotency_key, clock.now()))
         if made:
             response.headers["Location"] = f"/v1/activities/{activity.activity_id}"
@@ -327,18 +324,6 @@ def _request(new: NewActivity, idempotency_key: str | None, now: datetime) -> Ac
     )
 
 
-async def _check_catalog(new: NewActivity, catalogs: Catalogs) -> None:
-    catalog = await catalogs.read()
-    if new.subject_id not in catalog.subjects:
-        raise Problem(
-            422, "unknown-subject", "No such subject", f"There is no subject with id {new.subject_id!r}."
-        )
-    if new.campaign_id is not None and new.campaign_id not in catalog.campaigns:
-        raise Problem(
-            422, "unknown-campaign", "No such campaign", f"There is no campaign with id {new.campaign_id!r}."
-        )
-
-
 async def _standing(store: Store[Activity], activity_id: str) -> Activity:
     activity = await store.get(activity_id)
     if activity is None:
@@ -377,6 +362,8 @@ def _problem_of(refusal: Exception) -> Problem | None:
         case BadEnding():
             code = refusal.code.replace("_", "-")
             return Problem(422, code, "The activity cannot end like this", str(refusal))
+        case UnknownItem(kind=kind):
+            return Problem(422, f"unknown-{kind}", f"No such {kind}", str(refusal))
         case Impossible():
             return Problem(422, "impossible-activity", "This could never be worked", str(refusal))
         case AnotherActivity():

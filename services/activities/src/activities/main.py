@@ -44,7 +44,7 @@ def build(settings: Settings) -> Service:
     catalog = MongoCatalog(service.projection("catalog", keep_item))
     facts = MongoFacts(service.clock, catalog, contacts, service.mongo[SLOTS], frozenset(settings.channels))
 
-    create_activity = CreateActivity(store, service.committer, facts)
+    create_activity = CreateActivity(store, service.committer, catalog, facts)
     work_activity = WorkActivity(store, service.commands(store), service.clock, catalog, contacts)
     dispatch_due = DispatchDue(
         store,
@@ -91,7 +91,7 @@ def build(settings: Settings) -> Service:
         "parley_activities_due", "Activities whose time has come and that nothing holds, up to 10,000"
     )
     service.background("count-due", CountDue(activities, service.clock, due, service.stopping).run)
-    service.routes(http.routes(service.clock, store, activities, catalog, create_activity, work_activity))
+    service.routes(http.routes(service.clock, store, activities, create_activity, work_activity))
     service.asyncapi = asyncapi_document("activities")
     service.requires_topics(topics_of("activities", settings.channels))
     return service
