@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
@@ -27,12 +28,16 @@ from servicekit.failpoints import InjectedFault
 from servicekit.metrics import Metrics
 from servicekit.pipeline import TRIES, BatchHandler, Pipeline, Stopping
 from servicekit.producer import Producer
+from servicekit.resting import rest
 from servicekit.settings import ServiceSettings
 
 log = structlog.get_logger()
 
 _HOUR_MS = 3_600_000
+_LOOK_SECONDS = 5.0
+_STILL_SECONDS = 15.0
 _STALLED_SECONDS = 60.0
+_LOST_SECONDS = 120.0
 _HELD_SECONDS = 0.1
 _POLL_MS = 1000
 _SHORTEST_REST = 0.005
@@ -67,6 +72,8 @@ class Subscription:
     subscriber: Any = None
     rests_until: float = 0.0
     """Monotonic time before which no batch is asked for: an unhurried subscriber gathers."""
+    stalled_for: float = 0.0
+    """Seconds for which it was looked at and found still, although the broker answers others."""
     busy_since: float | None = None
     progressed_at: float = field(default_factory=time.monotonic)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -90,11 +97,6 @@ class Subscription:
                 total += max(0, highwater - state._position)
         return total
 
-    def is_connected(self) -> bool:
-        """Whether a connection to a broker stands; touches no network."""
-        consumer = self.consumer
-        return consumer is not None and any(link.connected() for link in consumer._client._conns.values())
-
     def answered_at_ms(self) -> int:
         """When the broker last answered a fetch; 0 if it never did, or if a batch keeps us from asking."""
         consumer = self.consumer
@@ -103,6 +105,26 @@ class Subscription:
         assignment = consumer._subscription.subscription.assignment
         states = (assignment.state_value(partition) for partition in consumer.assignment())
         return max((state.timestamp or 0 for state in states if state is not None), default=0)
+
+    def has_ended(self) -> bool:
+        tasks = getattr(self.subscriber, "tasks", ())
+        return self.consumer is not None and (not tasks or any(task.done() for task in tasks))
+
+    def is_still(self) -> bool:
+        """Whether it takes nothing although messages wait, or no fetch of it was answered for a while."""
+        consumer = self.consumer
+        if consumer is None or self.busy_since is not None:
+            return False
+        if time.monotonic() - self.progressed_at < _STILL_SECONDS:
+            return False
+        if self.lag() > 0:
+            return True
+        unanswered = time.time() - self.answered_at_ms() / 1000
+        return bool(consumer.assignment()) and unanswered > _STILL_SECONDS
+
+
+class LostConsumer(RuntimeError):
+    """A subscriber will not move again by itself, and this process has to be started again."""
 
 
 class _Revocation(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -153,6 +175,7 @@ class Bus:
         self._producer = producer
         self._metrics = metrics
         self._stopping = stopping
+        self.servers = settings.kafka_bootstrap_servers
         self.subscriptions: list[Subscription] = []
         self.broker = KafkaBroker(
             settings.kafka_bootstrap_servers,
@@ -247,6 +270,37 @@ class Bus:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
 
+    async def watch(self) -> None:
+        """Look after the subscribers until the process stops. Raises LostConsumer.
+
+        aiokafka can lose a consumer in an outage of the broker (seen on Apache Kafka: a group without
+        members, while every other consumer of the process had come back); only a new one helps.
+        """
+        while not self._stopping.is_set():
+            await rest(self._stopping, _LOOK_SECONDS)
+            if lost := await self.look():
+                raise LostConsumer(f"{', '.join(lost)} took nothing for {_LOST_SECONDS:.0f} s")
+
+    async def look(self) -> list[str]:
+        """One look; returns who is lost. While no broker answers nothing moves, and nobody is at fault."""
+        still = [subscription for subscription in self.subscriptions if subscription.is_still()]
+        blameless = bool(still) and not await self._broker_answers()
+        for subscription in self.subscriptions:
+            moves = blameless or subscription not in still
+            subscription.stalled_for = 0.0 if moves else subscription.stalled_for + _LOOK_SECONDS
+        return [each.name for each in self.subscriptions if each.stalled_for >= _LOST_SECONDS]
+
+    async def _broker_answers(self) -> bool:
+        client = AIOKafkaClient(bootstrap_servers=self.servers)
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await client.bootstrap()
+        except (KafkaError, OSError, TimeoutError):
+            return False
+        finally:
+            await client.close()
+        return True
+
     async def stop(self) -> None:
         """Finish what is in hand, commit it, leave."""
         try:
@@ -256,21 +310,12 @@ class Bus:
             log.error("the broker did not stop in time")
 
     def stalled(self) -> list[str]:
-        """Subscribers that will not move again by themselves: an ended task, or lag without progress.
-
-        While no broker can be reached nothing moves, and nothing is gained by starting this process again.
-        """
-        now = time.monotonic()
-        ill = []
-        for subscription in self.subscriptions:
-            if not subscription.is_connected():
-                subscription.progressed_at = now
-            tasks = getattr(subscription.subscriber, "tasks", ())
-            ended = subscription.consumer is not None and (not tasks or any(task.done() for task in tasks))
-            waiting = subscription.busy_since is None and now - subscription.progressed_at > _STALLED_SECONDS
-            if ended or (waiting and subscription.lag() > 0):
-                ill.append(subscription.name)
-        return ill
+        """Subscribers that will not move again by themselves."""
+        return [
+            each.name
+            for each in self.subscriptions
+            if each.has_ended() or each.stalled_for >= _STALLED_SECONDS
+        ]
 
     def observe(self) -> None:
         now_ms = time.time() * 1000

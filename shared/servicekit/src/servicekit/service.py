@@ -208,6 +208,7 @@ class Service:
                 await self.bus.start()
                 self.consuming.set()
                 log.info("consuming", subscribers=[s.name for s in self.bus.subscriptions])
+                await self.bus.watch()
         except asyncio.CancelledError:
             raise
         except BaseException as error:
