@@ -65,8 +65,9 @@ def test_the_kind_follows_the_channel(channel: str, kind: ActivityKind) -> None:
         (
             {"campaign": "visits"},
             "An automatic batch needs an endpoint, and campaign 'visits' has none for sms: "
-            "name one in choices.endpoint.",
+            "give the campaign one, or name one (choices.endpoint, --endpoint).",
         ),
+        ({"channel": "smss"}, "No channel 'smss' is connected here; there is sms."),
     ],
 )
 def test_a_wrong_choice_is_explained_in_one_sentence(told: dict[str, str], sentence: str) -> None:

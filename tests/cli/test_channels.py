@@ -19,8 +19,9 @@ def told(name: str, channels: tuple[str, ...]) -> dict[str, str]:
     return environment.of(member, 8100, state, Path())
 
 
-def test_activities_alone_is_told_of_further_channels() -> None:
-    assert json.loads(told("activities", ("postcard",))["PARLEY_CHANNELS"]) == ["sms", "postcard"]
+def test_who_makes_and_who_loads_activities_is_told_of_further_channels() -> None:
+    for service in ("activities", "batch-loader"):
+        assert json.loads(told(service, ("postcard",))["PARLEY_CHANNELS"]) == ["sms", "postcard"]
     assert "PARLEY_CHANNELS" not in told("activities", ())
     assert "PARLEY_CHANNELS" not in told("workflow", ("postcard",))
 

@@ -37,6 +37,9 @@ def create(
     channel: Annotated[
         str | None, typer.Option(help="The campaign's when left out; `none` for work without one.")
     ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Code of the endpoint; the campaign's when left out.")
+    ] = None,
     agent_profile: Annotated[str | None, typer.Option(help="Automatic work: who does it.")] = None,
     agents: Annotated[str | None, typer.Option(help="Manual work: people, comma separated.")] = None,
     at: Annotated[
@@ -73,6 +76,7 @@ def create(
             "campaign": campaign,
             "subject": subject,
             "channel": channel,
+            "endpoint": endpoint,
             "source": "automatic" if agent_profile else "manual",
             "agent_profile": agent_profile,
             "agents": [agent.strip() for agent in agents.split(",")] if agents else None,
@@ -98,7 +102,12 @@ def preview(
     against: Against = None,
     json: Json = False,
 ) -> None:
-    """Whom a batch would find now: how many, and ten of them."""
+    """Whom a batch would find now: how many, and ten of them.
+
+    Example:
+
+      parley batch preview 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11
+    """
     with Api(find(data_dir, against)) as api:
         seen = api.post("batch-loader", f"/v1/batches/{batch_id}/preview")
     if json:
@@ -121,7 +130,12 @@ def load(
     against: Against = None,
     json: Json = False,
 ) -> None:
-    """Start loading, and watch. Ctrl-C stops watching, not loading."""
+    """Start loading, and watch. Ctrl-C stops watching, not loading.
+
+    Example:
+
+      parley batch load 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11 --no-watch
+    """
     with Api(find(data_dir, against)) as api:
         batch = api.post("batch-loader", f"/v1/batches/{batch_id}/load")
         if watch_it:
@@ -134,7 +148,12 @@ def load(
 def watch(
     batch_id: BatchId, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
 ) -> None:
-    """Watch a batch until it rests. With --json, one line a look."""
+    """Watch a batch until it rests. With --json, one line a look.
+
+    Example:
+
+      parley batch watch 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11 --json
+    """
     with Api(find(data_dir, against)) as api:
         if json:
             for batch in _following(api, batch_id):
@@ -149,7 +168,12 @@ def watch(
 def pause(
     batch_id: BatchId, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
 ) -> None:
-    """Stop making activities; those made so far are worked."""
+    """Stop making activities; those made so far are worked.
+
+    Example:
+
+      parley batch pause 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11
+    """
     _steer("pause", batch_id, data_dir, against, json)
 
 
@@ -157,7 +181,12 @@ def pause(
 def resume(
     batch_id: BatchId, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
 ) -> None:
-    """Go on where it was paused."""
+    """Go on where it was paused.
+
+    Example:
+
+      parley batch resume 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11
+    """
     _steer("resume", batch_id, data_dir, against, json)
 
 
@@ -165,7 +194,12 @@ def resume(
 def cancel(
     batch_id: BatchId, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
 ) -> None:
-    """Stop for good; activities that were made stay."""
+    """Stop for good; activities that were made stay.
+
+    Example:
+
+      parley batch cancel 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11
+    """
     _steer("cancel", batch_id, data_dir, against, json)
 
 
@@ -177,13 +211,21 @@ def list_(
     against: Against = None,
     json: Json = False,
 ) -> None:
-    """List batches, the newest first."""
+    """List batches, the newest first.
+
+    Example:
+
+      parley batch list --state loaded
+    """
     with Api(find(data_dir, against)) as api:
         batches = list(api.pages("batch-loader", "/v1/batches", limit, state=state))
     if json:
         console.print_json(batches)
         return
     columns = ("!batch_id", "name", "state", "#selected", "#loaded", "skipped")
+    for batch in batches:
+        skipped = sorted(batch["skipped"].items())
+        batch["skipped"] = ", ".join(f"{count:,} {reason}" for reason, count in skipped) or "-"
     console.table(None, columns, [[batch[name.lstrip("#!")] for name in columns] for batch in batches])
 
 

@@ -45,7 +45,7 @@ def of(member: Member, port: int, state: LineState, data_dir: Path) -> dict[str,
     match member.name:
         case "channel-sms":
             return inherited() | shared | _sms(state)
-        case "activities" if state.channels:
+        case "activities" | "batch-loader" if state.channels:
             return inherited() | shared | {"PARLEY_CHANNELS": json.dumps([*CHANNELS, *state.channels])}
         case _:
             return inherited() | shared

@@ -45,7 +45,7 @@ def build(settings: Settings) -> Service:
     shelf = MongoShelf(batches)
     audience = MongoAudience(service.mongo)
     open_activities = MongoOpenActivities(service.mongo)
-    catalog = MongoCatalog(campaigns, subjects, endpoints, agent_profiles)
+    catalog = MongoCatalog(campaigns, subjects, endpoints, agent_profiles, frozenset(settings.channels))
     commands = service.commands(batches)
 
     follow = FollowActivities(batches, audience, open_activities, service.committer, clock, marked_refused)

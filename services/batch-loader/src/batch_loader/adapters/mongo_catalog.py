@@ -13,7 +13,9 @@ class MongoCatalog:
         subjects: Projection,
         endpoints: Projection,
         agent_profiles: Projection,
+        channels: frozenset[str],
     ) -> None:
+        self._channels = channels
         self._campaigns = campaigns
         self._subjects = subjects
         self._endpoints = endpoints
@@ -25,6 +27,7 @@ class MongoCatalog:
             subjects=await _items(self._subjects),
             endpoints=await _items(self._endpoints),
             agent_profiles=await _items(self._agent_profiles),
+            channels=self._channels,
         )
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from batch_loader.domain.filters import Filters
 from batch_loader.domain.schedule import LocalTime, Now, Schedule
+from contracts.catalogue import CHANNELS
 from contracts.channels import KIND_OF_CHANNEL
 from contracts.vocabulary import (
     ActivityKind,
@@ -119,6 +120,8 @@ class Catalog:
     subjects: tuple[Item, ...] = ()
     endpoints: tuple[Item, ...] = ()
     agent_profiles: tuple[Item, ...] = ()
+    channels: frozenset[str] = frozenset(CHANNELS)
+    """That automated activities may use: those somebody works."""
 
 
 class WrongChoice(ValueError):
@@ -147,11 +150,16 @@ class WrongEndpoint(WrongChoice):
         )
 
 
+class UnconnectedChannel(WrongChoice):
+    def __init__(self, channel: str, channels: Iterable[str]) -> None:
+        super().__init__(f"No channel {channel!r} is connected here; there is {', '.join(sorted(channels))}.")
+
+
 class NoEndpoint(WrongChoice):
     def __init__(self, campaign: Item, channel: str | None) -> None:
         super().__init__(
             f"An automatic batch needs an endpoint, and campaign {campaign.code!r} has none for {channel}: "
-            "name one in choices.endpoint."
+            "give the campaign one, or name one (choices.endpoint, --endpoint)."
         )
 
 
@@ -160,6 +168,8 @@ def resolve(wanted: Wanted, catalog: Catalog) -> Choices:
     campaign = _find("campaign", wanted.campaign, catalog.campaigns)
     subject = _find("subject", wanted.subject, catalog.subjects)
     channel = None if wanted.channel == NO_CHANNEL else wanted.channel or campaign.channel
+    if wanted.source == "automatic" and channel is not None and channel not in catalog.channels:
+        raise UnconnectedChannel(channel, catalog.channels)
     profile = wanted.agent_profile and _find("agent profile", wanted.agent_profile, catalog.agent_profiles).id
     return Choices(
         campaign_id=CampaignId(campaign.id),
