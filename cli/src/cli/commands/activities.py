@@ -78,7 +78,12 @@ def next_(
     against: Against = None,
     json: Json = False,
 ) -> None:
-    """What an agent has, and what anybody may claim: the urgent first."""
+    """What an agent has, and what anybody may claim: the urgent first.
+
+    Example:
+
+      parley activities next --agent ada
+    """
     with Api(find(data_dir, against)) as api:
         found = api.get("activities", "/v1/next", agent=agent, limit=limit)["items"]
         if not json:
@@ -92,7 +97,12 @@ def next_(
 def show(
     activity_id: ActivityId, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
 ) -> None:
-    """Show one activity and the newest verdict of the policy gate."""
+    """Show one activity and the newest verdict of the policy gate.
+
+    Example:
+
+      parley activities show 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11
+    """
     with Api(find(data_dir, against)) as api:
         activity = api.get("activities", f"/v1/activities/{activity_id}")
         decision = api.get("activities", "/v1/decisions", activity_id=activity_id)
@@ -110,7 +120,12 @@ def claim(
     against: Against = None,
     json: Json = False,
 ) -> None:
-    """Take an activity; of two who do, one gets it."""
+    """Take an activity; of two who do, one gets it.
+
+    Example:
+
+      parley activities claim 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11 --agent ada
+    """
     with Api(find(data_dir, against)) as api:
         activity = api.post("activities", f"/v1/activities/{activity_id}/claim", {"agent": agent})
     _tell(activity, json)

@@ -20,7 +20,12 @@ Code = Annotated[str, typer.Argument(help="Code of the campaign.", callback=an_i
 
 @app.command("list")
 def list_(data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False) -> None:
-    """List campaigns."""
+    """List campaigns.
+
+    Example:
+
+      parley campaign list
+    """
     with Api(find(data_dir, against)) as api:
         campaigns = list(api.pages("campaigns", "/v1/campaigns"))
     if json:
@@ -34,7 +39,12 @@ def list_(data_dir: DataDir = Path(".parley"), against: Against = None, json: Js
 def start(
     code: Code, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
 ) -> None:
-    """Let a draft campaign run."""
+    """Let a draft campaign run.
+
+    Example:
+
+      parley campaign start renewals
+    """
     _move("start", code, data_dir, against, json)
 
 
@@ -42,7 +52,12 @@ def start(
 def pause(
     code: Code, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
 ) -> None:
-    """Dispatch nothing more until it is resumed."""
+    """Dispatch nothing more until it is resumed.
+
+    Example:
+
+      parley campaign pause renewals
+    """
     _move("pause", code, data_dir, against, json)
 
 
@@ -50,7 +65,12 @@ def pause(
 def resume(
     code: Code, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
 ) -> None:
-    """Go on with a paused campaign."""
+    """Go on with a paused campaign.
+
+    Example:
+
+      parley campaign resume renewals
+    """
     _move("resume", code, data_dir, against, json)
 
 
@@ -58,7 +78,12 @@ def resume(
 def stop(
     code: Code, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
 ) -> None:
-    """Stop a campaign for good."""
+    """Stop a campaign for good.
+
+    Example:
+
+      parley campaign stop renewals
+    """
     _move("stop", code, data_dir, against, json)
 
 

@@ -63,6 +63,9 @@ def import_(
         _show(done, rejects)
     if done["state"] == "failed":
         raise Failure(f"The import failed: {done['error']}.")
+    if done["rows"] and not done["imported"]:
+        hint = "; numbers without a country code need --region" if _need_region(done, region) else ""
+        raise Failure(f"No row was taken{hint}.")
 
 
 def send_list(api: Api, file: Path, type_: str, region: str | None, key: str) -> str:
@@ -113,6 +116,10 @@ def write_rejects(api: Api, done: dict[str, Any], file: Path) -> Path | None:
             "rows stand above. What was imported is imported."
         ) from error
     return path
+
+
+def _need_region(done: dict[str, Any], region: str | None) -> bool:
+    return region is None and "bad_phone" in done["rejected"]
 
 
 def _show(done: dict[str, Any], rejects: Path | None) -> None:

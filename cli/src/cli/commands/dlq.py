@@ -77,7 +77,12 @@ def show(
     against: Against = None,
     json: Json = False,
 ) -> None:
-    """Show one dead letter with its headers and its body."""
+    """Show one dead letter with its headers and its body.
+
+    Example:
+
+      parley dlq show interaction-recorded.dlq:3:17
+    """
     document = _document(DeadLetters(find(data_dir, against)).show(letter))
     if json:
         console.print_json(document)

@@ -22,6 +22,10 @@ def reconcile(data_dir: DataDir = Path(".parley"), against: Against = None, json
     Meant for a moment of rest: while messages are on their way, differences are normal.
 
     Exit code 1 if anything differs.
+
+    Example:
+
+      parley reconcile --against compose
     """
     with Api(find(data_dir, against)) as api:
         found = list(equations(api))

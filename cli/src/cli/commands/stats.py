@@ -124,7 +124,12 @@ def recalculation(
     against: Against = None,
     json: Json = False,
 ) -> None:
-    """Show a recalculation: how far it is, and what differs."""
+    """Show a recalculation: how far it is, and what differs.
+
+    Example:
+
+      parley stats recalculation 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11
+    """
     with Api(find(data_dir, against)) as api:
         run = _watch(api, run_id) if watch_it else api.get("stats", f"/v1/recalculations/{run_id}")
         _tell(api, run, json)
@@ -132,19 +137,34 @@ def recalculation(
 
 @app.command()
 def pause(run_id: RunId, data_dir: DataDir = Path(".parley"), against: Against = None) -> None:
-    """Let a recalculation stand; it goes on where it was."""
+    """Let a recalculation stand; it goes on where it was.
+
+    Example:
+
+      parley stats pause 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11
+    """
     _steer("pause", run_id, data_dir, against)
 
 
 @app.command()
 def resume(run_id: RunId, data_dir: DataDir = Path(".parley"), against: Against = None) -> None:
-    """Let a recalculation go on."""
+    """Let a recalculation go on.
+
+    Example:
+
+      parley stats resume 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11
+    """
     _steer("resume", run_id, data_dir, against)
 
 
 @app.command()
 def cancel(run_id: RunId, data_dir: DataDir = Path(".parley"), against: Against = None) -> None:
-    """End a recalculation; what it wrote stays."""
+    """End a recalculation; what it wrote stays.
+
+    Example:
+
+      parley stats cancel 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11
+    """
     _steer("cancel", run_id, data_dir, against)
 
 

@@ -92,7 +92,12 @@ def docs(
     directory: Annotated[Path, typer.Option(help="Where the documents go.")] = Path("docs"),
     readme: Annotated[Path, typer.Option(help="Its message map is drawn again.")] = Path("README.md"),
 ) -> None:
-    """Write AsyncAPI documents, JSON Schemas, and the message map in the README."""
+    """Write AsyncAPI documents, JSON Schemas, and the message map in the README.
+
+    Example:
+
+      parley docs --directory docs
+    """
     try:
         changed = write_documents(directory)
     except BreakingChange as breaking:

@@ -9,7 +9,12 @@ from cli.console import Json
 
 
 def version(json: Json = False) -> None:
-    """Print the version."""
+    """Print the version.
+
+    Example:
+
+      parley version --json
+    """
     number = version_of("parley-cli")
     if json:
         console.print_json({"version": number})

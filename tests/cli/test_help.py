@@ -1,0 +1,29 @@
+"""Every command can be understood from its help alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+
+from cli.main import app
+
+
+def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield path, command
+    for name, each in (below or {}).items():
+        yield from commands(each, f"{path} {name}")
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands(typer.main.get_command(app), "parley")))
+def test_a_command_has_an_example_with_options_that_it_has(path: str, command: Any) -> None:
+    lines = [line.strip() for line in (command.help or "").splitlines()]
+    examples = [line.split() for line in lines if line.startswith(path)]
+    assert examples, f"{path} --help shows no example"
+    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    used = {word for words in examples for word in words if word.startswith("--")}
+    assert used <= known
