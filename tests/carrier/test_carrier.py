@@ -216,6 +216,23 @@ async def test_nobody_answers_after_a_restart_what_never_reached_them(tmp_path: 
         assert journal(tmp_path, "reply") == []
 
 
+async def test_it_behaves_after_a_restart_as_it_was_told_last(tmp_path: Path) -> None:
+    async def tell(carrier: Carrier, **changes: float) -> int:
+        async with aiohttp.ClientSession() as session:
+            url = f"{carrier.url}/control/behaviour"
+            async with session.post(url, json=changes) as answer:
+                return answer.status
+
+    async with Carrier(settings(tmp_path)).running() as carrier:
+        assert await tell(carrier, undelivered=0.25, latency_ms=3) == 200
+        assert await tell(carrier, undelivered=0.5) == 200
+        assert await tell(carrier, undelivered=2) == 422
+        assert await tell(carrier, laziness=1) == 422
+    async with Carrier(settings(tmp_path, rate_limited=0.125)).running() as carrier:
+        told = carrier.network.behaviour
+        assert (told.undelivered, told.latency_ms, told.rate_limited) == (0.5, 3, 0.125)
+
+
 async def _delivered(directory: Path, count: int) -> bool:
     return len(journal(directory, "delivered")) >= count
 

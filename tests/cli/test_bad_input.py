@@ -180,6 +180,16 @@ async def test_a_wrong_list_is_told_and_imports_nobody(here: Here, content: byte
     assert await here.everything() == before
 
 
+async def test_a_list_of_which_nobody_was_taken_is_a_failure(here: Here) -> None:
+    before = (await here.everything())["contacts/contacts"]
+    nobody = "external_id,first_name,phone\nN-1,Ann,2025550143\nN-2,Ben,2025550144\n"
+    told = await here.parley("contacts", "import", here.file("nobody.csv", nobody), "--type", "member")
+    assert told.exit_code == 1
+    assert "No row was taken; numbers without a country code need --region." in told.stderr
+    assert (here.directory / "nobody.rejects.csv").exists()
+    assert (await here.everything())["contacts/contacts"] == before
+
+
 @pytest.mark.parametrize(
     "content",
     [PEOPLE.encode(), PEOPLE.replace(",", ";").encode(), PEOPLE.encode("utf-8-sig")],

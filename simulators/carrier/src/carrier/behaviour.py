@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from hashlib import blake2b
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -56,6 +57,9 @@ class Behaviour(BaseModel):
     people_silent: int = Field(default=15, ge=0)
     people_stop: int = Field(default=5, ge=0)
     people_question: int = Field(default=5, ge=0)
+
+    def changed(self, changes: dict[str, Any]) -> Behaviour:
+        return Behaviour.model_validate(self.model_dump() | changes)
 
     def draw(self, *of: str) -> float:
         """A number in [0, 1) that depends on the seed and on nothing but what it is for."""

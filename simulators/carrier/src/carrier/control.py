@@ -10,7 +10,6 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from carrier.api import Api
-from carrier.behaviour import Behaviour
 from carrier.journal import Journal
 from carrier.network import Network
 
@@ -64,11 +63,9 @@ class Control:
     async def change_behaviour(self, request: web.Request) -> web.Response:
         """Change some of the behaviour; what is not named stays."""
         try:
-            changes = orjson.loads(await request.read())
-            behaviour = Behaviour.model_validate(self._network.behaviour.model_dump() | changes)
+            behaviour = await self._network.behave(orjson.loads(await request.read()))
         except (ValidationError, TypeError, ValueError) as wrong:
             return _json({"message": str(wrong)}, 422)
-        self._network.behaviour = behaviour
         return _json(behaviour.model_dump())
 
     async def inbound(self, request: web.Request) -> web.Response:

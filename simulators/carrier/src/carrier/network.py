@@ -52,6 +52,16 @@ class Network:
     def scheduled(self) -> int:
         return len(self._due)
 
+    async def behave(self, changes: dict[str, Any]) -> Behaviour:
+        """Change some of the behaviour; what is not named stays. A restart behaves the same.
+
+        Raises ValidationError, and TypeError for what is no object.
+        """
+        behaviour = self.behaviour.changed(changes)
+        await self._journal.written({"kind": "behaviour", "changes": changes})
+        self.behaviour = behaviour
+        return behaviour
+
     def restore(self) -> None:
         """Read the journal; what was owed when the process ended is owed again."""
         replies: dict[str, Entry] = {}
@@ -59,6 +69,8 @@ class Network:
         acknowledged: set[str] = set()
         for entry in self._journal.open():
             match entry["kind"]:
+                case "behaviour":
+                    self.behaviour = self.behaviour.changed(entry["changes"])
                 case "accepted":
                     self.messages.add(_restored(entry, self.messages))
                 case "reply":
