@@ -168,9 +168,9 @@ def resolve(wanted: Wanted, catalog: Catalog) -> Choices:
     campaign = _find("campaign", wanted.campaign, catalog.campaigns)
     subject = _find("subject", wanted.subject, catalog.subjects)
     channel = None if wanted.channel == NO_CHANNEL else wanted.channel or campaign.channel
+    profile = wanted.agent_profile and _find("agent profile", wanted.agent_profile, catalog.agent_profiles).id
     if wanted.source == "automatic" and channel is not None and channel not in catalog.channels:
         raise UnconnectedChannel(channel, catalog.channels)
-    profile = wanted.agent_profile and _find("agent profile", wanted.agent_profile, catalog.agent_profiles).id
     return Choices(
         campaign_id=CampaignId(campaign.id),
         subject_id=SubjectId(subject.id),
