@@ -29,6 +29,8 @@ def test_an_unknown_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("PARLEY_PORT", "abc", "PARLEY_PORT='abc'"),
         ("PARLEY_PORT", "70000", "less than or equal to 65535"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "kafka", "KAFKA_BOOTSTRAP_SERVERS='kafka'"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092,", "KAFKA_BOOTSTRAP_SERVERS='kafka:9092,'"),
         ("MONGO_URL", "http://somewhere", "MONGO_URL='http://somewhere'"),
         ("PARLEY_MONGO_DRIVER", "mongoose", "'motor' or 'pymongo'"),
     ],

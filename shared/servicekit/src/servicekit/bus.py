@@ -79,6 +79,8 @@ class Subscription:
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     finished: dict[TopicPartition, int] = field(default_factory=dict)
     last_timestamp_ms: int = 0
+    behind_since: float = field(default_factory=time.monotonic)
+    """Monotonic time at which it was last seen without a lag."""
 
     @property
     def consumer(self) -> AIOKafkaConsumer | None:
@@ -105,6 +107,16 @@ class Subscription:
         assignment = consumer._subscription.subscription.assignment
         states = (assignment.state_value(partition) for partition in consumer.assignment())
         return max((state.timestamp or 0 for state in states if state is not None), default=0)
+
+    def seconds_behind(self, lag: int) -> float:
+        """The age of the last message taken, but no more than how long there has been a lag: the first
+        message after a quiet night is not a night late."""
+        now = time.monotonic()
+        if not lag:
+            self.behind_since = now
+            return 0.0
+        age = time.time() - self.last_timestamp_ms / 1000
+        return max(0.0, min(age, now - self.behind_since))
 
     def has_ended(self) -> bool:
         tasks = getattr(self.subscriber, "tasks", ())
@@ -325,13 +337,7 @@ class Bus:
             lag = subscription.lag()
             self._metrics.lag.labels(subscription.name).set(lag)
             self._metrics.in_hand.labels(subscription.name).set(subscription.busy_since is not None)
-            if not lag:
-                behind = 0.0
-            elif subscription.last_timestamp_ms:
-                behind = (now_ms - subscription.last_timestamp_ms) / 1000
-            else:
-                behind = time.monotonic() - subscription.progressed_at
-            self._metrics.lag_seconds.labels(subscription.name).set(max(behind, 0.0))
+            self._metrics.lag_seconds.labels(subscription.name).set(subscription.seconds_behind(lag))
 
     async def _take(self, subscription: Subscription, records: Sequence[Any]) -> None:
         subscription.busy_since = time.monotonic()

@@ -144,7 +144,7 @@ def _process_routes(service: Service, asyncapi: Mapping[str, Any]) -> APIRouter:
     @routes.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def metrics(name: Annotated[list[str], Query(alias="name[]")] = []) -> Response:  # noqa: B006
         """All of them, or only those named: writing them all out takes milliseconds."""
-        service.bus.observe()
+        service.observe()
         every = service.metrics.registry
         chosen = every.restricted_registry(name) if name else every
         return Response(generate_latest(chosen), media_type="text/plain; version=0.0.4")

@@ -44,7 +44,7 @@ class Metrics:
         )
         self.lag_seconds = self.gauge(
             "parley_lag_seconds",
-            "While behind: the age of the last message taken; before the first one, the time without it",
+            "While behind: the age of the last message taken, or the time since there was no lag",
             "subscriber",
         )
         self.broker_silent = self.gauge(

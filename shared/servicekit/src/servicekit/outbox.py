@@ -172,6 +172,7 @@ class Relay:
         self._delay = 0.1
         self._from = 0
         self._sweep_at = 0.0
+        self._oldest_at: float | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Publish until told to stop, then publish what is left and give the leases back."""
@@ -255,7 +256,12 @@ class Relay:
 
     def _observe(self, waiting: list[Document], messages: int) -> None:
         self._metrics.outbox_rows.set(messages)
-        age = time.time() - microseconds_of(waiting[0]["_id"]) / 1e6 if waiting else 0.0
+        self._oldest_at = microseconds_of(waiting[0]["_id"]) / 1e6 if waiting else None
+        self.observe()
+
+    def observe(self) -> None:
+        """The age goes on while the database is away and nothing can be looked up."""
+        age = time.time() - self._oldest_at if self._oldest_at is not None else 0.0
         self._metrics.outbox_age.set(max(age, 0.0))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +14,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 log = structlog.get_logger()
+
+_COMPLAIN_SECONDS = 10.0
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -41,6 +45,7 @@ class Producer:
         self._compression = None if compression == "none" else compression
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
+        self._complained_at = -math.inf
 
     async def publish(self, records: Iterable[Outgoing], timeout: float = 10.0) -> list[BaseException | None]:
         """Send all, in order for each key, and wait for the broker's answers.
@@ -49,21 +54,32 @@ class Producer:
         replaces the producer, so that the next call starts afresh.
         """
         records = list(records)
+        sent: list[asyncio.Future[object]] = []
         results: list[BaseException | None] = [NotPublished("not sent")] * len(records)
         try:
             async with asyncio.timeout(timeout):
                 producer = await self._started()
-                sent = [await _accepted(producer, record) for record in records]
+                for record in records:
+                    sent.append(await _accepted(producer, record))  # noqa: PERF401 (an error leaves those before)
                 await producer.flush()
                 answers = await asyncio.gather(*sent, return_exceptions=True)
                 results = [answer if isinstance(answer, BaseException) else None for answer in answers]
         except (KafkaError, TimeoutError, OSError) as error:
-            log.warning("publishing failed", error=type(error).__name__)
+            self._complain(error)
+            for future in sent:
+                future.add_done_callback(_heed)
             results = [error] * len(records)
         lost = [result for result in results if result is not None]
         if any(not isinstance(result, MessageSizeTooLargeError) for result in lost):
             await self._discard()
         return results
+
+    def _complain(self, error: BaseException) -> None:
+        """Once in ten seconds: everybody who publishes tries again many times in an outage."""
+        now = time.monotonic()
+        if now - self._complained_at >= _COMPLAIN_SECONDS:
+            self._complained_at = now
+            log.warning("publishing failed", error=type(error).__name__)
 
     async def publish_all(self, records: Iterable[Outgoing], timeout: float = 10.0) -> None:
         """Raises NotPublished unless every record was confirmed."""
@@ -112,6 +128,12 @@ async def _accepted(producer: AIOKafkaProducer, record: Outgoing) -> asyncio.Fut
         future = asyncio.get_running_loop().create_future()
         future.set_exception(error)
     return future
+
+
+def _heed(future: asyncio.Future[object]) -> None:
+    """What became of a record that nobody waits for any more; asyncio would complain of an unread error."""
+    if not future.cancelled():
+        future.exception()
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

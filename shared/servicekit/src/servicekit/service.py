@@ -232,6 +232,12 @@ class Service:
         relay = self._relay
         return [] if relay is None else [("relay", lambda: relay.run(self.stopping))]
 
+    def observe(self) -> None:
+        """What is measured when somebody asks."""
+        self.bus.observe()
+        if self._relay is not None:
+            self._relay.observe()
+
     def failing(self) -> list[str]:
         """Background tasks that keep failing for reasons of their own, not while a dependency is away."""
         return sorted(name for name, failures in self._own_failures.items() if failures >= ILL_AFTER)

@@ -23,7 +23,9 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PARLEY_", populate_by_name=True)
 
     kafka_bootstrap_servers: str = Field(
-        default="127.0.0.1:9092", min_length=1, validation_alias="KAFKA_BOOTSTRAP_SERVERS"
+        default="127.0.0.1:9092",
+        pattern=r"^[^\s,:/]+:\d{1,5}(,[^\s,:/]+:\d{1,5})*$",
+        validation_alias="KAFKA_BOOTSTRAP_SERVERS",
     )
     mongo_url: str = Field(
         default="mongodb://127.0.0.1:27017/?replicaSet=rs0",
