@@ -94,6 +94,20 @@ async def test_one_letter_can_be_mended(wire: Wire, dead: DeadLetters) -> None:
     assert await in_thread(dead.listed, TOPIC, 10) == []
 
 
+async def test_what_nobody_can_mend_is_put_away_in_order(wire: Wire, dead: DeadLetters) -> None:
+    for number in range(3):
+        await bury(wire, number, b"broken")
+    first, second, third = await in_thread(dead.listed, TOPIC, 10)
+    with pytest.raises(WrongUsage, match=f"replay or dismiss {first.name} first"):
+        await in_thread(dead.dismiss, second)
+    await in_thread(dead.dismiss, first)
+    assert [letter.name for letter in await in_thread(dead.listed, TOPIC, 10)] == [second.name, third.name]
+    with pytest.raises(WrongUsage, match="was replayed or dismissed before"):
+        await in_thread(dead.dismiss, first)
+    assert await in_thread(dead.replay, TOPIC, lambda _: None) == 2
+    assert len(await wire.records(TOPIC)) == 2, "what was put away is not published"
+
+
 @pytest.mark.parametrize("name", ["activity-created.dlq", "nonsense:0:0", "activity-created.dlq:0:5"])
 async def test_a_letter_that_is_not_there_is_told(name: str, wire: Wire, dead: DeadLetters) -> None:
     with pytest.raises(WrongUsage):

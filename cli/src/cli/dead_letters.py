@@ -1,4 +1,4 @@
-"""Dead letters: read, count, replay. What was replayed is remembered as the offsets of a group."""
+"""Dead letters: read, count, replay, dismiss. What is done with is remembered as the offsets of a group."""
 
 from __future__ import annotations
 
@@ -144,6 +144,24 @@ class DeadLetters:
                     await consumer.commit({place: letter.offset + 1})
 
         self._run(replay())
+
+    def dismiss(self, letter: Letter) -> None:
+        """Put it away as it is; in order, since what is done with is remembered as an offset."""
+
+        async def dismiss() -> None:
+            place = TopicPartition(letter.topic, letter.partition)
+            async with self._consumer() as consumer:
+                await self._assign(consumer, [place])
+                first = (await consumer.beginning_offsets([place]))[place]
+                following = max(await self._next(consumer, place), first)
+                if letter.offset < following:
+                    raise WrongUsage(f"{letter.name} was replayed or dismissed before.")
+                if letter.offset > following:
+                    next_ = f"{letter.topic}:{letter.partition}:{following}"
+                    raise WrongUsage(f"An earlier letter waits: replay or dismiss {next_} first.")
+                await consumer.commit({place: letter.offset + 1})
+
+        self._run(dismiss())
 
     def _names(self, topic: str | None) -> list[str]:
         known = [t.name for t in topics() if t.name.endswith(DEAD_LETTER_SUFFIX)]

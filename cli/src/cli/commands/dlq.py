@@ -55,14 +55,14 @@ def list_(
             ]
             console.table(None, columns, shown)
             if shown:
-                console.say("Next: parley dlq show LETTER, then parley dlq replay LETTER")
+                console.say("Next: parley dlq show LETTER, then parley dlq replay LETTER, or dismiss it")
         return
     counted = list(rows(dead.count(topic)))
     if json:
         console.print_json(counted)
     elif counted:
         console.table(
-            None, ("topic", "reason", "#waiting", "#replayed"), [tuple(row.values()) for row in counted]
+            None, ("topic", "reason", "#waiting", "#done"), [tuple(row.values()) for row in counted]
         )
         if any(row["waiting"] for row in counted):
             console.say("Next, name each one: parley dlq list --letters")
@@ -133,6 +133,26 @@ def replay(
         console.print_json({"replayed": count})
     else:
         console.say(f"Replayed {count:,} dead {'letter' if count == 1 else 'letters'}.")
+
+
+@app.command()
+def dismiss(
+    letter: Annotated[str, typer.Argument(help="TOPIC:PARTITION:OFFSET.")],
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+) -> None:
+    """Put a dead letter away that nobody can mend.
+
+    It stays in its topic until the broker drops it, and counts as done with, as if it had been
+    replayed. Of one partition the oldest that waits comes first.
+
+    Example:
+
+      parley dlq dismiss activity-created.dlq:3:0
+    """
+    dead = DeadLetters(find(data_dir, against))
+    dead.dismiss(dead.show(letter))
+    console.say(f"{letter} is put away.")
 
 
 def _all(dead: DeadLetters, topic: str | None) -> int:
