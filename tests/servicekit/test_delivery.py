@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from aiokafka import ConsumerRecord
 
 from contracts.catalogue import dead_letters_of
 from servicekit.bus import LostConsumer
-from servicekit.delivery import Reader
+from servicekit.delivery import Reader, event_time
 from servicekit.failpoints import FAILPOINTS
 from servicekit.metrics import Metrics
 from servicekit.mongo import Conflict
@@ -35,6 +38,22 @@ CE = [
 
 def said(name: str, number: int, word: str = "hello") -> WordSaid:
     return WordSaid(name=name, number=number, word=word)
+
+
+@pytest.mark.parametrize(
+    ("told", "kafka", "time"),
+    [
+        ("2026-03-01T12:00:00+02:00", 0, "2026-03-01T10:00:00+00:00"),
+        ("yesterday", 1000, "1970-01-01T00:00:01+00:00"),
+        ("2026-03-01T12:00:00", 1000, "1970-01-01T00:00:01+00:00"),
+        ("0001-01-01T00:00:00+14:00", 1000, "1970-01-01T00:00:01+00:00"),
+        ("9999-12-31T23:59:59-12:00", 1000, "1970-01-01T00:00:01+00:00"),
+        ("", -1, "1970-01-01T00:00:00+00:00"),
+        ("", 2**62, "8999-12-31T23:59:59.999000+00:00"),
+    ],
+)
+def test_the_time_of_an_event_is_one_that_a_body_may_have(told: str, kafka: int, time: str) -> None:
+    assert event_time(told, SimpleNamespace(timestamp=kafka)) == datetime.fromisoformat(time)
 
 
 async def test_each_message_has_its_effect_once_however_often_it_comes(

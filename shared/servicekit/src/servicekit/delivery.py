@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
 from contracts.message import Message, missing_headers
+from contracts.vocabulary import END_OF_TIME, FIRST_TIME
 from servicekit.tracing import valid_traceparent
 
 M = TypeVar("M", bound=Message)
 M_co = TypeVar("M_co", bound=Message, covariant=True)
 
 _VERSION = re.compile(r"\.v\d+$")
+_LAST_MILLISECOND = int((END_OF_TIME - FIRST_TIME).total_seconds() * 1000) - 1
 
 
 @dataclass(slots=True)
@@ -130,13 +132,14 @@ class Reader:
 
 
 def event_time(told: str, record: Any) -> datetime:
+    """What the header says if it is a time that a body may have; else Kafka's, whose producer sets it."""
     try:
         moment = datetime.fromisoformat(told)
-        if moment.tzinfo is not None:
+        if moment.tzinfo is not None and FIRST_TIME <= moment < END_OF_TIME:
             return moment
     except ValueError:
         pass
-    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    return FIRST_TIME + timedelta(milliseconds=min(max(record.timestamp, 0), _LAST_MILLISECOND))
 
 
 def describe(wrong: ValidationError) -> str:
