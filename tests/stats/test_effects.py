@@ -182,3 +182,36 @@ async def test_a_future_attempt_counts_now_and_is_the_last_contact_when_it_has_p
     await eventually(passed, "the time to pass")
     assert not await line.differences()
     await line.at_rest()
+
+
+async def test_what_cannot_be_announced_stops_nobody(line: Line) -> None:
+    contact = name()
+    targets, marks = line.service.mongo["targets"], line.service.mongo["changed_targets"]
+    await targets.insert_one({"_id": "contact/", "version": 1, "channels": {}})
+    try:
+        await marks.insert_one({"_id": name("mark"), "bucket": 0, "targets": ["contact/"]})
+        await line.tell(interaction(contact))
+        assert any(m.target_id == contact for m in await line.wire.messages(ContactStatsChanged))
+    finally:
+        await targets.delete_one({"_id": "contact/"})
+
+
+async def test_what_can_be_no_row_is_a_dead_letter(line: Line) -> None:
+    contact = name()
+    impossible = [
+        interaction("c" * 201),
+        interaction(""),
+        interaction(contact, version=2**63),
+    ]
+    await line.tell(*impossible, interaction(contact))
+    letters = {
+        letter["ce_id"]: letter["dlq_detail"]
+        for letter in await line.wire.dead_letters("interaction-recorded")
+        if letter["dlq_reason"] == "impossible_interaction"
+    }
+    assert letters == {
+        impossible[0].event_id(): "contact_id: must have 1 to 200 characters",
+        impossible[1].event_id(): "contact_id: must have 1 to 200 characters",
+        impossible[2].event_id(): "version: must be at most 9223372036854775807",
+    }
+    assert await line.counts(contact) == (0, 1)

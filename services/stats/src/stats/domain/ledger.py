@@ -43,6 +43,10 @@ Row = dict[str, Any]
 TargetKey = str
 Erased = Literal["erased"]
 ERASED: Erased = "erased"
+LONGEST_ID = 200
+"""Of a target, as it is announced and asked for."""
+NEWEST = 2**63 - 1
+"""Version of an interaction."""
 _ONE_OF_THE_ERASED = f"{ERASED}:"
 
 _MEMORY = ("said", "told", "letters", "overlay", "pending")
@@ -51,6 +55,15 @@ _OF_THE_LINK = frozenset(("_id", "target", "direction", "erased", "waits", "more
 
 def target_key(type_: str, id_: str) -> TargetKey:
     return f"{type_}/{id_}"
+
+
+def fault_in(message: InteractionRecorded) -> str | None:
+    """Why it can be no row; None if it can. The schema says less, and may not say more within a version."""
+    if not 0 < len(message.contact_id) <= LONGEST_ID:
+        return f"contact_id: must have 1 to {LONGEST_ID} characters"
+    if message.version > NEWEST:
+        return f"version: must be at most {NEWEST}"
+    return None
 
 
 def target_of(key: TargetKey) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import structlog
+from pydantic import ValidationError
 from pymongo import UpdateOne
 
 from contracts.message import wire_headers
@@ -108,15 +109,22 @@ class AnnounceCounters:
             return set(targets)
         now = self._clock.now()
         _BEFORE_ANNOUNCING()
-        results = await self._producer.publish(
-            [self._outgoing(target, now) for target in documents], timeout=time_left
-        )
+        announced: list[Document] = []
+        outgoing: list[Outgoing] = []
+        for target in documents:
+            try:
+                outgoing.append(self._outgoing(target, now))
+            except ValidationError:
+                log.exception("counters that cannot be announced are passed over", version=target["version"])
+            else:
+                announced.append(target)
+        results = await self._producer.publish(outgoing, timeout=time_left)
         _AFTER_ANNOUNCING()
-        confirmed = [target for target, failure in zip(documents, results, strict=True) if failure is None]
+        confirmed = [target for target, failure in zip(announced, results, strict=True) if failure is None]
         await self._remember(confirmed)
         self._published.inc(len(confirmed))
         return {
-            target["_id"] for target, failure in zip(documents, results, strict=True) if failure is not None
+            target["_id"] for target, failure in zip(announced, results, strict=True) if failure is not None
         }
 
     def _outgoing(self, target: Document, now: datetime) -> Outgoing:

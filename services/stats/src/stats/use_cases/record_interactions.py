@@ -14,7 +14,7 @@ from servicekit.metrics import Metrics
 from servicekit.mongo import Conflict
 from servicekit.verdict import GiveUp, Outcome, TryAgain, Unchanged
 from stats.adapters.mongo_ledger import MongoLedger, Work
-from stats.domain.ledger import Row, World, head_id, record, target_key
+from stats.domain.ledger import Row, World, fault_in, head_id, record, target_key
 from stats.use_cases.worlds import Worlds
 
 log = structlog.get_logger()
@@ -83,6 +83,9 @@ class RecordInteractions:
         now_standing: dict[str, list[Row]] = {}
         for delivery in batch:
             message = delivery.message
+            if fault := fault_in(message):
+                outcomes.append(GiveUp("impossible_interaction", {"error": fault}))
+                continue
             head = head_id(message.interaction_type, message.interaction_id)
             known = now_standing.get(head) or standing.get(head) or []
             try:
