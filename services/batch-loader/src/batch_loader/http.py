@@ -104,7 +104,7 @@ def routes(
     async def draft(
         request: DraftRequest,
         response: Response,
-        idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+        idempotency_key: Annotated[str | None, Header(include_in_schema=False)] = None,
     ) -> BatchResource:
         """Draft a batch. Nothing is loaded until it is told to."""
         batch = await draft_batch(request.name, request.filters, request.choices, idempotency_key)

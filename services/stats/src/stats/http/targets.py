@@ -54,6 +54,9 @@ class LedgerRow(BaseModel):
     agent: str | None
 
 
+_UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "As If-None-Match knows it"}}
+
+
 def target_routes(read: ReadCounters, targets: MongoTargets, totals: ReadTotals, clock: Clock) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["statistics"])
 
@@ -71,6 +74,7 @@ def target_routes(read: ReadCounters, targets: MongoTargets, totals: ReadTotals,
         "/contacts/{contact_id}/stats",
         operation_id="get_contact_statistics",
         response_model=TargetStatistics,
+        responses=_UNCHANGED,
     )
     async def contact_statistics(
         contact_id: str,
@@ -84,6 +88,7 @@ def target_routes(read: ReadCounters, targets: MongoTargets, totals: ReadTotals,
         "/targets/{target_type}/{target_id}/stats",
         operation_id="get_target_statistics",
         response_model=TargetStatistics,
+        responses=_UNCHANGED,
     )
     async def target_statistics(
         target_type: Code,
