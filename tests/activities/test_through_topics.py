@@ -188,10 +188,11 @@ async def test_bad_outcomes_go_to_the_dead_letters_and_the_good_one_still_counts
 async def test_an_activity_that_can_never_be_worked_goes_to_the_dead_letters(case: Case) -> None:
     await case.open()
     await case.wire.publish(case.created("mute", channel=None), case.created("pigeon", channel="pigeon"))
+    await case.wire.publish(case.created("a/b"))
     await case.wire.publish(case.created())
     await case.becomes(state="dispatched")
     letters = await case.dead_letters("activity-created")
-    assert letters.keys() == {case.id("mute"), case.id("pigeon")}
+    assert letters.keys() == {case.id("mute"), case.id("pigeon"), case.id("a/b")}
     assert {letter["dlq_reason"] for letter in letters.values()} == {"impossible_activity"}
 
 

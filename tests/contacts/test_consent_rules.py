@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,6 +116,18 @@ def test_a_wrong_upsert_is_given_up_without_repeating_values() -> None:
     assert isinstance(verdict, GiveUp)
     assert verdict.reason == "invalid_contact"
     assert "secret-plan" not in str(verdict.detail)
+
+
+@pytest.mark.parametrize("told", ["", " ", "crm/77", "..", "a?b", "a\n", "c" * 201])
+def test_a_contact_that_nobody_could_ask_for_is_not_made(told: str) -> None:
+    verdict = decide(upsert(contact_id=ContactId(told)), None, KNOWN)
+    assert isinstance(verdict, GiveUp)
+    assert verdict.reason == "invalid_contact"
+
+
+def test_a_contact_may_have_an_id_of_another_system() -> None:
+    told = upsert(contact_id=ContactId("crm:77~a.b_c-d"), phones=[{"number": "+12025550143"}])
+    assert isinstance(decide(told, None, KNOWN), Become)
 
 
 def test_an_external_id_belongs_to_one_contact() -> None:

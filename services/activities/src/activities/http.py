@@ -29,6 +29,7 @@ from contracts.vocabulary import (
     Direction,
     EndpointId,
     Mode,
+    OwnId,
     SubjectId,
     Urgency,
     WrittenTime,
@@ -64,7 +65,7 @@ class _Request(BaseModel):
 class NewActivity(_Request):
     """`activity_id` may be left out: then it is derived from the Idempotency-Key, or random."""
 
-    activity_id: Annotated[ActivityId, Field(min_length=1, max_length=200)] | None = None
+    activity_id: OwnId | None = None
     contact_id: Annotated[ContactId, Field(min_length=1, max_length=200)]
     kind: ActivityKind
     mode: Mode = Mode.MANUAL

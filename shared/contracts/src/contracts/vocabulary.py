@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated, NewType
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints, TypeAdapter
 
 ContactId = NewType("ContactId", str)
 ActivityId = NewType("ActivityId", str)
@@ -47,6 +47,20 @@ Day = Annotated[date, Field(ge=FIRST_TIME.date(), lt=END_OF_TIME.date())]
 """A day of somebody's calendar, between the same bounds."""
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+OwnId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:~-]{0,199}$")]
+"""An id that was chosen elsewhere, and can be asked for as it is: nothing in it means something in a path."""
+
+_OWN_ID = TypeAdapter(OwnId)
+
+
+def is_own_id(told: str) -> bool:
+    try:
+        _OWN_ID.validate_python(told)
+    except ValueError:
+        return False
+    return True
+
+
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 """A short, unique, immutable name that people and files use: `no-answer`, `spring-renewals`."""
 

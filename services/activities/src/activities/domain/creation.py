@@ -11,7 +11,7 @@ from activities.domain.catalog import Catalog, Contact
 from activities.domain.gate import case_of, judge
 from activities.domain.moves import come_to_life, refuse_as_duplicate
 from contracts.activities import ActivityCreated
-from contracts.vocabulary import Mode
+from contracts.vocabulary import Mode, is_own_id
 from servicekit.verdict import GiveUp, TryAgain, Unchanged, Verdict
 
 
@@ -47,12 +47,20 @@ def create(message: ActivityCreated, state: Activity | None, facts: CreationFact
     return come_to_life(activity, ruling, facts.now)
 
 
+LONGEST_ID = 200
+"""Of a contact, whose attempts are counted under it."""
+
+
 def needs_gate(message: ActivityCreated, now: datetime) -> bool:
     return message.mode is Mode.AUTOMATED and message.scheduled_at <= now
 
 
 def fault_in(message: ActivityCreated, channels: frozenset[str]) -> str | None:
     """Why this can never be worked; None if it can."""
+    if not is_own_id(message.activity_id):
+        return "activity_id: 1 to 200 letters, digits and . _ : ~ -, the first a letter or a digit"
+    if not 0 < len(message.contact_id) <= LONGEST_ID:
+        return f"contact_id: must have 1 to {LONGEST_ID} characters"
     if message.mode is not Mode.AUTOMATED:
         return None
     if message.channel is None:

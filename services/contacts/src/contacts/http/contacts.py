@@ -19,7 +19,16 @@ from contacts.use_cases.change_contacts import (
     standing,
 )
 from contracts.contacts import ContactChanged
-from contracts.vocabulary import Code, Identifier, Lifecycle, PhoneType, PreferenceKind, Time, to_millisecond
+from contracts.vocabulary import (
+    Code,
+    Identifier,
+    Lifecycle,
+    OwnId,
+    PhoneType,
+    PreferenceKind,
+    Time,
+    to_millisecond,
+)
 from servicekit.mongo import Document
 from servicekit.pages import Cursor, IfMatch, Limit, Page, UnusableCursor, etag, page_of, version_of
 from servicekit.problems import Problem, answered_by
@@ -28,7 +37,6 @@ from servicekit.refusals import NotFound
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
 Name = Annotated[str, StringConstraints(max_length=200)]
-OwnId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:~-]{0,199}$")]
 Told = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
