@@ -54,6 +54,10 @@ async def test_its_groups_are_its_own(service: Service) -> None:
     assert len(members) == len(set(members))
     topics = {each.group: each.topic for each in subscriptions}
     assert all(topics[each.group] == each.topic for each in subscriptions), "a group reads from one topic"
+    # The second consumer of a subscriber shares the work of the first.
+    assert [each.group for each in subscriptions] == [
+        re.sub(r"-\d$", "", each.name) for each in subscriptions
+    ]
     assert all(group.startswith(f"{service.name}.") for group in topics)
 
 

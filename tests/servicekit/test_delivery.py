@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -257,6 +258,17 @@ async def test_a_subscriber_is_stalled_only_while_there_is_a_broker(
         service.bus.observe()
         behind = service.metrics.lag_seconds.labels("ears.hear")._value.get()
         assert 61 <= behind < 3600, "not the time since 1970, nor since the last message"
+        subscription.busy_since = time.monotonic()
+        assert not subscription.is_still(), "a batch may take as long as it takes"
+        subscription.busy_since = None
+        await consumer.seek_to_end()
+        for partition in consumer.assignment():
+            await consumer.position(partition)
+        assert (subscription.lag(), subscription.is_still()) == (0, False)
+        states = consumer._subscription.subscription.assignment
+        for partition in consumer.assignment():
+            states.state_value(partition).timestamp -= 61_000
+        assert subscription.is_still(), "no fetch was answered for a minute"
         consumer.resume(*consumer.assignment())
 
 
