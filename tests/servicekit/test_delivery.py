@@ -12,10 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from contracts.catalogue import dead_letters_of
-from servicekit.bus import LostConsumer
+from servicekit.bus import LostConsumer, Subscription
 from servicekit.delivery import Reader, event_time
 from servicekit.failpoints import FAILPOINTS
 from servicekit.metrics import Metrics
@@ -234,12 +234,7 @@ async def test_a_subscriber_is_stalled_only_while_there_is_a_broker(
         await wire.expect(WordHeard, 3)
         await settled(service)
         (subscription,) = service.bus.subscriptions
-        consumer = subscription.consumer
-        assert consumer is not None
-        consumer.pause(*consumer.assignment())
-        await consumer.seek_to_beginning()
-        for partition in consumer.assignment():
-            await consumer.position(partition)
+        consumer = await _left_behind(subscription)
         assert subscription.lag() == 3
         assert [await service.bus.look() for _ in range(30)] == [[]] * 30, "it has only just taken something"
         subscription.progressed_at -= 61
@@ -272,6 +267,17 @@ async def test_a_subscriber_is_stalled_only_while_there_is_a_broker(
         consumer.resume(*consumer.assignment())
 
 
+async def _left_behind(subscription: Subscription) -> AIOKafkaConsumer:
+    """Its messages lie before it again, and it is not allowed to fetch them."""
+    consumer = subscription.consumer
+    assert consumer is not None
+    consumer.pause(*consumer.assignment())
+    await consumer.seek_to_beginning()
+    for partition in consumer.assignment():
+        await consumer.position(partition)
+    return consumer
+
+
 async def test_a_process_that_has_lost_a_consumer_ends_to_be_started_again(
     engines: Engines, wire: Wire, ears: EarService
 ) -> None:
@@ -281,12 +287,7 @@ async def test_a_process_that_has_lost_a_consumer_ends_to_be_started_again(
         await wire.expect(WordHeard, 1)
         await settled(service)
         (subscription,) = service.bus.subscriptions
-        consumer = subscription.consumer
-        assert consumer is not None
-        consumer.pause(*consumer.assignment())
-        await consumer.seek_to_beginning()
-        for partition in consumer.assignment():
-            await consumer.position(partition)
+        await _left_behind(subscription)
         subscription.progressed_at -= 61
         subscription.stalled_for = 118
         async with asyncio.timeout(30):

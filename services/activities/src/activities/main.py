@@ -12,7 +12,6 @@ from activities.domain.creation import create
 from activities.domain.moves import SLOTS
 from activities.domain.outcomes import hear
 from activities.settings import Settings
-from activities.use_cases.count_due import CountDue
 from activities.use_cases.create_activity import CreateActivity
 from activities.use_cases.dispatch_due import DispatchDue
 from activities.use_cases.work_activity import WorkActivity
@@ -87,10 +86,11 @@ def build(settings: Settings) -> Service:
         tries=6,
     )
     service.background("scheduler", lambda: dispatch_due.run(service.stopping))
-    due = service.metrics.gauge(
-        "parley_activities_due", "Activities whose time has come and that nothing holds, up to 10,000"
+    service.counted_gauge(
+        "parley_activities_due",
+        "Activities whose time has come and that nothing holds, up to 10,000",
+        lambda: activities.count_due(service.clock.now()),
     )
-    service.background("count-due", CountDue(activities, service.clock, due, service.stopping).run)
     service.routes(http.routes(service.clock, store, activities, create_activity, work_activity))
     service.asyncapi = asyncapi_document("activities")
     service.requires_topics(topics_of("activities", settings.channels))

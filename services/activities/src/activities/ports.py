@@ -38,10 +38,6 @@ class DueActivities(Protocol):
         """
         ...
 
-    async def count_due(self, now: datetime) -> int:
-        """How many of them there are that nothing holds, up to a number that says enough."""
-        ...
-
     async def set_aside(self, activity_id: str, version: object) -> None:
         """It is due no more until somebody has mended what is wrong with it, unless it changed meanwhile."""
         ...

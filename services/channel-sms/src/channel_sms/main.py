@@ -20,7 +20,6 @@ from channel_sms.agents.scripted import ScriptedAgent
 from channel_sms.loops import repeat
 from channel_sms.providers.twilio import Twilio
 from channel_sms.settings import Settings
-from channel_sms.use_cases.count_open import CountOpen
 from channel_sms.use_cases.end_silent import EndSilent
 from channel_sms.use_cases.resolve_by_person import ResolveByPerson
 from channel_sms.use_cases.resolve_unknown import ResolveUnknown
@@ -126,11 +125,10 @@ def build(settings: Settings) -> Service:
     resolve = ResolveUnknown(
         provider, intents, conversations, settle, committer, held["resolve"], clock, settings
     )
-    due = service.metrics.gauge(
-        "parley_texts_due", "Texts whose time has come and that are not being sent, up to 10,000"
-    )
-    unknown = service.metrics.gauge("parley_unknown_intents", "Sends whose result nobody knows yet")
-    count_open = CountOpen(intents, knowledge, clock, due, unknown, stopping)
+
+    async def texts_due() -> int:
+        return await intents.count_due(clock.now(), await knowledge.campaigns_at_rest())
+
     end_silent = EndSilent(conversations, inbound, knowledge, committer, held["silence"], clock)
 
     service.subscribe("know-contacts", ContactChanged, knowledge.contacts)
@@ -156,7 +154,12 @@ def build(settings: Settings) -> Service:
         "receipts", lambda: repeat(stopping, work_receipts.step, held["receipts"], wake=receipting.stored)
     )
     service.background("resolve", lambda: repeat(stopping, resolve.step, held["resolve"], idle=0.5))
-    service.background("count-open", count_open.run)
+    service.counted_gauge(
+        "parley_unknown_intents", "Sends whose result nobody knows yet", intents.count_unknown
+    )
+    service.counted_gauge(
+        "parley_texts_due", "Texts whose time has come and that are not being sent, up to 10,000", texts_due
+    )
     service.background("silence", lambda: repeat(stopping, end_silent.step, held["silence"], idle=0.25))
     service.routes(
         webhooks.router(),

@@ -40,6 +40,8 @@ from servicekit.verdict import Versioned
 
 log = structlog.get_logger()
 
+_COUNT_SECONDS = 5.0
+
 S = TypeVar("S", bound=Versioned)
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
@@ -176,6 +178,17 @@ class Service:
         """A loop beside the consumers. If it ends before the service stops, or fails for reasons of its
         own, it is started again with backoff. It must watch `self.stopping`."""
         self._backgrounds.append((name, run))
+
+    def counted_gauge(self, name: str, help_: str, count: Callable[[], Awaitable[int]]) -> None:
+        """A gauge that is counted anew every few seconds; every replica counts all there is."""
+        gauge = self.metrics.gauge(name, help_)
+
+        async def keep_counting() -> None:
+            while not self.stopping.is_set():
+                gauge.set(await count())
+                await rest(self.stopping, _COUNT_SECONDS)
+
+        self.background(f"count {name}", keep_counting)
 
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         self._closers.append(close)
