@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,6 +44,32 @@ def test_a_wrong_setting_is_one_sentence(
     with pytest.raises(BadSettings, match=r"^[^\n]+$") as refused:
         ServiceSettings.from_environment()
     assert said in str(refused.value)
+
+
+def test_a_process_that_lost_a_consumer_ends_so_that_it_is_started_again(engines: Engines) -> None:
+    program = """
+from servicekit.bus import LostConsumer
+from servicekit.service import Service, run_service
+from servicekit.settings import ServiceSettings
+
+def build(settings):
+    service = Service("ears", settings)
+    service.failure = LostConsumer("ears.hear took nothing for 120 s")
+    service.stopping.set()
+    return service
+
+run_service("ears", ServiceSettings, build)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"KAFKA_BOOTSTRAP_SERVERS": engines.kafka, "MONGO_URL": engines.mongo, "PARLEY_PORT": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, "neither a success nor a configuration that only a person can mend"
+    assert "ears.hear took nothing for 120 s" in done.stdout + done.stderr
 
 
 def test_logs_show_no_personal_data() -> None:
