@@ -15,6 +15,7 @@ from pymongo import MongoClient
 
 from cli.engines import ports
 from cli.engines.database import EmbeddedDatabase
+from servicekit.pages import IfMatch, version_of
 from servicekit.problems import MEDIA_TYPE, Problem, answered_by
 from servicekit.refusals import NotFound
 from servicekit.service import Service
@@ -69,6 +70,10 @@ class Kitchen:
         @router.get("/v1/orders")
         async def find(paging: Annotated[str, Depends(_page)], dish: str | None = None) -> list[str]:
             return [made for made in self.cooked if dish in (None, made)]
+
+        @router.put("/v1/orders/{id_}")
+        async def change(id_: str, order: Order, if_match: IfMatch = None) -> int | None:
+            return version_of(if_match)
 
         @router.get("/v1/orders/{id_}")
         async def show(id_: str) -> None:
@@ -233,6 +238,17 @@ async def test_a_parameter_that_nobody_knows_is_refused_and_the_known_ones_are_n
     assert misspelt.json()["detail"] == "query.dihs: unknown parameter; this takes dish, from"
     none = await client.post("/v1/orders", params={"dish": "soup"}, json=SOUP)
     assert none.json()["detail"] == "query.dish: unknown parameter; this takes none"
+
+
+async def test_a_condition_that_nobody_looks_at_is_refused(
+    client: httpx.AsyncClient, kitchen: Kitchen
+) -> None:
+    condition = {"If-Match": '"3"'}
+    refused = await client.post("/v1/orders", json=SOUP, headers=condition)
+    assert (refused.status_code, refused.json()["type"]) == (400, "urn:parley:problem:if-match-not-taken")
+    assert kitchen.cooked == []
+    assert (await client.put("/v1/orders/7", json=SOUP, headers=condition)).json() == 3
+    assert (await client.get("/v1/orders", headers=condition)).status_code == 200
 
 
 async def test_a_parameter_with_one_value_is_not_taken_twice(client: httpx.AsyncClient) -> None:

@@ -60,7 +60,9 @@ def create_app(
     )
     app.add_middleware(TraceContext)
     for router in routers:
-        app.include_router(router, dependencies=[Depends(only_known_parameters)])
+        app.include_router(
+            router, dependencies=[Depends(only_known_parameters), Depends(only_heard_conditions)]
+        )
     app.include_router(_process_routes(service, asyncapi))
     _document_keys(app)
     return app
@@ -102,6 +104,17 @@ async def only_known_parameters(request: Request) -> None:
                 {"type": "repeated_parameter", "loc": ("query", name), "msg": "takes one value"}
                 for name in twice
             ]
+        )
+
+
+async def only_heard_conditions(request: Request) -> None:
+    """A change that nobody holds against its condition would be somebody's lost update."""
+    if request.method == "GET" or "if-match" not in request.headers:
+        return
+    taken = {parameter.alias.lower() for parameter in request.scope["route"].dependant.header_params}
+    if "if-match" not in taken:
+        raise problems.Problem(
+            400, "if-match-not-taken", "If-Match is not taken here", "Nothing was changed; leave it out."
         )
 
 

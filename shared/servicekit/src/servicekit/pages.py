@@ -77,7 +77,12 @@ def moment(part: Any) -> datetime:
 TAGGED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "As it now stands",
-        "headers": {"ETag": {"description": "For If-Match", "schema": {"type": "string"}}},
+        "headers": {
+            "ETag": {
+                "description": "The version, for If-Match where a change takes it",
+                "schema": {"type": "string"},
+            }
+        },
     }
 }
 """The answer of a route that tells a version."""
