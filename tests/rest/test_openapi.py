@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -81,3 +82,35 @@ async def test_a_service_keeps_to_its_document(engines: Engines, namespace: str,
             except Exception as error:  # all of them in one report
                 wrong.append(f"{operation.method.upper()} {operation.path}: {error}")
         assert not wrong, "\n\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+async def test_a_damaged_cursor_is_not_the_end_of_a_list(engines: Engines, namespace: str, name: str) -> None:
+    package = name.replace("-", "_")
+    build = importlib.import_module(f"{package}.main").build
+    own = importlib.import_module(f"{package}.settings").Settings
+    async with (
+        running(build, own, engines, namespace) as service,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=30) as client,
+    ):
+        paths = (await client.get("/openapi.json")).json()["paths"]
+        lists = [path for path, operations in paths.items() if _is_a_list(path, operations.get("get", {}))]
+        assert lists
+        for path in lists:
+            answer = await client.get(
+                path, params={"cursor": "zzz", "first": "2026-03-01", "last": "2026-03-01"}
+            )
+            assert (path, answer.status_code, answer.json().get("type")) == (
+                path,
+                422,
+                "urn:parley:problem:bad-cursor",
+            )
+
+
+def _as_a_list(path: str, operation: Any) -> dict[str, str]:
+    """What asks for its next page with a cursor that is none; nothing if it has no pages."""
+    names = {each["name"] for each in operation.get("parameters", [])}
+    if "{" in path or "cursor" not in names:
+        return {}
+    days = {"first": "2026-03-01", "last": "2026-03-01"}
+    return {"cursor": "zzz"} | {name: day for name, day in days.items() if name in names}

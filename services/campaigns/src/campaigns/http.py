@@ -17,7 +17,7 @@ from campaigns.use_cases.apply_bundle import ApplyBundle
 from campaigns.use_cases.move_campaign import MoveCampaign
 from contracts.campaigns import CampaignChanged
 from contracts.vocabulary import Code
-from servicekit.pages import TAGGED, Cursor, Limit, Page, etag, page_of
+from servicekit.pages import TAGGED, IdCursor, Limit, Page, etag, page_by_id
 from servicekit.problems import Problem, answered_by
 from servicekit.refusals import NotFound
 
@@ -79,8 +79,8 @@ def _item_routes(kind: Kind, stores: MongoCatalog, apply_bundle: ApplyBundle) ->
     word = kind.name.replace("-", "_")
 
     @router.get("", operation_id=f"list_{kind.plural}", response_model=Page[kind.state])  # type: ignore[name-defined]
-    async def list_(limit: Limit = 100, cursor: Cursor = None) -> Any:
-        return page_of(await stores.page(kind, cursor, limit + 1), limit, lambda item: item.code)
+    async def list_(limit: Limit = 100, cursor: IdCursor = None) -> Any:
+        return page_by_id(await stores.page(kind, cursor, limit + 1), limit, lambda item: item.code)
 
     @router.get("/{code_or_id}", operation_id=f"get_{word}", response_model=kind.state, responses=TAGGED)
     async def get(code_or_id: str, response: Response) -> Any:

@@ -16,7 +16,7 @@ from channel_sms.domain.conversation import Conversation, ConversationState
 from channel_sms.domain.intent import Intent, IntentState
 from channel_sms.use_cases.resolve_by_person import NotInDoubt, ResolveByPerson
 from servicekit.mongo import Document
-from servicekit.pages import Cursor, Limit, Page, page_of
+from servicekit.pages import IdCursor, Limit, Page, page_by_id
 from servicekit.problems import Problem, answered_by
 from servicekit.refusals import NotFound
 
@@ -105,10 +105,10 @@ def routes(
         contact_id: str | None = None,
         state: ConversationState | None = None,
         limit: Limit = 100,
-        cursor: Cursor = None,
+        cursor: IdCursor = None,
     ) -> Page[Conversation]:
         found = await conversations.listed(activity_id, contact_id, state, cursor, limit + 1)
-        return page_of(found, limit, lambda last: last.activity_id)
+        return page_by_id(found, limit, lambda last: last.activity_id)
 
     @router.get("/conversations/{activity_id}", operation_id="get_conversation", tags=["conversations"])
     async def read_conversation(activity_id: str) -> Transcript:
@@ -126,11 +126,11 @@ def routes(
         state: IntentState | None = None,
         activity_id: str | None = None,
         limit: Limit = 100,
-        cursor: Cursor = None,
+        cursor: IdCursor = None,
     ) -> Page[IntentView]:
         """Messages we mean to send; `?state=unknown` is what people may have to decide."""
         found = await intents.listed(state, activity_id, cursor, limit + 1)
-        return page_of([_intent(intent) for intent in found], limit, lambda last: last.intent_id)
+        return page_by_id([_intent(intent) for intent in found], limit, lambda last: last.intent_id)
 
     @router.get("/intents/{intent_id}", operation_id="get_intent", tags=["intents"])
     async def read_intent(intent_id: str) -> IntentView:
@@ -149,20 +149,20 @@ def routes(
         return Counts(outgoing=dict(await intents.counts()), incoming=await inbound.counts())
 
     @router.get("/unmatched", operation_id="list_unmatched", tags=["messages"])
-    async def list_unmatched(limit: Limit = 100, cursor: Cursor = None) -> Page[UnmatchedView]:
+    async def list_unmatched(limit: Limit = 100, cursor: IdCursor = None) -> Page[UnmatchedView]:
         """Messages of people that led to nothing: no conversation knows them, or they could not be worked."""
         rows = await inbound.unmatched(cursor, limit + 1)
         items = [UnmatchedView(message_id=row["_id"], **_fields(UnmatchedView, row)) for row in rows]
-        return page_of(items, limit, lambda last: last.message_id)
+        return page_by_id(items, limit, lambda last: last.message_id)
 
     @router.get("/suppressions", operation_id="list_suppressions", tags=["suppressions"])
     async def list_suppressions(
-        address: str | None = None, limit: Limit = 100, cursor: Cursor = None
+        address: str | None = None, limit: Limit = 100, cursor: IdCursor = None
     ) -> Page[SuppressionView]:
         """Addresses that opted out, and those that came back."""
         rows = await suppressions.listed(address, cursor, limit + 1)
         items = [SuppressionView(address=row["_id"], **_fields(SuppressionView, row)) for row in rows]
-        return page_of(items, limit, lambda last: last.address)
+        return page_by_id(items, limit, lambda last: last.address)
 
     return router
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from contracts.campaigns import catalog_id
 from contracts.vocabulary import Code
-from servicekit.pages import Cursor, Limit, Page, page_of
+from servicekit.pages import Cursor, IdCursor, Limit, Page, page_by_id, page_of
 from servicekit.problems import Problem, answered_by
 from servicekit.refusals import NotFound
 from servicekit.unit_of_work import Store
@@ -77,8 +77,8 @@ def routes(
         return AppliedFlows(items=await apply_flows(bundle.flows, publish=publish, dry_run=dry_run))
 
     @router.get("/flows", tags=["flows"], summary="All flows, with their versions")
-    async def list_flows(limit: Limit = 100, cursor: Cursor = None) -> Page[Flow]:
-        return page_of(await flows.page(cursor, limit + 1), limit, lambda flow: flow.flow_id)
+    async def list_flows(limit: Limit = 100, cursor: IdCursor = None) -> Page[Flow]:
+        return page_by_id(await flows.page(cursor, limit + 1), limit, lambda flow: flow.flow_id)
 
     @router.get("/flows/{flow_id}", tags=["flows"], summary="One flow")
     async def get_flow(flow_id: str) -> Flow:

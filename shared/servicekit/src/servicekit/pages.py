@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
 from fastapi import Header, Query
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from servicekit.problems import Problem
 
@@ -72,6 +72,19 @@ def moment(part: Any) -> datetime:
     if told.tzinfo is None:
         raise ValueError(f"{part!r} has no zone")
     return told.astimezone(UTC)
+
+
+def _id_in(cursor: str | None) -> str | None:
+    return None if cursor is None else parts_of(cursor, text)[0]
+
+
+IdCursor = Annotated[Cursor, AfterValidator(_id_in)]
+"""Of a list that is sorted by id: the id behind which the page begins. Raises UnusableCursor."""
+
+
+def page_by_id(found: Sequence[Item], limit: int, id_of: Callable[[Item], str]) -> Page[Item]:
+    """The same as page_of, for a list that takes an IdCursor."""
+    return page_of(found, limit, lambda last: cursor_of(id_of(last)))
 
 
 TAGGED: dict[int | str, dict[str, Any]] = {

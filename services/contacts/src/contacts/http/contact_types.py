@@ -7,7 +7,7 @@ from contacts.domain.contact_type import ContactType, Definition
 from contacts.http.refusals import problem_of
 from contacts.use_cases.define_contact_type import DefineContactType
 from contracts.vocabulary import Code
-from servicekit.pages import Cursor, Limit, Page, etag, page_of
+from servicekit.pages import IdCursor, Limit, Page, etag, page_by_id
 from servicekit.problems import answered_by
 from servicekit.refusals import NotFound
 
@@ -39,8 +39,8 @@ def routes(types: MongoContactTypes, define: DefineContactType) -> APIRouter:
         return type_
 
     @router.get("", operation_id="list_contact_types")
-    async def list_(limit: Limit = 100, cursor: Cursor = None) -> Page[ContactType]:
-        return page_of(await types.page(cursor, limit + 1), limit, lambda type_: type_.code)
+    async def list_(limit: Limit = 100, cursor: IdCursor = None) -> Page[ContactType]:
+        return page_by_id(await types.page(cursor, limit + 1), limit, lambda type_: type_.code)
 
     @router.get("/{code}", operation_id="get_contact_type")
     async def get(code: str, response: Response) -> ContactType:

@@ -30,7 +30,18 @@ from contracts.vocabulary import (
     to_millisecond,
 )
 from servicekit.mongo import Document
-from servicekit.pages import Cursor, IfMatch, Limit, Page, UnusableCursor, etag, page_of, version_of
+from servicekit.pages import (
+    Cursor,
+    IdCursor,
+    IfMatch,
+    Limit,
+    Page,
+    UnusableCursor,
+    etag,
+    page_by_id,
+    page_of,
+    version_of,
+)
 from servicekit.problems import Problem, answered_by
 from servicekit.refusals import NotFound
 
@@ -132,7 +143,7 @@ def routes(
     @router.get("", operation_id="list_contacts")
     async def list_(
         limit: Limit = 100,
-        cursor: Cursor = None,
+        cursor: IdCursor = None,
         contact_type: str | None = None,
         phone: Annotated[str | None, Query(description="With + and country code")] = None,
         external_id: str | None = None,
@@ -146,7 +157,7 @@ def routes(
             after=cursor,
             limit=limit + 1,
         )
-        return page_of([contact.announced() for contact in found], limit, lambda item: item.contact_id)
+        return page_by_id([contact.announced() for contact in found], limit, lambda item: item.contact_id)
 
     @router.get("/{contact_id}", operation_id="get_contact")
     async def get(contact_id: str, response: Response) -> ContactChanged:

@@ -18,7 +18,7 @@ from contacts.use_cases.receive_import import ReceiveImport
 from contacts.use_cases.run_imports import RunImports
 from contracts.message import stable_id
 from contracts.vocabulary import Code, Time
-from servicekit.pages import Cursor, Limit, Page, page_of
+from servicekit.pages import IdCursor, Limit, Page, page_by_id
 from servicekit.problems import Problem, answered_by
 from servicekit.refusals import NotFound
 
@@ -105,9 +105,9 @@ def routes(imports: MongoImports, receive: ReceiveImport, worker: RunImports) ->
         return Accepted(import_id=accepted.import_id)
 
     @router.get("", operation_id="list_imports")
-    async def list_(limit: Limit = 100, cursor: Cursor = None) -> Page[Progress]:
+    async def list_(limit: Limit = 100, cursor: IdCursor = None) -> Page[Progress]:
         found = await imports.page(cursor, limit + 1)
-        return page_of([_progress(import_) for import_ in found], limit, lambda item: item.import_id)
+        return page_by_id([_progress(import_) for import_ in found], limit, lambda item: item.import_id)
 
     @router.get("/{import_id}", operation_id="get_import")
     async def get(import_id: str) -> Progress:
