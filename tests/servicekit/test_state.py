@@ -17,7 +17,7 @@ from contracts.contacts import ContactChanged
 from contracts.message import Message
 from servicekit.delivery import Delivery, Tombstone
 from servicekit.failpoints import FAILPOINTS, InjectedFault
-from servicekit.mongo import Conflict, Document, Mongo, difference
+from servicekit.mongo import Conflict, Document, Mongo, difference, rows_behind
 from servicekit.projection import Projection
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
@@ -235,3 +235,22 @@ async def test_an_erased_one_does_not_come_back(projection: Projection) -> None:
     assert await projection.get(["a"]) == {}
     assert await projection.get_cached(["a"]) == {}
     assert "first" not in str(await projection.collection.find_one({"_id": "a"}))
+
+
+async def test_a_later_page_holds_to_what_was_asked_for(engines: Engines, namespace: str) -> None:
+    mongo = Mongo(engines.mongo, f"{namespace}pages")
+    try:
+        rows = mongo["rows"]
+        await rows.insert_many([{"_id": f"{n}", "kind": "odd" if n % 2 else "even"} for n in range(8)])
+
+        async def ids(after: str | None, limit: int, wanted: Document | None = None) -> str:
+            return "".join([row["_id"] for row in await rows_behind(rows, after, limit, wanted)])
+
+        assert await ids(None, 3) == "012"
+        assert await ids("2", 9) == "34567"
+        assert await ids(None, 2, {"kind": "odd"}) == "13"
+        assert await ids("3", 9, {"kind": "odd"}) == "57"
+        assert await ids("3", 9, {}) == "4567"
+        assert await ids("3", 9, {"_id": "1"}) == ""
+    finally:
+        await mongo.close()
