@@ -94,12 +94,12 @@ async def test_a_damaged_cursor_is_not_the_end_of_a_list(engines: Engines, names
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=30) as client,
     ):
         paths = (await client.get("/openapi.json")).json()["paths"]
-        lists = [path for path, operations in paths.items() if _is_a_list(path, operations.get("get", {}))]
-        assert lists
-        for path in lists:
-            answer = await client.get(
-                path, params={"cursor": "zzz", "first": "2026-03-01", "last": "2026-03-01"}
-            )
+        asked = {path: _as_a_list(path, operations.get("get", {})) for path, operations in paths.items()}
+        assert any(asked.values())
+        for path, query in asked.items():
+            if not query:
+                continue
+            answer = await client.get(path, params=query)
             assert (path, answer.status_code, answer.json().get("type")) == (
                 path,
                 422,
