@@ -15,12 +15,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from contracts.catalogue import dead_letters_of
-from servicekit.bus import LostConsumer, Subscription
+from servicekit.bus import Bus, LostConsumer, Subscription
 from servicekit.delivery import Reader, event_time
 from servicekit.failpoints import FAILPOINTS
 from servicekit.metrics import Metrics
 from servicekit.mongo import Conflict
-from servicekit.pipeline import Pipeline
+from servicekit.pipeline import BatchHandler, Pipeline
 from servicekit.producer import Producer
 from servicekit.settings import ServiceSettings
 from servicekit.verdict import Outcome, TryAgain
@@ -256,6 +256,8 @@ async def test_a_subscriber_is_stalled_only_while_there_is_a_broker(
         subscription.busy_since = time.monotonic()
         assert not subscription.is_still(), "a batch may take as long as it takes"
         subscription.busy_since = None
+        subscription.gather(60)
+        assert subscription.rests_until == 0, "nobody gathers while messages wait"
         await consumer.seek_to_end()
         for partition in consumer.assignment():
             await consumer.position(partition)
@@ -264,7 +266,47 @@ async def test_a_subscriber_is_stalled_only_while_there_is_a_broker(
         for partition in consumer.assignment():
             states.state_value(partition).timestamp -= 61_000
         assert subscription.is_still(), "no fetch was answered for a minute"
+        listener = consumer._subscription.listener
+        await listener.on_partitions_assigned(consumer.assignment())
+        assert not subscription.is_still(), "who was just given partitions has had no time to ask"
         consumer.resume(*consumer.assignment())
+
+
+async def test_an_unhurried_subscriber_gathers_and_another_does_not(engines: Engines, wire: Wire) -> None:
+    await wire.create_topics(TOPICS)
+    taken: dict[str, list[float]] = {"ear": [], "eye": []}
+    settings = ServiceSettings(
+        kafka_bootstrap_servers=engines.kafka, namespace=wire.namespace, instance="a", unhurried_ms=400
+    )
+    producer, stopping = Producer(engines.kafka, "test"), asyncio.Event()
+    bus = Bus("test", settings, producer, Metrics(), stopping)
+
+    def work(name: str) -> BatchHandler:
+        async def take(batch: Sequence[Any]) -> list[Outcome]:
+            taken[name].append(time.monotonic())
+            return [None] * len(batch)
+
+        return take
+
+    gathering = bus.subscribe("ear", (WordSaid,), work("ear"), unhurried=True)
+    prompt = bus.subscribe("eye", (WordSaid,), work("eye"))
+    await bus.start()
+    try:
+        for number in (1, 2):
+            await wire.publish(said("anna", number))
+
+            async def both(number: int = number) -> bool:
+                return min(len(times) for times in taken.values()) >= number
+
+            rested = gathering.rests_until
+            await eventually(both, "both to take it")
+            assert taken["ear"][-1] >= rested
+        assert gathering.rests_until > 0
+        assert prompt.rests_until == 0
+    finally:
+        stopping.set()
+        await bus.stop()
+        await producer.close()
 
 
 async def _left_behind(subscription: Subscription) -> AIOKafkaConsumer:

@@ -108,6 +108,11 @@ class Subscription:
         states = (assignment.state_value(partition) for partition in consumer.assignment())
         return max((state.timestamp or 0 for state in states if state is not None), default=0)
 
+    def gather(self, seconds: float) -> None:
+        """Ask for the next batch only then, unless messages wait already."""
+        if not self.lag():
+            self.rests_until = time.monotonic() + seconds
+
     def seconds_behind(self, lag: int) -> float:
         """The age of the last message taken, but no more than how long there has been a lag: the first
         message after a quiet night is not a night late."""
@@ -188,6 +193,8 @@ class Bus:
         self._metrics = metrics
         self._stopping = stopping
         self.servers = settings.kafka_bootstrap_servers
+        # A rebalance waits for the longest drain, and whoever waits for that is not lost.
+        self._lost_seconds = max(_LOST_SECONDS, settings.drain_seconds + 60)
         self.subscriptions: list[Subscription] = []
         self.broker = KafkaBroker(
             settings.kafka_bootstrap_servers,
@@ -257,8 +264,8 @@ class Bus:
         )
 
         async def handle(records: Any) -> None:
-            if unhurried and not subscription.lag():
-                subscription.rests_until = time.monotonic() + settings.unhurried_ms / 1000
+            if unhurried:
+                subscription.gather(settings.unhurried_ms / 1000)
             await self._take(subscription, records)
 
         subscriber(handle)
@@ -291,7 +298,7 @@ class Bus:
         while not self._stopping.is_set():
             await rest(self._stopping, _LOOK_SECONDS)
             if lost := await self.look():
-                raise LostConsumer(f"{', '.join(lost)} took nothing for {_LOST_SECONDS:.0f} s")
+                raise LostConsumer(f"{', '.join(lost)} took nothing for {self._lost_seconds:.0f} s")
 
     async def look(self) -> list[str]:
         """One look; returns who is lost. While no broker answers nothing moves, and nobody is at fault."""
@@ -300,7 +307,7 @@ class Bus:
         for subscription in self.subscriptions:
             moves = blameless or subscription not in still
             subscription.stalled_for = 0.0 if moves else subscription.stalled_for + _LOOK_SECONDS
-        return [each.name for each in self.subscriptions if each.stalled_for >= _LOST_SECONDS]
+        return [each.name for each in self.subscriptions if each.stalled_for >= self._lost_seconds]
 
     async def _broker_answers(self) -> bool:
         client = AIOKafkaClient(bootstrap_servers=self.servers)
