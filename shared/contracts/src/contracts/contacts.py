@@ -97,7 +97,10 @@ class UpsertContact(
     published_by=(),
     read_by=("contacts",),
 ):
-    """Create the contact or replace what describes it; preferences are never touched by this command."""
+    """Create the contact or replace what describes it; preferences are never touched by this command.
+
+    The order of arrival decides, not `occurred_at`: what is told later replaces what was told before.
+    """
 
     command_id: Identifier
     contact_id: ContactId
