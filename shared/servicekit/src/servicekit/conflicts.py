@@ -7,7 +7,10 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from prometheus_client import Counter
+
 from servicekit.mongo import Conflict
+from servicekit.verdict import Outcome, TryAgain
 
 T = TypeVar("T")
 
@@ -27,6 +30,20 @@ async def undisputed(decide_and_write: Callable[[], Awaitable[T]], what: str, tr
         except Conflict:
             await yield_to_others(attempt)
     raise Conflict(f"{what} changes faster than it can be decided")
+
+
+async def batch_undisputed(
+    attempt: Callable[[], Awaitable[list[Outcome]]], size: int, conflicts: Counter, what: str, tries: int = 10
+) -> list[Outcome]:
+    """The outcomes of a batch handler that is one transaction, once nobody was faster; if others always were,
+    it is tried again later, without limit. conflicts: counts those times."""
+    for number in range(tries):
+        try:
+            return await attempt()
+        except Conflict:
+            conflicts.inc()
+            await yield_to_others(number)
+    return [TryAgain(f"{what} change too fast", after=1.0, patient=True)] * size
 
 
 async def yield_to_others(attempt: int) -> None:

@@ -157,13 +157,19 @@ class Mongo:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
-        """Commits at the end, aborts on any error."""
-        if self.driver == "motor":
-            async with await self._client.start_session() as session, session.start_transaction():
-                yield session
-        else:
-            async with self._client.start_session() as session, await session.start_transaction():
-                yield session
+        """Commits at the end, aborts on any error. Raises Conflict, with nothing written, if what was read or
+        expected had moved."""
+        try:
+            if self.driver == "motor":
+                async with await self._client.start_session() as session, session.start_transaction():
+                    yield session
+            else:
+                async with self._client.start_session() as session, await session.start_transaction():
+                    yield session
+        except PyMongoError as error:
+            if is_conflict(error):
+                raise Conflict(str(error)[:200]) from error
+            raise
 
     async def aggregate(
         self, collection: str, pipeline: Sequence[Mapping[str, Any]], **options: Any

@@ -18,7 +18,6 @@ from typing import Any, Generic, TypeVar, cast
 import structlog
 from pydantic import BaseModel
 from pymongo import InsertOne, UpdateOne
-from pymongo.errors import PyMongoError
 
 from contracts.message import Message
 from servicekit.conflicts import TRIES, undisputed, yield_to_others
@@ -32,7 +31,6 @@ from servicekit.mongo import (
     Mongo,
     Session,
     difference,
-    is_conflict,
     rows_behind,
 )
 from servicekit.outbox import LARGEST_BODY, Outbox, too_large
@@ -125,16 +123,11 @@ class Committer:
         if not changes:
             return
         self._before_transaction()
-        try:
-            async with self._mongo.transaction() as session:
-                await self._replace(changes.replaced, session)
-                await self._write(changes.also, session)
-                await self.outbox.insert(changes.rows, session)
-                self._before_commit()
-        except PyMongoError as error:
-            if is_conflict(error):
-                raise Conflict(str(error)[:200]) from error
-            raise
+        async with self._mongo.transaction() as session:
+            await self._replace(changes.replaced, session)
+            await self._write(changes.also, session)
+            await self.outbox.insert(changes.rows, session)
+            self._before_commit()
         self._after_transaction()
         self.outbox.wake()
 

@@ -15,12 +15,12 @@ from zlib import crc32
 
 import orjson
 from pymongo import ASCENDING, DESCENDING, DeleteOne, IndexModel, UpdateOne
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError
 
 from contracts.stats import AttemptCounters
 from servicekit.failpoints import Failpoint
 from servicekit.leases import bucket_of
-from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, difference, is_conflict
+from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, difference
 from stats.domain.counters import COUNT, LAST, Lane, Tally
 from stats.domain.ledger import ERASED, Erased, Row, TargetKey
 from stats.domain.reports import Cells, DecisionCells
@@ -112,8 +112,8 @@ class MongoLedger:
             async with self._mongo.transaction() as session:
                 yield session
                 self._before_commit()
-        except PyMongoError as error:
-            if is_conflict(error) or _was_gone(error):
+        except BulkWriteError as error:
+            if _was_gone(error):
                 raise Conflict(str(error)[:200]) from error
             raise
         self._after_transaction()
@@ -227,9 +227,7 @@ class MongoLedger:
         return row["at"] if row else None
 
 
-def _was_gone(error: PyMongoError) -> bool:
-    if not isinstance(error, BulkWriteError):
-        return False
+def _was_gone(error: BulkWriteError) -> bool:
     return any(fault.get("code") == _TYPE_MISMATCH for fault in error.details.get("writeErrors", ()))
 
 

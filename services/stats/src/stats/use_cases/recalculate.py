@@ -18,13 +18,13 @@ from typing import Any, Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError
 
 from contracts.vocabulary import WrittenTime
 from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases, bucket_of
-from servicekit.mongo import Document, Mongo, is_conflict
+from servicekit.mongo import Conflict, Document, Mongo
 from servicekit.resting import rest
 from servicekit.settings import ServiceSettings
 from stats.adapters.mongo_ledger import LEDGER, MARKS, TARGETS, marks_of
@@ -265,10 +265,8 @@ class Recalculations:
                     if not result.matched_count:
                         return False
                 await self._mongo[MARKS].insert_many(marks_of([target]), session=session)
-        except PyMongoError as error:
-            if is_conflict(error):
-                return False
-            raise
+        except Conflict:
+            return False
         return True
 
     async def _look(self, scope: Scope, after: str, size: int) -> Page:

@@ -9,16 +9,15 @@ from zlib import crc32
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pymongo import ASCENDING, IndexModel, InsertOne, UpdateOne
-from pymongo.errors import PyMongoError
 
 from contracts.activities import ActivityChanged, ActivityCompleted
 from contracts.vocabulary import FINAL_STATES, Mode, to_millisecond
-from servicekit.conflicts import yield_to_others
+from servicekit.conflicts import batch_undisputed
 from servicekit.delivery import Delivery
 from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
-from servicekit.mongo import Conflict, Document, Mongo, difference, is_conflict
-from servicekit.verdict import Outcome, TryAgain, Unchanged
+from servicekit.mongo import Document, Mongo, difference
+from servicekit.verdict import Outcome, Unchanged
 from stats.adapters.mongo_ledger import CELLS, cell_updates
 from stats.domain.reports import Cells, count_activity
 
@@ -30,7 +29,6 @@ ACTIVITY_INDEXES = (
         partialFilterExpression={"open": True},
     ),
 )
-_TRIES = 10
 
 Told = ActivityChanged | ActivityCompleted
 
@@ -39,55 +37,45 @@ class RecordActivities:
     """A batch is one transaction; an older version, or a completion known already, changes nothing."""
 
     def __init__(self, name: str, mongo: Mongo, instance: str, metrics: Metrics) -> None:
-        self._name = name
         self._before_commit = Failpoint(f"stats.{name}.before_commit")
         self._mongo = mongo
         self._shard = f"{name}-{crc32(instance.encode()) % 64}"
-        self._metrics = metrics
+        self._conflicts = metrics.conflicts.labels(f"stats.{name}")
 
     async def __call__(self, batch: Sequence[Delivery[Any]]) -> list[Outcome]:
         messages = [delivery.message for delivery in batch]
-        for attempt in range(_TRIES):
-            try:
-                return await self._attempt(messages)
-            except Conflict:
-                self._metrics.conflicts.labels(f"stats.{self._name}").inc()
-                await yield_to_others(attempt)
-        return [TryAgain("activities change too fast", after=1.0, patient=True)] * len(batch)
+        return await batch_undisputed(
+            lambda: self._attempt(messages), len(batch), self._conflicts, "activities"
+        )
 
     async def _attempt(self, messages: Sequence[Told]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         cells: Cells = {}
-        try:
-            async with self._mongo.transaction() as session:
-                ids = {message.activity_id for message in messages}
-                found = self._mongo[ACTIVITIES].find({"_id": {"$in": list(ids)}}, session=session)
-                before: dict[str, Document] = {row["_id"]: row async for row in found}
-                after: dict[str, Document] = {}
-                for message in messages:
-                    id_ = str(message.activity_id)
-                    known = after.get(id_) or before.get(id_) or {"_id": id_, "version": 0}
-                    activity = told(known, message)
-                    outcomes.append(Unchanged() if activity is None else None)
-                    if activity is not None:
-                        after[id_] = activity
-                for id_, activity in after.items():
-                    if id_ in before:
-                        count_activity(cells, before[id_], -1)
-                    count_activity(cells, activity, 1)
-                if after:
-                    await self._mongo[ACTIVITIES].bulk_write(
-                        [_write(before.get(id_), activity) for id_, activity in after.items()],
-                        ordered=False,
-                        session=session,
-                    )
-                if updates := cell_updates(cells, self._shard):
-                    await self._mongo[CELLS].bulk_write(updates, ordered=False, session=session)
-                self._before_commit()
-        except PyMongoError as error:
-            if is_conflict(error):
-                raise Conflict(str(error)[:200]) from error
-            raise
+        async with self._mongo.transaction() as session:
+            ids = {message.activity_id for message in messages}
+            found = self._mongo[ACTIVITIES].find({"_id": {"$in": list(ids)}}, session=session)
+            before: dict[str, Document] = {row["_id"]: row async for row in found}
+            after: dict[str, Document] = {}
+            for message in messages:
+                id_ = str(message.activity_id)
+                known = after.get(id_) or before.get(id_) or {"_id": id_, "version": 0}
+                activity = told(known, message)
+                outcomes.append(Unchanged() if activity is None else None)
+                if activity is not None:
+                    after[id_] = activity
+            for id_, activity in after.items():
+                if id_ in before:
+                    count_activity(cells, before[id_], -1)
+                count_activity(cells, activity, 1)
+            if after:
+                await self._mongo[ACTIVITIES].bulk_write(
+                    [_write(before.get(id_), activity) for id_, activity in after.items()],
+                    ordered=False,
+                    session=session,
+                )
+            if updates := cell_updates(cells, self._shard):
+                await self._mongo[CELLS].bulk_write(updates, ordered=False, session=session)
+            self._before_commit()
         return outcomes
 
 

@@ -14,16 +14,15 @@ from typing import Any
 from zlib import crc32
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
-from pymongo.errors import PyMongoError
 
 from contracts.activities import ActivityDecided
 from contracts.vocabulary import to_millisecond
-from servicekit.conflicts import yield_to_others
+from servicekit.conflicts import batch_undisputed
 from servicekit.delivery import Delivery
 from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
-from servicekit.mongo import Conflict, Document, Mongo, is_conflict
-from servicekit.verdict import Outcome, TryAgain, Unchanged
+from servicekit.mongo import Document, Mongo
+from servicekit.verdict import Outcome, Unchanged
 from stats.adapters.mongo_ledger import MongoLedger, cell_updates
 from stats.domain.ledger import ERASED, TargetKey, target_key, target_of
 from stats.domain.reports import DECISIONS, DecisionCell, DecisionCells, add, quarter_of
@@ -41,7 +40,6 @@ CELL_INDEXES = (
     IndexModel([("day", ASCENDING)], name="by_day"),
     IndexModel([("campaign_id", ASCENDING), ("day", ASCENDING)], name="by_campaign"),
 )
-_TRIES = 10
 _OF_THE_PERSON = ("contact_id", "activity_id", "inputs")
 
 
@@ -75,41 +73,33 @@ class RecordDecisions:
         self._ledger = ledger
         self._decisions = decisions
         self._shard = f"decisions-{crc32(instance.encode()) % 64}"
-        self._metrics = metrics
+        self._conflicts = metrics.conflicts.labels("stats.decisions")
 
     async def __call__(self, batch: Sequence[Delivery[ActivityDecided]]) -> list[Outcome]:
         messages = [delivery.message for delivery in batch]
-        for attempt in range(_TRIES):
-            try:
-                outcomes = await self._attempt(messages)
-            except Conflict:
-                self._metrics.conflicts.labels("stats.decisions").inc()
-                await yield_to_others(attempt)
-                continue
+
+        async def attempt() -> list[Outcome]:
+            outcomes = await self._attempt(messages)
             self._before_following()
             await self._follow({target_key("contact", message.contact_id) for message in messages})
             return outcomes
-        return [TryAgain("decisions collide too often", after=1.0, patient=True)] * len(batch)
+
+        return await batch_undisputed(attempt, len(batch), self._conflicts, "decisions")
 
     async def _attempt(self, messages: Sequence[ActivityDecided]) -> list[Outcome]:
         rows = {row_id(message): row_of(message) for message in messages}
-        try:
-            async with self._mongo.transaction() as session:
-                found = self._mongo[DECISION_LEDGER].find(
-                    {"_id": {"$in": list(rows)}}, {"_id": 1}, session=session
+        async with self._mongo.transaction() as session:
+            found = self._mongo[DECISION_LEDGER].find(
+                {"_id": {"$in": list(rows)}}, {"_id": 1}, session=session
+            )
+            known = {row["_id"] async for row in found}
+            fresh = [row for id_, row in rows.items() if id_ not in known]
+            if fresh:
+                await self._mongo[DECISION_LEDGER].insert_many(fresh, ordered=False, session=session)
+                await self._mongo[DECISION_CELLS].bulk_write(
+                    cell_updates(cells_of(fresh), self._shard), ordered=False, session=session
                 )
-                known = {row["_id"] async for row in found}
-                fresh = [row for id_, row in rows.items() if id_ not in known]
-                if fresh:
-                    await self._mongo[DECISION_LEDGER].insert_many(fresh, ordered=False, session=session)
-                    await self._mongo[DECISION_CELLS].bulk_write(
-                        cell_updates(cells_of(fresh), self._shard), ordered=False, session=session
-                    )
-                self._before_commit()
-        except PyMongoError as error:
-            if is_conflict(error):
-                raise Conflict(str(error)[:200]) from error
-            raise
+            self._before_commit()
         return _outcomes(messages, known)
 
     async def _follow(self, contacts: set[TargetKey]) -> None:
