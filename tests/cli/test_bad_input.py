@@ -119,7 +119,7 @@ async def test_a_wrong_bundle_is_told_with_its_place(here: Here, old: str, new: 
         ((*BATCH, "--at", "2020-01-01T09:00"), 1, "The schedule 2020-01-01 has passed;"),
         ((*BATCH, "--at", "tomorrow"), 2, "--at 'tomorrow' is not a day and a time such as"),
         ((*BATCH, "--limit", "-3"), 2, "greater than or equal to 1"),
-        ((*BATCH, "--type", "nobody"), 1, "There is no contact type with id 'nobody'."),
+        ((*BATCH, "--type", "nobody"), 1, "There is no contact type 'nobody'; there are: member."),
         (
             (*BATCH, "--type", "member", "--field", "age=3"),
             2,
@@ -146,7 +146,7 @@ async def test_a_wrong_bundle_is_told_with_its_place(here: Here, old: str, new: 
             2,
             "There is no campaign 'spring'; there are: welcome.",
         ),
-        (("campaign", "start", "nothing"), 1, "There is no campaign with id 'nothing'."),
+        (("campaign", "start", "nothing"), 1, "There is no campaign 'nothing'; there are: welcome."),
         (("contacts", "show", "nobody"), 1, "There is no contact with id, external id or number 'nobody'."),
         (("contacts", "show", "../imports"), 2, "'../imports' cannot be an id"),
         (("stats", "show", ""), 2, "'' cannot be an id"),
@@ -186,7 +186,13 @@ async def test_a_list_of_which_nobody_was_taken_is_a_failure(here: Here) -> None
     told = await here.parley("contacts", "import", here.file("nobody.csv", nobody), "--type", "member")
     assert told.exit_code == 1
     assert "No row was taken; numbers without a country code need --region." in told.stderr
-    assert (here.directory / "nobody.rejects.csv").exists()
+    rejects = here.directory / "nobody.rejects.csv"
+    told = await here.parley("contacts", "import", str(here.directory / "nobody.csv"), "--type", "member")
+    assert [path.name for path in here.directory.glob("nobody.rejects*")] == [rejects.name], "the same rows"
+    rejects.write_text("somebody is mending these")
+    told = await here.parley("contacts", "import", str(here.directory / "nobody.csv"), "--type", "member")
+    assert "nobody.rejects-2.csv" in told.stdout
+    assert rejects.read_text() == "somebody is mending these"
     assert (await here.everything())["contacts/contacts"] == before
 
 

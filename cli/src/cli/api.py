@@ -34,6 +34,15 @@ def _sentence(service: str, status: int, problem: Mapping[str, Any]) -> str:
     return f"{service}: {title}: {detail}" if detail else f"{service}: {title}."
 
 
+_LISTS = {"campaign": ("campaigns", "/v1/campaigns"), "contact type": ("contacts", "/v1/contact-types")}
+
+
+def unknown(api: Api, kind: str, named: str) -> Failure:
+    """That there is none of this code, and which there are."""
+    codes = sorted(each["code"] for each in api.pages(*_LISTS[kind]))
+    return Failure(f"There is no {kind} {named!r}; there are: {', '.join(codes) or 'none yet'}.")
+
+
 class Api:
     """The REST interfaces of one running Parley.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from rich.progress import Progress
 
 from cli import console
-from cli.api import Api
+from cli.api import Api, Refused, unknown
 from cli.console import Json
 from cli.exits import Failure, WrongUsage
 from cli.found import find
@@ -294,7 +295,12 @@ def _wall_clock(text: str) -> tuple[str, str]:
 def _known_fields(api: Api, type_: str, fields: list[str]) -> None:
     """The batch-loader takes any word for a contact type, a field or its value; a slip would find nobody."""
     an_id(type_)
-    schema = api.get("contacts", f"/v1/contact-types/{type_}")["fields_schema"]
+    try:
+        schema = api.get("contacts", f"/v1/contact-types/{type_}")["fields_schema"]
+    except Refused as refused:
+        if refused.status != HTTPStatus.NOT_FOUND:
+            raise
+        raise unknown(api, "contact type", type_) from refused
     known = schema.get("properties", {})
     for name, value in pairs(fields).items():
         if name not in known and not schema.get("additionalProperties"):

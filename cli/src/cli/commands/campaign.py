@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli import console
-from cli.api import Api
+from cli.api import Api, Refused, unknown
 from cli.console import Json
 from cli.found import find
 from cli.options import Against, DataDir, an_id
@@ -89,7 +90,12 @@ def stop(
 
 def _move(move: str, code: str, data_dir: Path, against: str | None, json: bool) -> None:
     with Api(find(data_dir, against)) as api:
-        campaign = api.post("campaigns", f"/v1/campaigns/{code}/{move}")
+        try:
+            campaign = api.post("campaigns", f"/v1/campaigns/{code}/{move}")
+        except Refused as refused:
+            if refused.status != HTTPStatus.NOT_FOUND:
+                raise
+            raise unknown(api, "campaign", code) from refused
     if json:
         console.print_json(campaign)
     else:

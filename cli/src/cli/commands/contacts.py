@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from http import HTTPStatus
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -61,6 +62,8 @@ def import_(
         console.print_json(done | {"rejects_file": str(rejects) if rejects else None})
     else:
         _show(done, rejects)
+        if rejects is None and (stale := _rejects_of(file)).exists():
+            console.say(f"{stale} is of an earlier import.")
     if done["state"] == "failed":
         raise Failure(f"The import failed: {done['error']}.")
     if done["rows"] and not done["imported"]:
@@ -102,20 +105,26 @@ def watch_import(api: Api, import_id: str, bars: Progress, title: str) -> dict[s
 
 
 def write_rejects(api: Api, done: dict[str, Any], file: Path) -> Path | None:
-    """The rejected rows beside the list they come from; nothing when there are none."""
-    path = file.with_name(f"{file.stem}.rejects.csv")
+    """The rejected rows beside the list they come from; nothing when there are none. A file that is there may
+    be being mended by somebody, and stays."""
     if not done["rejected"]:
         return None
     rows = api.text("contacts", f"/v1/imports/{done['import_id']}/rejects")
     try:
+        names = (_rejects_of(file, number) for number in count(1))
+        path = next(path for path in names if not path.exists() or path.read_bytes() == rows.encode())
         path.write_text(rows, encoding="utf-8")
     except OSError as error:
         sys.stderr.write(rows)
         raise Failure(
-            f"{path} cannot be written ({error.strerror}); the {sum(done['rejected'].values()):,} rejected "
-            "rows stand above. What was imported is imported."
+            f"{_rejects_of(file)} cannot be written ({error.strerror}); the"
+            f" {sum(done['rejected'].values()):,} rejected rows stand above. What was imported is imported."
         ) from error
     return path
+
+
+def _rejects_of(file: Path, number: int = 1) -> Path:
+    return file.with_name(f"{file.stem}.rejects{f'-{number}' if number > 1 else ''}.csv")
 
 
 def _need_region(done: dict[str, Any], region: str | None) -> bool:
