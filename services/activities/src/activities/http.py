@@ -37,6 +37,7 @@ from contracts.vocabulary import (
 from servicekit.clock import Clock
 from servicekit.pages import (
     TAGGED,
+    AnId,
     Cursor,
     IfMatch,
     Limit,
@@ -182,10 +183,10 @@ def routes(
     async def list_activities(
         state: Annotated[list[ActivityState] | None, Query()] = None,
         mode: Mode | None = None,
-        campaign_id: str | None = None,
-        subject_id: str | None = None,
-        contact_id: str | None = None,
-        batch_id: str | None = None,
+        campaign_id: AnId = None,
+        subject_id: AnId = None,
+        contact_id: AnId = None,
+        batch_id: AnId = None,
         owner: Annotated[str | None, Query(description="Who it is for, or assigned to")] = None,
         due_before: WrittenTime | None = None,
         sort: Order = "due",
@@ -207,7 +208,7 @@ def routes(
         return Page[ActivityRecord](items=list(found.items), next_cursor=found.next_cursor)
 
     @api.get("/activities/counts", operation_id="count_activities")
-    async def count_activities(campaign_id: str | None = None, batch_id: str | None = None) -> Counts:
+    async def count_activities(campaign_id: AnId = None, batch_id: AnId = None) -> Counts:
         found = await activities.counts(campaign_id, batch_id)
         return Counts(total=sum(found.values()), states={ActivityState(s): n for s, n in found.items()})
 

@@ -17,6 +17,7 @@ Item = TypeVar("Item")
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(max_length=2000, description="`next_cursor` of the page before")]
+AnId = Annotated[str | None, Query(description="The id itself; a code finds nothing")]
 IfMatch = Annotated[str | None, Header(description="The ETag of the version that is to be changed")]
 
 

@@ -29,6 +29,7 @@ from stats.use_cases.read_reports import (
 Row = dict[str, Any]
 Filters = Mapping[str, Sequence[str]]
 Values = Annotated[list[str] | None, Query(max_length=100)]
+Ids = Annotated[list[str] | None, Query(max_length=100, description="Ids; a code finds nothing")]
 Status = Literal["open", "completed", "failed", "cancelled", "expired", "purged"]
 Format = Literal["json", "csv"]
 CSV = "text/csv; charset=utf-8"
@@ -72,15 +73,15 @@ def chosen(**filters: Sequence[str] | None) -> Filters:
     return {name: values for name, values in filters.items() if values}
 
 
-def everywhere(campaign_id: Values = None, campaign_group: Values = None, channel: Values = None) -> Filters:
+def everywhere(campaign_id: Ids = None, campaign_group: Values = None, channel: Values = None) -> Filters:
     """What every report can be narrowed to."""
     return chosen(campaign_id=campaign_id, campaign_group=campaign_group, channel=channel)
 
 
 def _of_work(
     shared: Annotated[Filters, Depends(everywhere)],
-    subject_id: Values = None,
-    endpoint_id: Values = None,
+    subject_id: Ids = None,
+    endpoint_id: Ids = None,
     agent: Values = None,
     source: Values = None,
 ) -> Filters:
