@@ -15,10 +15,10 @@ from typing import Any
 
 import bson
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 from pymongo.results import UpdateResult
 
-from servicekit.mongo import DUPLICATE_KEY, Document, Mongo
+from servicekit.mongo import DUPLICATE_KEY, Conflict, Document, Mongo, is_conflict
 
 _TYPE_MISMATCH = 14
 _OPTIONS = bson.CodecOptions[Document](tz_aware=True, tzinfo=UTC)
@@ -44,9 +44,11 @@ class MemoryMongo(Mongo):
         before = {name: dict(collection.kept) for name, collection in self._collections.items()}
         try:
             yield object()
-        except BaseException:
+        except BaseException as error:
             for name, collection in self._collections.items():
                 collection.kept = before.get(name, {})
+            if isinstance(error, PyMongoError) and is_conflict(error):
+                raise Conflict(str(error)) from error
             raise
 
 
