@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from jsonschema import Draft202012Validator
-
 from contracts.campaigns import SubjectChanged
+from servicekit.json_schema import Judge, judge_of
 
-_VALIDATORS: dict[tuple[str, int], Draft202012Validator] = {}
+_VALIDATORS: dict[tuple[str, int], Judge] = {}
 _KEPT = 512
 
 
@@ -46,11 +45,11 @@ def _fits(value: Any) -> bool:
             return True
 
 
-def _validator(subject: SubjectChanged) -> Draft202012Validator:
+def _validator(subject: SubjectChanged) -> Judge:
     key = (subject.subject_id, subject.version)
     if key not in _VALIDATORS:
         if len(_VALIDATORS) >= _KEPT:
             _VALIDATORS.clear()
         partial = {name: rule for name, rule in subject.data_schema.items() if name != "required"}
-        _VALIDATORS[key] = Draft202012Validator(partial)
+        _VALIDATORS[key] = judge_of(partial)
     return _VALIDATORS[key]

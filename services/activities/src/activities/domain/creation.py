@@ -34,6 +34,9 @@ def create(message: ActivityCreated, state: Activity | None, facts: CreationFact
         return Unchanged("already created")
     if fault := fault_in(message, facts.channels):
         return GiveUp("impossible_activity", {"error": fault})
+    if message.mode is Mode.MANUAL and message.subject_id not in facts.catalog.subjects:
+        # Nobody could complete it. The catalogue may be late; what stays unknown is a dead letter.
+        return TryAgain(f"there is no subject with id {message.subject_id!r} here", after=1.0)
     activity = scheduled(message, facts.now)
     if message.exclusive:
         if facts.holders.get(activity.slot):
@@ -47,8 +50,7 @@ def create(message: ActivityCreated, state: Activity | None, facts: CreationFact
     return come_to_life(activity, ruling, facts.now)
 
 
-LONGEST_ID = 200
-"""Of a contact, whose attempts are counted under it."""
+_AN_ID = "1 to 200 letters, digits and . _ : ~ -, the first a letter or a digit"
 
 
 def needs_gate(message: ActivityCreated, now: datetime) -> bool:
@@ -58,9 +60,9 @@ def needs_gate(message: ActivityCreated, now: datetime) -> bool:
 def fault_in(message: ActivityCreated, channels: frozenset[str]) -> str | None:
     """Why this can never be worked; None if it can."""
     if not is_own_id(message.activity_id):
-        return "activity_id: 1 to 200 letters, digits and . _ : ~ -, the first a letter or a digit"
-    if not 0 < len(message.contact_id) <= LONGEST_ID:
-        return f"contact_id: must have 1 to {LONGEST_ID} characters"
+        return f"activity_id: {_AN_ID}"
+    if not is_own_id(message.contact_id):
+        return f"contact_id: {_AN_ID}"
     if message.mode is not Mode.AUTOMATED:
         return None
     if message.channel is None:

@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator, FormatChecker
-
 from channel_sms.domain.dialogue import Answer, Conclude, Dialogue, HandOver, Say, Turn
 from channel_sms.domain.wording import Leaning, leaning, plain
 from contracts.campaigns import Question, SubjectChanged
+from servicekit.json_schema import judge_of
 
 _TRIES = 2
 _NUMBER = re.compile(r"-?\d+(?:[.,]\d+)?")
@@ -24,7 +23,6 @@ _NUMBER_WORDS = {
 }
 _NO_NUMBER = 2.0**53
 """From here on a number is not what was written any more, and soon none that a database takes."""
-_FORMATS = FormatChecker()
 
 CLARIFICATION = "Sorry, I did not get that. Please answer YES or NO, or HUMAN to talk to a person. {opening}"
 AGAIN = "Sorry, I did not get that. {question}"
@@ -108,7 +106,7 @@ def field_schema(subject: SubjectChanged, field: str) -> Mapping[str, Any]:
 
 def understood(text: str, schema: Mapping[str, Any]) -> Any:
     """The value of a field in what somebody wrote, valid by its schema; None when there is none."""
-    validator = Draft202012Validator(dict(schema), format_checker=_FORMATS)
+    validator = judge_of(schema)
     for candidate in _candidates(text.strip(), schema):
         if candidate is not None and validator.is_valid(candidate):
             return candidate

@@ -36,15 +36,13 @@ from typing import Any, Literal
 
 from contracts.channel_sms import Addresses, InteractionRecorded
 from contracts.stats import SetTargetLink
-from contracts.vocabulary import Direction, to_millisecond
+from contracts.vocabulary import Direction, is_own_id, to_millisecond
 from stats.direction_provider import DirectionProvider, TargetView
 
 Row = dict[str, Any]
 TargetKey = str
 Erased = Literal["erased"]
 ERASED: Erased = "erased"
-LONGEST_ID = 200
-"""Of a target, as it is announced and asked for."""
 NEWEST = 2**63 - 1
 """Version of an interaction."""
 _ONE_OF_THE_ERASED = f"{ERASED}:"
@@ -59,8 +57,8 @@ def target_key(type_: str, id_: str) -> TargetKey:
 
 def fault_in(message: InteractionRecorded) -> str | None:
     """Why it can be no row; None if it can. The schema says less, and may not say more within a version."""
-    if not 0 < len(message.contact_id) <= LONGEST_ID:
-        return f"contact_id: must have 1 to {LONGEST_ID} characters"
+    if not is_own_id(message.contact_id):
+        return "contact_id: 1 to 200 letters, digits and . _ : ~ -, the first a letter or a digit"
     if message.version > NEWEST:
         return f"version: must be at most {NEWEST}"
     return None
