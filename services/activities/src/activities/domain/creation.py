@@ -11,7 +11,7 @@ from activities.domain.catalog import Catalog, Contact
 from activities.domain.gate import case_of, judge
 from activities.domain.moves import come_to_life, refuse_as_duplicate
 from contracts.activities import ActivityCreated
-from contracts.vocabulary import Mode, is_own_id
+from contracts.vocabulary import OWN_ID_RULE, Mode, is_own_id
 from servicekit.verdict import GiveUp, TryAgain, Unchanged, Verdict
 
 
@@ -50,9 +50,6 @@ def create(message: ActivityCreated, state: Activity | None, facts: CreationFact
     return come_to_life(activity, ruling, facts.now)
 
 
-_AN_ID = "1 to 200 letters, digits and . _ : ~ -, the first a letter or a digit"
-
-
 def needs_gate(message: ActivityCreated, now: datetime) -> bool:
     return message.mode is Mode.AUTOMATED and message.scheduled_at <= now
 
@@ -60,9 +57,9 @@ def needs_gate(message: ActivityCreated, now: datetime) -> bool:
 def fault_in(message: ActivityCreated, channels: frozenset[str]) -> str | None:
     """Why this can never be worked; None if it can."""
     if not is_own_id(message.activity_id):
-        return f"activity_id: {_AN_ID}"
+        return f"activity_id: {OWN_ID_RULE}"
     if not is_own_id(message.contact_id):
-        return f"contact_id: {_AN_ID}"
+        return f"contact_id: {OWN_ID_RULE}"
     if message.mode is not Mode.AUTOMATED:
         return None
     if message.channel is None:

@@ -11,7 +11,7 @@ from contacts.domain.consent import Request, with_preference
 from contacts.domain.contact import Contact, Details, InvalidContact, created, described, revised
 from contacts.domain.contact_type import ContactType
 from contracts.contacts import SetPreference, UpsertContact
-from contracts.vocabulary import is_own_id, to_millisecond
+from contracts.vocabulary import OWN_ID_RULE, is_own_id, to_millisecond
 from servicekit.verdict import Become, GiveUp, Unchanged, Verdict, Write
 
 HANDLED = "handled_commands"
@@ -75,8 +75,7 @@ def _upsert(command: UpsertContact, contact: Contact | None, known: Known) -> Ve
             return GiveUp("external_id_taken", {"by": owner})
     if contact is None:
         if not is_own_id(command.contact_id):
-            fault = "contact_id: 1 to 200 letters, digits and . _ : ~ -, the first a letter or a digit"
-            return GiveUp("invalid_contact", {"faults": [fault]})
+            return GiveUp("invalid_contact", {"faults": [f"contact_id: {OWN_ID_RULE}"]})
         new = created(command.contact_id, type_.code, details, known.now)
         return Become(new, (new.announced(),), (_handled(command),))
     match revised(contact, details, known.now):

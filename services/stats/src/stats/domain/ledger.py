@@ -36,7 +36,7 @@ from typing import Any, Literal
 
 from contracts.channel_sms import Addresses, InteractionRecorded
 from contracts.stats import SetTargetLink
-from contracts.vocabulary import Direction, is_own_id, to_millisecond
+from contracts.vocabulary import OWN_ID_RULE, Direction, is_own_id, to_millisecond
 from stats.direction_provider import DirectionProvider, TargetView
 
 Row = dict[str, Any]
@@ -58,7 +58,7 @@ def target_key(type_: str, id_: str) -> TargetKey:
 def fault_in(message: InteractionRecorded) -> str | None:
     """Why it can be no row; None if it can. The schema says less, and may not say more within a version."""
     if not is_own_id(message.contact_id):
-        return "contact_id: 1 to 200 letters, digits and . _ : ~ -, the first a letter or a digit"
+        return f"contact_id: {OWN_ID_RULE}"
     if message.version > NEWEST:
         return f"version: must be at most {NEWEST}"
     return None
