@@ -39,26 +39,27 @@ def test_cells_become_what_the_schema_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cells", "reason"),
+    ("cells", "reason", "column"),
     [
-        (("Ada", "555", "", "", "", "", ""), Reason.BAD_PHONE),
-        (("Ada", "", "nonsense", "", "", "", ""), Reason.BAD_EMAIL),
-        (("Ada", "", "", "", "", "", ""), Reason.MISSING_ADDRESS),
-        (("Ada", "2025550143", "", "Mars/Base", "", "", ""), Reason.BAD_TIME_ZONE),
-        (("Ada", "2025550143", "", "", "maybe", "", ""), Reason.INVALID_FIELD),
-        (("Ada", "2025550143", "", "", "", "silver", ""), Reason.INVALID_FIELD),
-        (("Ada", "2025550143", "", "", "", "", "old"), Reason.INVALID_FIELD),
-        (("Ada", "2025550143", "", "", "", "", "-1"), Reason.INVALID_FIELD),
-        (("Ada", "2025550143", "", "", "", "", "", "", "surplus"), Reason.BROKEN_ROW),
+        (("Ada", "555", "", "", "", "", ""), Reason.BAD_PHONE, "Mobile: "),
+        (("Ada", "", "nonsense", "", "", "", ""), Reason.BAD_EMAIL, "E-Mail: "),
+        (("Ada", "", "", "", "", "", ""), Reason.MISSING_ADDRESS, ""),
+        (("Ada", "2025550143", "", "Mars/Base", "", "", ""), Reason.BAD_TIME_ZONE, "zone: "),
+        (("Ada", "2025550143", "", "", "maybe", "", ""), Reason.INVALID_FIELD, "Opted-Out: "),
+        (("Ada", "2025550143", "", "", "", "silver", ""), Reason.INVALID_FIELD, "plan: "),
+        (("Ada", "2025550143", "", "", "", "", "old"), Reason.INVALID_FIELD, "age: "),
+        (("Ada", "2025550143", "", "", "", "", "-1"), Reason.INVALID_FIELD, "age: "),
+        (("Ada", "2025550143", "", "", "", "", "", "", "surplus"), Reason.BROKEN_ROW, ""),
     ],
 )
-def test_a_row_is_rejected_for_one_reason_that_does_not_repeat_it(
-    cells: tuple[str, ...], reason: Reason
+def test_a_row_is_rejected_for_one_reason_that_names_its_column_and_does_not_repeat_it(
+    cells: tuple[str, ...], reason: Reason, column: str
 ) -> None:
     done = outcome(*cells)
     assert isinstance(done, Rejected)
     assert done.fault.reason is reason
-    assert done.fault.what
+    assert done.fault.what.startswith(column)
+    assert len(done.fault.what) > len(column)
     assert done.cells == cells
 
 

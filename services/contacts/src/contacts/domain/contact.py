@@ -156,7 +156,7 @@ def _phones(
         try:
             number = to_e164(written, region)
         except BadPhone as bad:
-            faults.append(Fault(Reason.BAD_PHONE, f"phones.{position}", str(bad)))
+            faults.append(Fault(Reason.BAD_PHONE, f"phones.{position}.number", str(bad)))
             continue
         if number not in seen:
             seen.add(number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from contacts.domain.contact import Fault, Reason
@@ -68,6 +68,12 @@ class Row:
     raw: Mapping[str, Any]
     opt_outs: tuple[PreferenceKind, ...] = ()
     faults: tuple[Fault, ...] = field(default=())
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """The column, by the place in a contact that it filled, such as `phones.0.number`."""
+
+    def in_column(self, fault: Fault) -> Fault:
+        """The same fault where whoever wrote the file looks for it: in a column of it."""
+        return replace(fault, where=self.titles.get(fault.where, fault.where))
 
 
 def read_header(cells: Sequence[str], type_: ContactType) -> tuple[Column, ...]:
@@ -138,18 +144,23 @@ def read_row(columns: Sequence[Column], cells: Sequence[str], type_: ContactType
         return Row({}, faults=(Fault(Reason.BROKEN_ROW, "", what),))
     raw: dict[str, Any] = {"phones": [], "emails": [], "fields": {}}
     opt_outs: list[PreferenceKind] = []
+    titles: dict[str, str] = {}
     for column, cell in zip(columns, cells, strict=False):
         text = cell.strip()
         if not text:
             continue
         match column.meaning:
             case "phone":
+                titles[f"phones.{len(raw['phones'])}.number"] = column.title
                 raw["phones"].append((text, column.phone_type))
             case "email":
+                titles[f"emails.{len(raw['emails'])}"] = column.title
                 raw["emails"].append(text)
             case "text":
+                titles[column.name] = column.title
                 raw[column.name] = text
             case "custom":
+                titles[f"fields.{column.name}"] = column.title
                 raw["fields"][column.name] = typed(text, type_.custom_fields[column.name])
             case "opted-out":
                 if _says_yes(text, column.title, faults):
@@ -158,7 +169,7 @@ def read_row(columns: Sequence[Column], cells: Sequence[str], type_: ContactType
                 pass
     if not raw["phones"] and not raw["emails"]:
         faults.append(Fault(Reason.MISSING_ADDRESS, "", "a phone or an e-mail is needed"))
-    return Row(raw, tuple(opt_outs), tuple(faults))
+    return Row(raw, tuple(opt_outs), tuple(faults), titles)
 
 
 def typed(text: str, rule: Mapping[str, Any]) -> object:

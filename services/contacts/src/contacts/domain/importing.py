@@ -133,14 +133,14 @@ def read(
     row = read_row(columns, cells, type_)
     details, faults = written(row.raw, region)
     if faults := [*row.faults, *faults]:
-        return Rejected(line, cells, _first(faults), identifiers(details))
+        return Rejected(line, cells, _first(row, faults), identifiers(details))
     return Candidate(line, cells, row, details, natural_id(type_.code, details))
 
 
-def _first(faults: Sequence[Fault]) -> Fault:
+def _first(row: Row, faults: Sequence[Fault]) -> Fault:
     """Everything of the first reason, as one: a row is rejected for one reason."""
     reason = faults[0].reason
-    return Fault(reason, "", "; ".join(str(fault) for fault in faults if fault.reason is reason))
+    return Fault(reason, "", "; ".join(str(row.in_column(fault)) for fault in faults if fault.reason is reason))
 
 
 def identifiers(details: Details) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ def take(
         return rejected(candidate, Fault(Reason.ERASED, "", "this contact was erased and stays so"))
     details = candidate.details if standing is None else _merged(standing.details(), candidate)
     if faults := type_faults(details, type_):
-        return rejected(candidate, _first(faults))
+        return rejected(candidate, _first(candidate.row, faults))
     preferences = {} if standing is None else standing.preferences
     fresh = [kind for kind in candidate.row.opt_outs if kind not in preferences]
     if standing is not None and not fresh and details == standing.details():
