@@ -105,13 +105,19 @@ class UpsertContact(
     command_id: Identifier
     contact_id: ContactId
     contact_type: Code
+    """Of a type that contacts knows."""
     lifecycle: Lifecycle = Lifecycle.PUBLISHED
     external_id: str | None = None
+    """At most 200 characters, like every name here."""
     first_name: str | None = None
     last_name: str | None = None
     organisation: str | None = None
     phones: tuple[Phone, ...] = ()
+    """At most 20, each with + and country code and possible in its country."""
     emails: tuple[str, ...] = ()
+    """At most 20, each like name@example.org."""
     time_zone: str | None = None
+    """IANA name."""
     fields: dict[str, Any] = Field(default_factory=dict)
+    """Custom fields, valid against the contact type's JSON Schema."""
     occurred_at: Time
