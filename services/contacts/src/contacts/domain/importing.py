@@ -140,7 +140,8 @@ def read(
 def _first(row: Row, faults: Sequence[Fault]) -> Fault:
     """Everything of the first reason, as one: a row is rejected for one reason."""
     reason = faults[0].reason
-    return Fault(reason, "", "; ".join(str(row.in_column(fault)) for fault in faults if fault.reason is reason))
+    same = (row.in_column(fault) for fault in faults if fault.reason is reason)
+    return Fault(reason, "", "; ".join(map(str, same)))
 
 
 def identifiers(details: Details) -> tuple[str, ...]:
