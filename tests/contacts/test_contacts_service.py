@@ -78,7 +78,7 @@ async def test_bad_requests_are_told_what_would_be_right(contacts: Running) -> N
         return str(answer.json()["detail"])
 
     assert "there are: person" in await refused({"contact_type": "company"})
-    nowhere = {"phones": [{"number": "+9991"}]}
+    nowhere: dict[str, object] = {"phones": [{"number": "+9991"}]}
     assert "phones.0.number: the country code does not exist" in await refused(nowhere)
     assert "America/New_York" in await refused({"external_id": "X1", "time_zone": "Mars"})
     assert 'must be one of ["basic", "gold"]' in await refused(
