@@ -132,6 +132,10 @@ def test_a_bundle_may_name_a_state_that_can_be_reached() -> None:
             "subjects[0].opening: {first_name} or a custom field may stand in braces",
         ),
         (
+            a_bundle(subjects=[BUNDLE["subjects"][0] | {"opening": "Hello {first_name!r}"}]),
+            "subjects[0].opening: {first_name} or a custom field may stand in braces",
+        ),
+        (
             a_bundle(subjects=[BUNDLE["subjects"][0] | {"yes_disposition": "maybe"}]),
             "subjects[0].yes_disposition: no disposition with code 'maybe'",
         ),

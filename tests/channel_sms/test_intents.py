@@ -15,7 +15,6 @@ from channel_sms.domain.conversation import (
     ConversationState,
     Ending,
     ended,
-    filled,
 )
 from channel_sms.domain.intent import Intent, IntentState, Purpose, is_forward, new_intent, status_of_receipt
 from channel_sms.domain.settling import (
@@ -190,11 +189,3 @@ def test_receipts_only_move_a_status_forward(told: list[str]) -> None:
 )
 def test_an_answer_proves_no_more_than_it_does(status: int, body: bytes, kind: type) -> None:
     assert isinstance(classify(status, "1", body), kind)
-
-
-def test_an_opening_is_filled_with_what_is_known() -> None:
-    template = "Hi {first_name} , your {plan} plan ends {when}."
-    assert (
-        filled(template, {"first_name": "Ann", "fields": {"plan": "plus"}}) == "Hi Ann, your plus plan ends."
-    )
-    assert filled("{0} {fields}", {"fields": {"a": 1}}) == ""

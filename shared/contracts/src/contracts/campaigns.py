@@ -59,7 +59,8 @@ class SubjectChanged(
     direction: SubjectDirection = SubjectDirection.OUTBOUND
     disposition_required: bool = True
     opening: str = ""
-    """First words of an automated conversation; `{first_name}` and custom fields are filled in."""
+    """First words of an automated conversation. `{first_name}`, `{last_name}`, `{organisation}` and custom
+    fields are filled in, and left out where they are not known; `{{` and `}}` are braces."""
     questions: tuple[Question, ...] = ()
     goal: str = ""
     max_turns: int = Field(default=6, ge=1, le=50)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from string import Formatter
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -13,11 +11,11 @@ from pydantic import ValidationError
 
 from campaigns.domain.campaign import may_become
 from campaigns.domain.kinds import CAMPAIGN, DISPOSITION, ENDPOINT, KINDS, POLICY, Catalog, Kind, Written
+from contracts import opening
 from contracts.campaigns import ContactWindow, Question
 from contracts.message import Record
 from servicekit import json_schema
 
-_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_ -]*")
 _ZONES = available_timezones()
 _INSIDE: Mapping[str, type[Record]] = {"window": ContactWindow, "questions": Question}
 _DISPOSITION_REFERENCES = (
@@ -150,11 +148,8 @@ def _wrong_subject(item: Item, codes: Mapping[str, set[str]]) -> Iterator[Fault]
         if question.field not in fields:
             place = f"{item.place}.questions[{position}].field"
             yield Fault(place, f"no field {question.field!r} in data_schema; there are: {_names(fields)}")
-    if not _is_template(subject.opening):
-        yield Fault(
-            f"{item.place}.opening",
-            "{first_name} or a custom field may stand in braces; write {{ for a brace",
-        )
+    if not opening.is_opening(subject.opening):
+        yield Fault(f"{item.place}.opening", opening.RULE)
 
 
 def _wrong_policy(item: Item) -> Iterator[Fault]:
@@ -217,14 +212,6 @@ def _shared_addresses(items: Sequence[Item], standing: Catalog) -> Iterator[Faul
         if owner != endpoint.code:
             what = f"endpoint {owner!r} has this address on channel {endpoint.channel}"
             yield Fault(f"{places[endpoint.code]}.address", what)
-
-
-def _is_template(text: str) -> bool:
-    try:
-        names = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
-    except ValueError:
-        return False
-    return all(_FIELD.fullmatch(name) for name in names)
 
 
 def _names(names: Iterable[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,6 +15,7 @@ from channel_sms.domain.intent import CHANNEL, Intent, Purpose, new_intent
 from contracts.activities import ActivityCreated, ActivityDispatched, ActivityOutcome, ActivityReturned
 from contracts.campaigns import EndpointChanged, SubjectChanged
 from contracts.message import Message, stable_id
+from contracts.opening import filled
 from contracts.vocabulary import (
     ActivityId,
     ActivityKind,
@@ -170,25 +170,6 @@ def _obstacle(known: Known, text: str) -> Ending | None:
     if not text:
         return Ending(None, "no_opening", notes="The subject has no opening text.")
     return None
-
-
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
-
-
-def filled(template: str, contact: Mapping[str, Any]) -> str:
-    """The opening with the contact's own words; what is not known of them is left out.
-
-    >>> filled("Hi {first_name}, it is time.", {"first_name": "Ann"}), filled("Hi {first_name}!", {})
-    ('Hi Ann, it is time.', 'Hi!')
-    """
-    fields = contact.get("fields") or {}
-
-    def value(found: re.Match[str]) -> str:
-        told = contact.get(found[1]) or fields.get(found[1])
-        return "" if told is None or isinstance(told, dict | list) else str(told)
-
-    text = _PLACEHOLDER.sub(value, template)
-    return re.sub(r" +([,.!?])", r"\1", re.sub(r" {2,}", " ", text)).strip()
 
 
 def ended(conversation: Conversation, ending: Ending, now: datetime) -> tuple[Conversation, ActivityOutcome]:
