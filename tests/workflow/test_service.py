@@ -243,6 +243,7 @@ async def test_flows_and_versions_are_paged(api: httpx.AsyncClient) -> None:
     rest = (await api.get(path, params={"cursor": newest["next_cursor"]})).json()
     assert [version["number"] for version in rest["items"]] == [1]
     assert rest["next_cursor"] is None
+    assert (await api.get(path, params={"cursor": "2"})).json()["type"] == "urn:parley:problem:bad-cursor"
 
 
 async def test_one_fault_and_nothing_is_changed(api: httpx.AsyncClient) -> None:

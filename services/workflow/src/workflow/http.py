@@ -8,7 +8,17 @@ from pydantic import BaseModel, Field
 
 from contracts.campaigns import catalog_id
 from contracts.vocabulary import Code
-from servicekit.pages import Cursor, IdCursor, Limit, Page, page_by_id, page_of
+from servicekit.pages import (
+    Cursor,
+    IdCursor,
+    Limit,
+    Page,
+    cursor_of,
+    page_by_id,
+    page_of,
+    parts_of,
+    whole,
+)
 from servicekit.problems import Problem, answered_by
 from servicekit.refusals import NotFound
 from servicekit.unit_of_work import Store
@@ -89,9 +99,10 @@ def routes(
         flow_id: str, limit: Limit = 100, cursor: Cursor = None
     ) -> Page[PublishedVersion]:
         versions = (await _flow(flow_id)).published[::-1]
-        before = int(cursor) if cursor and cursor.isdecimal() else len(versions) + 1
-        found = [version for version in versions if version.number < before]
-        return page_of(found, limit, lambda version: str(version.number))
+        if cursor is not None:
+            (before,) = parts_of(cursor, whole)
+            versions = tuple(version for version in versions if version.number < before)
+        return page_of(versions, limit, lambda last: cursor_of(last.number))
 
     @router.post("/flows/{flow_id}/publish", tags=["flows"], summary="Put the draft in force")
     async def publish_flow(flow_id: str) -> Flow:
