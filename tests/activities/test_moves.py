@@ -237,6 +237,13 @@ def test_due_at_creation_means_created_judged_and_dispatched_in_one_version() ->
     assert (decided.activity_version, dispatched.dispatch_number, changed.state) == (1, 1, S.DISPATCHED)
 
 
+def test_a_dispatch_says_where_in_its_chain_it_stands() -> None:
+    follow_up = scheduled(created(root_id="the-first", chain_depth=7), NOON)
+    _, dispatched, _ = moves.come_to_life(follow_up, ALLOW, NOON).messages
+    assert isinstance(dispatched, ActivityDispatched)
+    assert (dispatched.root_id, dispatched.chain_depth) == ("the-first", 7)
+
+
 def test_a_denied_activity_never_holds_its_slot() -> None:
     become = moves.come_to_life(scheduled(created(), NOON), Deny("opted_out"), NOON)
     assert become.state.reason == "denied: opted_out"

@@ -119,6 +119,17 @@ async def test_an_unsure_agent_hands_over_to_a_person(stage: Stage) -> None:
         assert (outcome.result, outcome.reason) == ("failed", "handed_over: asked for a person")
         (activity,) = await talk.expect(ActivityCreated, 1)
         assert (activity.mode, activity.parent_id) == ("manual", talk.activity_id(1))
+        assert (activity.root_id, activity.chain_depth) == (talk.activity_id(1), 1)
+
+
+async def test_a_person_goes_on_in_the_chain_that_is_handed_over(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1])
+        await talk.wire.publish(talk.dispatched(1, root_id="the-first", chain_depth=7))
+        await talk.accepted(1)
+        await talk.write(1, "I want to talk to a human")
+        (activity,) = await talk.expect(ActivityCreated, 1)
+        assert (activity.root_id, activity.chain_depth) == ("the-first", 8)
 
 
 async def test_no_reply_in_time_is_an_outcome_of_its_own(stage: Stage) -> None:

@@ -185,6 +185,9 @@ class ActivityDispatched(
     agent_profile_id: str | None = None
     instructions: str = ""
     attempt_number: int = Field(default=1, ge=1)
+    root_id: ActivityId | None = None
+    """The first activity of the chain; null for the first itself. Who makes the next one passes it on."""
+    chain_depth: int = Field(default=0, ge=0, le=1000)
     not_after: Time | None = None
     """The end of the contact's hours: what has not begun by then is returned. Null: no hours apply."""
     dispatched_at: Time

@@ -59,6 +59,8 @@ def dispatched(activity: Activity, allowed: Allow, now: datetime) -> ActivityDis
         agent_profile_id=activity.agent_profile_id,
         instructions=activity.instructions,
         attempt_number=activity.attempt_number,
+        root_id=activity.root_id,
+        chain_depth=activity.chain_depth,
         not_after=allowed.not_after,
         dispatched_at=now,
     )

@@ -63,6 +63,9 @@ class Conversation(BaseModel):
     their_address: str
     dispatch_number: int
     attempt_number: int = 1
+    root_id: str | None = None
+    """The first activity of the chain; None for the first itself."""
+    chain_depth: int = 0
     state: ConversationState
     dialogue: Dialogue = Field(default_factory=Dialogue)
     intent_id: str | None = None
@@ -132,6 +135,8 @@ def open_conversation(message: ActivityDispatched, standing: Conversation | None
         their_address=message.destination,
         dispatch_number=message.dispatch_number,
         attempt_number=message.attempt_number,
+        root_id=message.root_id,
+        chain_depth=message.chain_depth,
         state=ConversationState.OPENING,
         opening=text,
         opened_at=known.now,
@@ -328,8 +333,8 @@ def handed_over(
         instructions=f"Handed over by the automated agent: {answer.reason}.",
         attempt_number=conversation.attempt_number,
         parent_id=ActivityId(conversation.activity_id),
-        root_id=ActivityId(conversation.activity_id),
-        chain_depth=1,
+        root_id=ActivityId(conversation.root_id or conversation.activity_id),
+        chain_depth=conversation.chain_depth + 1,
         created_at=now,
         created_by=AGENT,
     )
