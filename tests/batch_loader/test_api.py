@@ -170,3 +170,7 @@ async def test_a_draft_whose_answer_was_lost_with_its_process_is_the_same_batch(
     assert first.json()["batch_id"] == again.json()["batch_id"]
     listed = (await here.api.get("/v1/batches", params={"limit": 1000})).json()["items"]
     assert [batch["name"] for batch in listed].count("Lost") == 1
+    await here.service.mongo["idempotency_keys"].delete_one({"_id": key["Idempotency-Key"]})
+    other = await here.api.post("/v1/batches", json=body | {"name": "Found"}, headers=key)
+    assert other.status_code == 422
+    assert other.json()["type"] == "urn:parley:problem:idempotency-key-reused"

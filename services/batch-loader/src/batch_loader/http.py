@@ -12,7 +12,7 @@ from batch_loader.domain.batch import Batch, IllegalMove, Move
 from batch_loader.domain.choices import Choices, Wanted, WrongChoice
 from batch_loader.domain.filters import Filters
 from batch_loader.ports import Place, Shelf
-from batch_loader.use_cases.draft_batch import DraftBatch
+from batch_loader.use_cases.draft_batch import AnotherBatch, DraftBatch
 from batch_loader.use_cases.preview_batch import Preview, PreviewBatch
 from batch_loader.use_cases.steer_batch import SteerBatch
 from contracts.vocabulary import BatchId, BatchState, ChannelName
@@ -172,6 +172,9 @@ def routes(
 
 def _problem_of(refusal: Exception) -> Problem | None:
     match refusal:
+        case AnotherBatch():
+            reused = "Another batch was drafted with it."
+            return Problem(422, "idempotency-key-reused", "Idempotency-Key was used before", reused)
         case WrongChoice():
             return Problem(422, "wrong-choice", "The batch cannot be made like this", str(refusal))
         case IllegalMove():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 from batch_loader.domain.batch import Batch, announced
-from batch_loader.domain.choices import PastSchedule, Wanted, resolve, resolve_filters
+from batch_loader.domain.choices import Choices, PastSchedule, Wanted, resolve, resolve_filters
 from batch_loader.domain.filters import Filters
 from batch_loader.domain.schedule import has_passed
 from batch_loader.ports import CatalogReader
@@ -13,7 +13,11 @@ from contracts.message import stable_id
 from contracts.vocabulary import BatchId
 from servicekit.clock import Clock
 from servicekit.unit_of_work import Commands
-from servicekit.verdict import Unchanged
+from servicekit.verdict import Unchanged, Verdict
+
+
+class AnotherBatch(Exception):
+    """The key was given to a batch before, and this one is another."""
 
 
 class DraftBatch:
@@ -23,7 +27,10 @@ class DraftBatch:
         self._clock = clock
 
     async def __call__(self, name: str, filters: Filters, wanted: Wanted, key: str | None = None) -> Batch:
-        """Raises WrongChoice. `key`: the same one again is the same batch, whoever was killed in between."""
+        """`key`: the same one again is the same batch, whoever was killed in between.
+
+        Raises WrongChoice, AnotherBatch.
+        """
         catalog = await self._catalog()
         now = self._clock.now()
         if has_passed(wanted.schedule, now):
@@ -36,8 +43,18 @@ class DraftBatch:
             created_at=now,
             changed_at=now,
         )
-        drafted, _ = await self._batches.change(
-            batch.batch_id, lambda standing: Unchanged("drafted before") if standing else announced(batch)
-        )
+
+        def decide(standing: Batch | None) -> Verdict[Batch]:
+            if standing is None:
+                return announced(batch)
+            if _asked(standing) != _asked(batch):
+                raise AnotherBatch
+            return Unchanged("drafted before")
+
+        drafted, _ = await self._batches.change(batch.batch_id, decide)
         assert drafted is not None
         return drafted
+
+
+def _asked(batch: Batch) -> tuple[str, Filters, Choices]:
+    return batch.name, batch.filters, batch.choices

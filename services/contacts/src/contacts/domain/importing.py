@@ -54,6 +54,8 @@ class Import(BaseModel):
     """Which lease it is under."""
     delimiter: str = ","
     header: tuple[str, ...] = ()
+    digest: str | None = None
+    """Of the file and of what it was said to be; None of one that was taken before there were digests."""
     bytes: int = 0
     lines: int = 0
     """Of the file, the header included."""

@@ -13,7 +13,7 @@ from contacts.use_cases.change_contacts import (
     UnknownContactType,
 )
 from contacts.use_cases.define_contact_type import ContactTypeExists
-from contacts.use_cases.receive_import import UnknownRegion
+from contacts.use_cases.receive_import import AnotherFile, UnknownRegion
 from servicekit.problems import Problem
 from servicekit.refusals import VersionMoved
 
@@ -45,6 +45,9 @@ def problem_of(refusal: Exception) -> Problem | None:
             return Problem(409, "contact-type-exists", "This contact type exists", told)
         case BadContactType():
             return Problem(422, "bad-contact-type", "The contact type cannot be used", told)
+        case AnotherFile():
+            reused = "Another file was sent with it."
+            return Problem(422, "idempotency-key-reused", "Idempotency-Key was used before", reused)
         case UnknownRegion():
             return Problem(422, "unknown-region", "No such region", told)
         case UnusableFile():

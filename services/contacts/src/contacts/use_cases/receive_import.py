@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -28,6 +29,10 @@ class UnknownRegion(ValueError):
     pass
 
 
+class AnotherFile(Exception):
+    """The id was given to a file before, and this one is another, or meant otherwise."""
+
+
 class ReceiveImport:
     """Keeps the whole file before a row of it is looked at, so that a killed service goes on with it.
 
@@ -52,13 +57,17 @@ class ReceiveImport:
         default_region: str | None,
         name: str,
     ) -> Import:
-        """Raises UnknownRegion, UnknownContactType, UnusableFile."""
+        """Raises UnknownRegion, AnotherFile, UnknownContactType, UnusableFile."""
         if default_region is not None and default_region not in REGIONS:
             raise UnknownRegion(
                 f"default_region takes an ISO 3166 country code such as US, not {default_region[:20]!r}."
             )
+        digest = hashlib.sha256(f"{contact_type} {default_region} ".encode())
+        body = _digested(body, digest)
         if standing := await self._imports.get(import_id):
             await _read_to_the_end(body)
+            if standing.digest not in (None, digest.hexdigest()):
+                raise AnotherFile
             return standing
         # What an upload that was killed half-way left behind.
         await self._imports.forget(import_id)
@@ -83,6 +92,7 @@ class ReceiveImport:
             bucket=bucket_of(import_id.encode()),
             delimiter=upload.delimiter or ",",
             header=upload.header,
+            digest=digest.hexdigest(),
             bytes=upload.bytes,
             lines=upload.lines,
             received_at=self._clock.now(),
@@ -106,6 +116,12 @@ class ReceiveImport:
                 _IMPORT_CHUNK_KEPT()
         upload.end()
         await self._imports.add_chunk(import_id, number, bytes(held), datetime.now(UTC))
+
+
+async def _digested(body: AsyncIterator[bytes], digest: hashlib._Hash) -> AsyncIterator[bytes]:
+    async for data in body:
+        digest.update(data)
+        yield data
 
 
 async def _read_to_the_end(body: AsyncIterator[bytes]) -> None:
