@@ -49,6 +49,15 @@ def prefer(**fields: object) -> SetPreference:
     return SetPreference.model_validate(told | fields)
 
 
+def test_an_opt_out_from_the_future_can_be_taken_back_today() -> None:
+    mistaken = request(1, opted_out=True, minute=400 * 365 * 24 * 60)
+    out = with_preference(a_contact(), mistaken, NOW)
+    assert out.state.preferences[SMS].at == NOW
+    assert out.also[0].update["$setOnInsert"]["occurred_at"] == mistaken.occurred_at
+    back = with_preference(out.state, request(2, opted_out=False, minute=1), NOW)
+    assert back.state.preferences == {}
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=12))
 def test_the_first_opt_out_stands_until_an_opt_in_that_is_not_older(wishes: list[tuple[bool, int]]) -> None:
     contact = a_contact()

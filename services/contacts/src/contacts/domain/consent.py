@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from contacts.domain.contact import Contact
 from contracts.contacts import OptOut
@@ -11,6 +11,7 @@ from contracts.vocabulary import PreferenceKind
 from servicekit.verdict import Become, Write
 
 LEDGER = "consent_ledger"
+_CLOCKS_DIFFER = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +29,16 @@ class Request:
 def with_preference(contact: Contact, request: Request, now: datetime) -> Become[Contact]:
     """The first opt-out stands until an opt-in that is not older; every request is a row of the ledger.
 
+    One from the future counts as of now: nobody could come back before an opt-out of the year 2999.
+
     The version grows even when nothing else does: it is what orders the rows and keeps an erasure from
     missing one.
     """
-    applied = _applies(contact.preferences.get(request.preference), request)
+    at = now if request.occurred_at > now + _CLOCKS_DIFFER else request.occurred_at
+    applied = _applies(contact.preferences.get(request.preference), request.opted_out, at)
     preferences = dict(contact.preferences)
     if applied and request.opted_out:
-        preferences[request.preference] = OptOut(
-            at=request.occurred_at, source=request.source, actor=request.actor
-        )
+        preferences[request.preference] = OptOut(at=at, source=request.source, actor=request.actor)
     elif applied:
         del preferences[request.preference]
     changed = contact.model_copy(
@@ -45,10 +47,10 @@ def with_preference(contact: Contact, request: Request, now: datetime) -> Become
     return Become(changed, (changed.announced(),), (row(changed, request, applied, now),))
 
 
-def _applies(standing: OptOut | None, request: Request) -> bool:
-    if request.opted_out:
+def _applies(standing: OptOut | None, opted_out: bool, at: datetime) -> bool:
+    if opted_out:
         return standing is None
-    return standing is not None and request.occurred_at >= standing.at
+    return standing is not None and at >= standing.at
 
 
 def row(contact: Contact, request: Request, applied: bool, now: datetime) -> Write:

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from contacts.adapters.mongo_contacts import MongoContacts, MongoLedger
 from contacts.domain.consent import Request
@@ -44,8 +44,6 @@ from servicekit.pages import (
 )
 from servicekit.problems import Problem, answered_by
 from servicekit.refusals import NotFound
-
-_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
 Name = Annotated[str, StringConstraints(max_length=200)]
 Told = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -94,7 +92,7 @@ class Preference(Body):
     opted_out: bool
     source: Told = "api"
     actor: Told
-    occurred_at: Annotated[Time, Field(ge=_EARLIEST, lt=_LATEST)] | None = None
+    occurred_at: Time | None = None
     command_id: Identifier | None = None
     """The same one again is no change."""
 
