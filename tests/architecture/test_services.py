@@ -6,6 +6,7 @@ import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faststream import AckPolicy
@@ -24,14 +25,22 @@ def settings_of(name: str) -> type[ServiceSettings]:
     return settings
 
 
-@pytest.fixture(params=SERVICES)
-async def service(request: pytest.FixtureRequest) -> Service:
-    name = request.param
-    built: Service = importlib.import_module(f"{name.replace('-', '_')}.main").build(
+def built(name: str) -> Service:
+    service: Service = importlib.import_module(f"{name.replace('-', '_')}.main").build(
         settings_of(name)(port=0)
     )
-    assert built.name == name
-    return built
+    assert service.name == name
+    return service
+
+
+def openapi_of(service: Service) -> dict[str, Any]:
+    app = create_app(service, tuple(service._routers), service.asyncapi, tuple(service._streamed))
+    return app.openapi()
+
+
+@pytest.fixture(params=SERVICES)
+async def service(request: pytest.FixtureRequest) -> Service:
+    return built(request.param)
 
 
 async def test_it_reads_exactly_what_the_catalogue_says(service: Service) -> None:
@@ -68,13 +77,32 @@ async def test_it_requires_every_topic_it_touches(service: Service) -> None:
 
 
 async def test_its_operations_are_named_alike(service: Service) -> None:
-    app = create_app(service, tuple(service._routers), service.asyncapi, tuple(service._streamed))
     names = [
-        operation["operationId"] for path in app.openapi()["paths"].values() for operation in path.values()
+        operation["operationId"]
+        for path in openapi_of(service)["paths"].values()
+        for operation in path.values()
     ]
     assert len(names) == len(set(names))
     assert [name for name in names if not re.fullmatch(r"[a-z]+(_[a-z]+)*", name)] == []
     assert [name for name in names if name.startswith("read_")] == []
+
+
+async def test_every_request_that_a_document_names_can_be_made() -> None:
+    made = [
+        re.compile(f"{method.upper()} {re.sub('{[^}]*}', '[^/]+', path)}")
+        for name in SERVICES
+        for path, operations in openapi_of(built(name))["paths"].items()
+        for method in operations
+    ]
+    told = re.compile(r"\b(?:GET|POST|PUT|PATCH|DELETE) /v1/(?!webhooks/)(?:[\w/-]|{[^}]*})+")
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("services/*/README.md")]
+    named = [(request, path.name) for path in documents for request in told.findall(path.read_text())]
+    assert named
+    assert [
+        (request, document)
+        for request, document in named
+        if not any(each.fullmatch(re.sub("{[^}]*}", "x", request)) for each in made)
+    ] == []
 
 
 def sources() -> Iterator[Path]:
