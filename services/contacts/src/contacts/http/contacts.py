@@ -36,11 +36,14 @@ from servicekit.pages import (
     IfMatch,
     Limit,
     Page,
-    UnusableCursor,
+    cursor_of,
     etag,
     page_by_id,
     page_of,
+    parts_of,
+    text,
     version_of,
+    whole,
 )
 from servicekit.problems import Problem, answered_by
 from servicekit.refusals import NotFound
@@ -189,9 +192,9 @@ def routes(
         """Every opt-out and opt-in that was asked for, oldest first; also of an erased contact."""
         if await contacts.get(contact_id) is None:
             raise NotFound("contact", contact_id)
-        found = await ledger.page(contact_id, _place(cursor), limit + 1)
-        entries = [_entry(row) for row in found]
-        return page_of(entries, limit, lambda entry: f"{entry.version}:{entry.entry_id}")
+        after = None if cursor is None else parts_of(cursor, whole, text)
+        entries = [_entry(row) for row in await ledger.page(contact_id, after, limit + 1)]
+        return page_of(entries, limit, lambda last: cursor_of(last.version, last.entry_id))
 
     return router
 
@@ -204,15 +207,6 @@ def _number(phone: str | None) -> str | None:
         return to_e164("+" + phone.strip() if phone.startswith(" ") else phone)
     except BadPhone as bad:
         raise Problem(422, "bad-phone", "The phone number cannot be used", f"phone: {bad}.") from bad
-
-
-def _place(cursor: str | None) -> tuple[int, str] | None:
-    if cursor is None:
-        return None
-    version, colon, entry_id = cursor.partition(":")
-    if not colon or not (version.isascii() and version.isdigit() and len(version) < 19):
-        raise UnusableCursor
-    return int(version), entry_id
 
 
 def _entry(row: Document) -> ConsentEntry:
