@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from channel_sms.adapters.mongo_inbound import real_now
-from channel_sms.adapters.mongo_intents import Intents, to_document
+from channel_sms.adapters.mongo_intents import MongoIntents, to_document
 from channel_sms.domain.intent import Purpose, new_intent
 from channel_sms.main import build
 from channel_sms.settings import Settings
@@ -151,7 +151,7 @@ async def test_two_senders_send_each_intent_once(stage: Stage) -> None:
 
 async def test_of_two_who_saw_the_same_message_due_one_may_send_it(engines: Engines, namespace: str) -> None:
     mongo = Mongo(engines.mongo, f"{namespace}-claims")
-    intents = Intents(mongo)
+    intents = MongoIntents(mongo)
     due = [
         new_intent(
             intent_id=f"intent-{number}",
@@ -390,7 +390,7 @@ async def test_a_paused_campaign_begins_no_conversation_that_was_dispatched_befo
         assert references(talk) == {talk.opening_id(2): 1}
         (held,) = await talk.find("intents", {"contact_id": talk.contact_id(1)})
         assert held["state"] == "pending"
-        intents, later = Intents(talk.service.mongo), talk.service.clock.now() + timedelta(hours=1)
+        intents, later = MongoIntents(talk.service.mongo), talk.service.clock.now() + timedelta(hours=1)
         of_all, of_running = [await intents.count_due(later, at_rest) for at_rest in ((), {talk.campaign_id})]
         assert of_all - of_running == 1
         await talk.campaign_is("running", 2)

@@ -8,10 +8,10 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from channel_sms.adapters.mongo_conversations import Conversations
-from channel_sms.adapters.mongo_inbound import Inbound
-from channel_sms.adapters.mongo_intents import Intents
-from channel_sms.adapters.mongo_suppressions import Suppressions
+from channel_sms.adapters.mongo_conversations import MongoConversations
+from channel_sms.adapters.mongo_inbound import MongoInbound
+from channel_sms.adapters.mongo_intents import MongoIntents
+from channel_sms.adapters.mongo_suppressions import MongoSuppressions
 from channel_sms.domain.conversation import Conversation, ConversationState
 from channel_sms.domain.intent import Intent, IntentState
 from channel_sms.use_cases.resolve_by_person import NotInDoubt, ResolveByPerson
@@ -91,10 +91,10 @@ class SuppressionView(BaseModel):
 
 
 def routes(
-    conversations: Conversations,
-    intents: Intents,
-    inbound: Inbound,
-    suppressions: Suppressions,
+    conversations: MongoConversations,
+    intents: MongoIntents,
+    inbound: MongoInbound,
+    suppressions: MongoSuppressions,
     resolve: ResolveByPerson,
 ) -> APIRouter:
     router = APIRouter(prefix="/v1", route_class=answered_by(_problem_of))

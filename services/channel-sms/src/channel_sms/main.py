@@ -10,12 +10,12 @@ from channel_sms.adapters import (
     mongo_recalls,
     mongo_suppressions,
 )
-from channel_sms.adapters.mongo_conversations import Conversations
-from channel_sms.adapters.mongo_inbound import Inbound, Intake, Receipts
-from channel_sms.adapters.mongo_intents import Intents
-from channel_sms.adapters.mongo_knowledge import Knowledge
-from channel_sms.adapters.mongo_recalls import Recalls
-from channel_sms.adapters.mongo_suppressions import Suppressions
+from channel_sms.adapters.mongo_conversations import MongoConversations
+from channel_sms.adapters.mongo_inbound import MongoInbound, MongoIntake, MongoReceipts
+from channel_sms.adapters.mongo_intents import MongoIntents
+from channel_sms.adapters.mongo_knowledge import MongoKnowledge
+from channel_sms.adapters.mongo_recalls import MongoRecalls
+from channel_sms.adapters.mongo_suppressions import MongoSuppressions
 from channel_sms.agents.scripted import ScriptedAgent
 from channel_sms.loops import repeat
 from channel_sms.providers.twilio import Twilio
@@ -60,15 +60,15 @@ def build(settings: Settings) -> Service:
     }
 
     # State
-    conversations, intents = Conversations(mongo), Intents(mongo)
-    inbound, receipts, suppressions = Inbound(mongo), Receipts(mongo), Suppressions(mongo)
+    conversations, intents = MongoConversations(mongo), MongoIntents(mongo)
+    inbound, receipts, suppressions = MongoInbound(mongo), MongoReceipts(mongo), MongoSuppressions(mongo)
     service.indexes(mongo_conversations.COLLECTION, mongo_conversations.INDEXES)
     service.indexes(mongo_intents.COLLECTION, mongo_intents.INDEXES)
     service.indexes(mongo_inbound.INBOUND, mongo_inbound.INBOUND_INDEXES)
     service.indexes(mongo_inbound.RECEIPTS, mongo_inbound.RECEIPT_INDEXES)
     service.indexes(mongo_suppressions.COLLECTION, ())
     service.indexes(mongo_recalls.COLLECTION, mongo_recalls.INDEXES)
-    knowledge = Knowledge(service)
+    knowledge = MongoKnowledge(service)
 
     # The outside
     provider = Twilio(
@@ -82,14 +82,20 @@ def build(settings: Settings) -> Service:
         settings.absence_proves_after,
     )
     service.on_close(provider.close)
-    arriving, receipting = Intake(mongo, mongo_inbound.INBOUND), Intake(mongo, mongo_inbound.RECEIPTS)
+    arriving = MongoIntake(mongo, mongo_inbound.INBOUND)
+    receipting = MongoIntake(mongo, mongo_inbound.RECEIPTS)
     tokens = tuple(filter(None, (settings.sms_auth_token, settings.sms_auth_token_other)))
     rejected = service.metrics.counter("parley_webhooks_rejected_total", "Webhooks refused", "reason")
     webhooks = Webhooks(arriving, receipting, public_url, tokens, clock, rejected)
 
     # What it does
     start = StartConversations(
-        knowledge, suppressions, Recalls(mongo), clock, settings.sms_provider, settings.sms_validity_seconds
+        knowledge,
+        suppressions,
+        MongoRecalls(mongo),
+        clock,
+        settings.sms_provider,
+        settings.sms_validity_seconds,
     )
     settle = SettleSends(committer, intents, conversations, knowledge, clock)
     send = SendDue(

@@ -14,7 +14,7 @@ from prometheus_client import Counter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from channel_sms.adapters.mongo_inbound import Intake, real_now
+from channel_sms.adapters.mongo_inbound import MongoIntake, real_now
 from channel_sms.signature import is_genuine
 from servicekit.clock import Clock
 from servicekit.leases import bucket_of
@@ -38,8 +38,8 @@ class Rejected(Exception):
 class Webhooks:
     def __init__(
         self,
-        inbound: Intake,
-        receipts: Intake,
+        inbound: MongoIntake,
+        receipts: MongoIntake,
         public_url: Callable[[], str],
         tokens: tuple[str, ...],
         clock: Clock,

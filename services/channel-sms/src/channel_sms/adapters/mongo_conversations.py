@@ -26,7 +26,7 @@ INDEXES = (
 _OPEN = {"$in": [s.value for s in ConversationState if s is not ConversationState.CONCLUDED]}
 
 
-class Conversations(Store[Conversation]):
+class MongoConversations(Store[Conversation]):
     def __init__(self, mongo: Mongo) -> None:
         super().__init__(mongo, COLLECTION, Conversation, "activity_id")
 

@@ -26,7 +26,7 @@ INBOUND_INDEXES = (
 RECEIPT_INDEXES = (IndexModel([("stored_real_at", ASCENDING)]),)
 
 
-class Intake:
+class MongoIntake:
     """Inserts what arrives: everything that waits goes in one write, and each caller learns when it is safe.
 
     A document with an id that is already there was delivered before; that is as good as stored.
@@ -79,7 +79,7 @@ class Intake:
                 raise
 
 
-class Inbound:
+class MongoInbound:
     """Stored messages of people."""
 
     def __init__(self, mongo: Mongo) -> None:
@@ -131,7 +131,7 @@ def left_to_people(arrived: Arrived, now: datetime, error: Exception) -> Write:
     return worked(arrived, now, "unmatched", error=type(error).__name__)
 
 
-class Receipts:
+class MongoReceipts:
     """Stored delivery receipts; gone once they are worked."""
 
     def __init__(self, mongo: Mongo) -> None:

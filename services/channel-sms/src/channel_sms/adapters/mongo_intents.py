@@ -88,7 +88,7 @@ def _due(now: datetime, campaigns_at_rest: Members[str]) -> Document:
     return query
 
 
-class Intents:
+class MongoIntents:
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
 

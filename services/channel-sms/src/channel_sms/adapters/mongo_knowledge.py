@@ -62,7 +62,7 @@ class Copy:
         return parsed[1]
 
 
-class Knowledge:
+class MongoKnowledge:
     def __init__(self, service: Service) -> None:
         self.contacts = service.projection("contacts", keep_contact, indexes=CONTACT_INDEXES)
         self.subjects = Copy(service.projection("subjects"), SubjectChanged)

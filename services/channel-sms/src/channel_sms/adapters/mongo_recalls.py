@@ -16,7 +16,7 @@ _KEPT_SECONDS = 45 * 86_400
 INDEXES = (IndexModel([("stored_real_at", ASCENDING)], expireAfterSeconds=_KEPT_SECONDS),)
 
 
-class Recalls:
+class MongoRecalls:
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
 

@@ -16,7 +16,7 @@ COLLECTION = "suppressions"
 _BLOCKING = {"$in": ["stopping", "active"]}
 
 
-class Suppressions:
+class MongoSuppressions:
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
 

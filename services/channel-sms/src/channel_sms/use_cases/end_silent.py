@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import structlog
 
-from channel_sms.adapters.mongo_conversations import Conversations
-from channel_sms.adapters.mongo_inbound import Inbound
-from channel_sms.adapters.mongo_knowledge import Knowledge
+from channel_sms.adapters.mongo_conversations import MongoConversations
+from channel_sms.adapters.mongo_inbound import MongoInbound
+from channel_sms.adapters.mongo_knowledge import MongoKnowledge
 from channel_sms.domain.conversation import Conversation, Ending, ended
 from contracts.campaigns import SubjectChanged
 from servicekit.clock import Clock
@@ -27,9 +27,9 @@ _BATCH = 200
 class EndSilent:
     def __init__(
         self,
-        conversations: Conversations,
-        inbound: Inbound,
-        knowledge: Knowledge,
+        conversations: MongoConversations,
+        inbound: MongoInbound,
+        knowledge: MongoKnowledge,
         committer: Committer,
         leases: Leases,
         clock: Clock,

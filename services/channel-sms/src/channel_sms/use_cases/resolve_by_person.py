@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from channel_sms.adapters.mongo_intents import Intents
+from channel_sms.adapters.mongo_intents import MongoIntents
 from channel_sms.domain.intent import Intent, IntentState
 from channel_sms.domain.settling import Sent, Unsent
 from channel_sms.use_cases.settle_sends import SettleSends, Settling
@@ -17,7 +17,7 @@ class NotInDoubt(Exception):
 
 
 class ResolveByPerson:
-    def __init__(self, intents: Intents, settle: SettleSends) -> None:
+    def __init__(self, intents: MongoIntents, settle: SettleSends) -> None:
         self._intents = intents
         self._settle = settle
 

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 import structlog
 
 from channel_sms.adapters import mongo_intents
-from channel_sms.adapters.mongo_conversations import Conversations
+from channel_sms.adapters.mongo_conversations import MongoConversations
 from channel_sms.adapters.mongo_inbound import real_now
-from channel_sms.adapters.mongo_intents import Intents
+from channel_sms.adapters.mongo_intents import MongoIntents
 from channel_sms.domain.conversation import unknown_outcome
 from channel_sms.domain.intent import Intent, recorded
 from channel_sms.domain.settling import InDoubt, Sent, Unsent, is_proven_absent, next_look
@@ -37,8 +37,8 @@ class ResolveUnknown:
     def __init__(
         self,
         provider: Provider,
-        intents: Intents,
-        conversations: Conversations,
+        intents: MongoIntents,
+        conversations: MongoConversations,
         settle: SettleSends,
         committer: Committer,
         leases: Leases,

@@ -11,11 +11,11 @@ import structlog
 from prometheus_client import Counter
 from pymongo.errors import PyMongoError
 
-from channel_sms.adapters.mongo_conversations import Conversations
+from channel_sms.adapters.mongo_conversations import MongoConversations
 from channel_sms.adapters.mongo_inbound import real_now
-from channel_sms.adapters.mongo_intents import Intents
-from channel_sms.adapters.mongo_knowledge import Knowledge
-from channel_sms.adapters.mongo_suppressions import Suppressions
+from channel_sms.adapters.mongo_intents import MongoIntents
+from channel_sms.adapters.mongo_knowledge import MongoKnowledge
+from channel_sms.adapters.mongo_suppressions import MongoSuppressions
 from channel_sms.domain.intent import SENT_IN_SPITE_OF_OPT_OUT, SENT_IN_SPITE_OF_PREFERENCE, Intent
 from channel_sms.domain.settling import (
     InDoubt,
@@ -59,10 +59,10 @@ class SendDue:
     def __init__(
         self,
         provider: Provider,
-        intents: Intents,
-        conversations: Conversations,
-        suppressions: Suppressions,
-        knowledge: Knowledge,
+        intents: MongoIntents,
+        conversations: MongoConversations,
+        suppressions: MongoSuppressions,
+        knowledge: MongoKnowledge,
         settle: SettleSends,
         leases: Leases,
         clock: Clock,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import structlog
 
 from channel_sms.adapters import mongo_conversations, mongo_intents
-from channel_sms.adapters.mongo_conversations import Conversations
+from channel_sms.adapters.mongo_conversations import MongoConversations
 from channel_sms.adapters.mongo_inbound import real_now
-from channel_sms.adapters.mongo_intents import Intents
-from channel_sms.adapters.mongo_knowledge import Knowledge
+from channel_sms.adapters.mongo_intents import MongoIntents
+from channel_sms.adapters.mongo_knowledge import MongoKnowledge
 from channel_sms.domain.conversation import Conversation
 from channel_sms.domain.intent import Intent, IntentState
 from channel_sms.domain.settling import (
@@ -45,9 +45,9 @@ class SettleSends:
     def __init__(
         self,
         committer: Committer,
-        intents: Intents,
-        conversations: Conversations,
-        knowledge: Knowledge,
+        intents: MongoIntents,
+        conversations: MongoConversations,
+        knowledge: MongoKnowledge,
         clock: Clock,
     ) -> None:
         self._committer = committer

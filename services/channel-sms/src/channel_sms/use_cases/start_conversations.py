@@ -10,9 +10,9 @@ from typing import Any
 
 from channel_sms.adapters import mongo_intents, mongo_recalls
 from channel_sms.adapters.mongo_inbound import real_now
-from channel_sms.adapters.mongo_knowledge import Knowledge
-from channel_sms.adapters.mongo_recalls import Recalls
-from channel_sms.adapters.mongo_suppressions import Suppressions
+from channel_sms.adapters.mongo_knowledge import MongoKnowledge
+from channel_sms.adapters.mongo_recalls import MongoRecalls
+from channel_sms.adapters.mongo_suppressions import MongoSuppressions
 from channel_sms.domain.conversation import Conversation, Known, open_conversation, recalled
 from contracts.activities import ActivityDispatched, ActivityRecalled
 from contracts.campaigns import EndpointChanged, SubjectChanged
@@ -39,9 +39,9 @@ class StartConversations:
 
     def __init__(
         self,
-        knowledge: Knowledge,
-        suppressions: Suppressions,
-        recalls: Recalls,
+        knowledge: MongoKnowledge,
+        suppressions: MongoSuppressions,
+        recalls: MongoRecalls,
         clock: Clock,
         provider: str,
         validity_seconds: float,

@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 import structlog
 
 from channel_sms.adapters import mongo_intents
-from channel_sms.adapters.mongo_conversations import Conversations
-from channel_sms.adapters.mongo_inbound import Inbound, left_to_people, real_now
-from channel_sms.adapters.mongo_intents import Intents
-from channel_sms.adapters.mongo_knowledge import Knowledge
-from channel_sms.adapters.mongo_suppressions import Suppressions, stays_stopped
+from channel_sms.adapters.mongo_conversations import MongoConversations
+from channel_sms.adapters.mongo_inbound import MongoInbound, left_to_people, real_now
+from channel_sms.adapters.mongo_intents import MongoIntents
+from channel_sms.adapters.mongo_knowledge import MongoKnowledge
+from channel_sms.adapters.mongo_suppressions import MongoSuppressions, stays_stopped
 from channel_sms.agent import Agent
 from channel_sms.domain.conversation import Conversation
 from channel_sms.domain.dialogue import Answer, HandOver, Turn
@@ -47,11 +47,11 @@ _BATCH = 100
 class WorkInbound:
     def __init__(
         self,
-        inbound: Inbound,
-        intents: Intents,
-        conversations: Conversations,
-        suppressions: Suppressions,
-        knowledge: Knowledge,
+        inbound: MongoInbound,
+        intents: MongoIntents,
+        conversations: MongoConversations,
+        suppressions: MongoSuppressions,
+        knowledge: MongoKnowledge,
         agent: Agent,
         committer: Committer,
         leases: Leases,

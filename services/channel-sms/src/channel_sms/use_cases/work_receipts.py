@@ -8,10 +8,10 @@ from typing import Any
 import structlog
 
 from channel_sms.adapters import mongo_intents
-from channel_sms.adapters.mongo_conversations import Conversations
-from channel_sms.adapters.mongo_inbound import Receipts
-from channel_sms.adapters.mongo_intents import Intents
-from channel_sms.adapters.mongo_knowledge import Knowledge
+from channel_sms.adapters.mongo_conversations import MongoConversations
+from channel_sms.adapters.mongo_inbound import MongoReceipts
+from channel_sms.adapters.mongo_intents import MongoIntents
+from channel_sms.adapters.mongo_knowledge import MongoKnowledge
 from channel_sms.domain.conversation import Ending, ended
 from channel_sms.domain.intent import (
     DeliveryStatus,
@@ -44,10 +44,10 @@ _DEAD_NUMBERS = frozenset({"30003", "30005", "30006"})
 class WorkReceipts:
     def __init__(
         self,
-        receipts: Receipts,
-        intents: Intents,
-        conversations: Conversations,
-        knowledge: Knowledge,
+        receipts: MongoReceipts,
+        intents: MongoIntents,
+        conversations: MongoConversations,
+        knowledge: MongoKnowledge,
         settle: SettleSends,
         committer: Committer,
         leases: Leases,
