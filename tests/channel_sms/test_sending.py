@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from channel_sms.adapters.mongo_inbound import real_now
 from channel_sms.adapters.mongo_intents import MongoIntents, to_document
 from channel_sms.domain.intent import Purpose, new_intent
 from channel_sms.main import build
@@ -17,6 +16,7 @@ from channel_sms.settings import Settings
 from contracts.activities import ActivityOutcome, ActivityReturned
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
 from contracts.contacts import ContactChanged, Phone, SetPreference
+from servicekit.clock import real_now
 from servicekit.failpoints import FAILPOINTS
 from servicekit.mongo import Mongo
 from tests.channel_sms.world import NOW, Scene, Stage, everybody, fictional, standing

@@ -14,9 +14,9 @@ from prometheus_client import Counter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from channel_sms.adapters.mongo_inbound import MongoIntake, real_now
+from channel_sms.adapters.mongo_inbound import MongoIntake
 from channel_sms.signature import is_genuine
-from servicekit.clock import Clock
+from servicekit.clock import Clock, real_now
 from servicekit.leases import bucket_of
 from servicekit.tracing import current_traceparent
 

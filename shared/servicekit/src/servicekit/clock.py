@@ -25,9 +25,14 @@ def to_millisecond(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
+def real_now() -> datetime:
+    """For what runs on the machine's time: how long something may be tried, when it is swept away."""
+    return datetime.now(UTC)
+
+
 class SystemClock:
     def now(self) -> datetime:
-        return to_millisecond(datetime.now(UTC))
+        return to_millisecond(real_now())
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

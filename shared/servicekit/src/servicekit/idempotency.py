@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection as Names
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +18,7 @@ from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from servicekit.clock import real_now
 from servicekit.mongo import Mongo
 from servicekit.problems import Problem, answer, of_the_database
 
@@ -133,7 +134,7 @@ class RequestGuard:
 
     async def _claim(self, id_: str, fingerprint: str) -> Problem | Stored | None:
         """None when this request is the first; else what to answer instead of running it."""
-        now = datetime.now(UTC)
+        now = real_now()
         record = {"_id": id_, "fingerprint": fingerprint, "state": "running", "at": now, "by": self._runner}
         try:
             await self._mongo[COLLECTION].insert_one(record)

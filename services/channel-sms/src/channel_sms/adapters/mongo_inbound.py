@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection as Members
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel
@@ -152,7 +152,3 @@ class MongoReceipts:
 
     async def forget(self, ids: Iterable[str]) -> None:
         await self.collection.delete_many({"_id": {"$in": list(ids)}})
-
-
-def real_now() -> datetime:
-    return datetime.now(UTC)

@@ -10,7 +10,6 @@ import structlog
 
 from channel_sms.adapters import mongo_intents
 from channel_sms.adapters.mongo_conversations import MongoConversations
-from channel_sms.adapters.mongo_inbound import real_now
 from channel_sms.adapters.mongo_intents import MongoIntents
 from channel_sms.domain.conversation import unknown_outcome
 from channel_sms.domain.intent import Intent, recorded
@@ -18,7 +17,7 @@ from channel_sms.domain.settling import InDoubt, Sent, Unsent, is_proven_absent,
 from channel_sms.provider import LookUpFailed, Promise, Provider, Text
 from channel_sms.settings import Settings
 from channel_sms.use_cases.settle_sends import SettleSends, Settling
-from servicekit.clock import Clock
+from servicekit.clock import Clock, real_now
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict

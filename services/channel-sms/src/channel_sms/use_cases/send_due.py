@@ -12,7 +12,6 @@ from prometheus_client import Counter
 from pymongo.errors import PyMongoError
 
 from channel_sms.adapters.mongo_conversations import MongoConversations
-from channel_sms.adapters.mongo_inbound import real_now
 from channel_sms.adapters.mongo_intents import MongoIntents
 from channel_sms.adapters.mongo_knowledge import MongoKnowledge
 from channel_sms.adapters.mongo_suppressions import MongoSuppressions
@@ -32,7 +31,7 @@ from channel_sms.pace import Pace
 from channel_sms.provider import Accepted, Ambiguous, NotSent, Provider, Refused, Result, Text
 from channel_sms.settings import Settings
 from channel_sms.use_cases.settle_sends import SettleSends, Settling
-from servicekit.clock import Clock
+from servicekit.clock import Clock, real_now
 from servicekit.failpoints import Failpoint, InjectedFault
 from servicekit.leases import BUCKETS, Leases
 from servicekit.mongo import Conflict

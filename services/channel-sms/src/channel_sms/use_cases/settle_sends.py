@@ -9,7 +9,6 @@ import structlog
 
 from channel_sms.adapters import mongo_conversations, mongo_intents
 from channel_sms.adapters.mongo_conversations import MongoConversations
-from channel_sms.adapters.mongo_inbound import real_now
 from channel_sms.adapters.mongo_intents import MongoIntents
 from channel_sms.adapters.mongo_knowledge import MongoKnowledge
 from channel_sms.domain.conversation import Conversation
@@ -23,7 +22,7 @@ from channel_sms.domain.settling import (
     settle,
 )
 from contracts.campaigns import SubjectChanged
-from servicekit.clock import Clock
+from servicekit.clock import Clock, real_now
 from servicekit.conflicts import TRIES, yield_to_others
 from servicekit.failpoints import Failpoint
 from servicekit.mongo import Conflict

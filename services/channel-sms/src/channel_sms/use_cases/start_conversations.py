@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 
 from channel_sms.adapters import mongo_intents, mongo_recalls
-from channel_sms.adapters.mongo_inbound import real_now
 from channel_sms.adapters.mongo_knowledge import MongoKnowledge
 from channel_sms.adapters.mongo_recalls import MongoRecalls
 from channel_sms.adapters.mongo_suppressions import MongoSuppressions
@@ -17,7 +16,7 @@ from channel_sms.domain.conversation import Conversation, Known, open_conversati
 from contracts.activities import ActivityDispatched, ActivityRecalled
 from contracts.campaigns import EndpointChanged, SubjectChanged
 from contracts.vocabulary import PreferenceKind
-from servicekit.clock import Clock
+from servicekit.clock import Clock, real_now
 from servicekit.tracing import current_traceparent
 from servicekit.verdict import Become, GiveUp, TryAgain, Unchanged, Verdict
 

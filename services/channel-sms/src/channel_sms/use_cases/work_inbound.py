@@ -13,7 +13,7 @@ import structlog
 
 from channel_sms.adapters import mongo_intents
 from channel_sms.adapters.mongo_conversations import MongoConversations
-from channel_sms.adapters.mongo_inbound import MongoInbound, left_to_people, real_now
+from channel_sms.adapters.mongo_inbound import MongoInbound, left_to_people
 from channel_sms.adapters.mongo_intents import MongoIntents
 from channel_sms.adapters.mongo_knowledge import MongoKnowledge
 from channel_sms.adapters.mongo_suppressions import MongoSuppressions, stays_stopped
@@ -26,7 +26,7 @@ from channel_sms.domain.wording import Meaning, meaning_of
 from channel_sms.settings import Settings
 from channel_sms.use_cases.decide_inbound import Directory, InboundBatch, InboundFacts
 from contracts.campaigns import SubjectChanged
-from servicekit.clock import Clock
+from servicekit.clock import Clock, real_now
 from servicekit.conflicts import TRIES, yield_to_others
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases

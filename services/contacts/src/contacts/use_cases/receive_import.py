@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
 import structlog
 
@@ -12,7 +11,7 @@ from contacts.domain.phone import REGIONS
 from contacts.domain.upload import Upload
 from contacts.ports import ContactTypes, Imports
 from contacts.use_cases.change_contacts import type_named
-from servicekit.clock import Clock
+from servicekit.clock import Clock, real_now
 from servicekit.failpoints import Failpoint
 from servicekit.leases import bucket_of
 from servicekit.unit_of_work import Changes, Committer
@@ -111,11 +110,11 @@ class ReceiveImport:
             upload.feed(data)
             held += data
             if len(held) >= _CHUNK:
-                await self._imports.add_chunk(import_id, number, bytes(held), datetime.now(UTC))
+                await self._imports.add_chunk(import_id, number, bytes(held), real_now())
                 number, held = number + 1, bytearray()
                 _IMPORT_CHUNK_KEPT()
         upload.end()
-        await self._imports.add_chunk(import_id, number, bytes(held), datetime.now(UTC))
+        await self._imports.add_chunk(import_id, number, bytes(held), real_now())
 
 
 async def _digested(body: AsyncIterator[bytes], digest: hashlib._Hash) -> AsyncIterator[bytes]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
@@ -24,7 +24,7 @@ from contacts.domain.importing import (
 )
 from contacts.domain.upload import text_decoder
 from contacts.ports import Contacts, ContactTypes, Imports
-from servicekit.clock import Clock
+from servicekit.clock import Clock, real_now
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict
@@ -89,7 +89,7 @@ class RunImports:
         if time.monotonic() < self._tidy_at:
             return
         self._tidy_at = time.monotonic() + _TIDY_EVERY
-        if gone := await self._imports.forget_abandoned(datetime.now(UTC) - _ABANDONED_AFTER):
+        if gone := await self._imports.forget_abandoned(real_now() - _ABANDONED_AFTER):
             log.info("abandoned uploads removed", uploads=gone)
 
     async def _work(self, import_: Import) -> None:
@@ -201,9 +201,7 @@ class RunImports:
         for outcome in outcomes:
             match outcome:
                 case Rejected():
-                    changes.also.append(
-                        self._imports.keep_reject(import_.import_id, outcome, datetime.now(UTC))
-                    )
+                    changes.also.append(self._imports.keep_reject(import_.import_id, outcome, real_now()))
                 case Imported(contact, result, ledger, standing):
                     taken.append(contact.contact_id)
                     if result != "unchanged":
