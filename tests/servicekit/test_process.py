@@ -153,6 +153,6 @@ async def test_topics_that_differ_are_named(engines: Engines, namespace: str) ->
     with pytest.raises(WrongTopics) as wrong:
         await topics.verify([Topic("few"), Topic("absent"), Topic("state")])
     faults = sorted(wrong.value.faults)
-    assert f"topic {namespace}.absent does not exist; create it with: parley topics --create" in faults
+    assert f"topic {namespace}.absent does not exist; create it as `parley setup --help` says" in faults
     assert f"topic {namespace}.few has 3 partitions instead of 12" in faults
     assert f"topic {namespace}.state has cleanup.policy=compact instead of delete" in faults

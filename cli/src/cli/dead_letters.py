@@ -227,7 +227,7 @@ class DeadLetters:
         places = await partitions_of(self._servers, names)
         if not places:
             raise Failure(
-                f"There is no topic {names[0]} in the broker; create the topics with: parley topics --create"
+                f"There is no topic {names[0]} in the broker; create it as `parley setup --help` says"
             )
         return places
 

@@ -13,7 +13,7 @@ from cli.console import Json
 from cli.exits import Failure
 from cli.found import find
 from cli.line.chosen_engines import make_topics
-from cli.options import Against, DataDir
+from cli.options import Against, Channels, DataDir
 from contracts.catalogue import CHANNELS, MESSAGES, dead_letters_of
 from contracts.compatibility import BreakingChange
 from contracts.documents import write_documents
@@ -24,6 +24,7 @@ from contracts.message_map import with_message_map
 def topics(
     create: Annotated[bool, typer.Option("--create", help="Create what is missing in the broker.")] = False,
     replication: Annotated[int, typer.Option(help="With --create: copies of each topic.", min=1)] = 1,
+    channel: Channels = None,
     data_dir: DataDir = Path(".parley"),
     against: Against = None,
     json: Json = False,
@@ -37,10 +38,12 @@ def topics(
       parley topics
 
       KAFKA_BOOTSTRAP_SERVERS=kafka:9092 parley topics --create --replication 3
+
+      parley topics --create --channel postcard
     """
     if create:
         parley = find(data_dir, against)
-        made = make_topics(parley.kafka_bootstrap_servers, parley.namespace, replication)
+        made = make_topics(parley.kafka_bootstrap_servers, parley.namespace, replication, channel or ())
         if json:
             console.print_json({"created": made})
         else:

@@ -76,7 +76,7 @@ class Topics:
         try:
             existing = set(await admin.list_topics())
             faults = [
-                f"topic {name} does not exist; create it with: parley topics --create"
+                f"topic {name} does not exist; create it as `parley setup --help` says"
                 for name in sorted(wanted.keys() - existing)
             ]
             present = sorted(wanted.keys() & existing)
