@@ -49,8 +49,9 @@ class TooLarge(Exception):
 class RequestGuard:
     """ASGI middleware: bounds bodies, and answers a repeated POST with the first one's answer.
 
-    streamed: paths whose bodies may be large and are read by their route as they come; for those the
-    fingerprint is the request line and the length, not the content.
+    streamed: paths whose bodies may be large and are read by their route as they come. Nobody here can tell
+    whether such a body is the same again, so that nothing is kept of them but that one is running: their
+    routes know a key that was used before.
     """
 
     def __init__(
@@ -193,7 +194,8 @@ class RequestGuard:
         body = b"".join(chunks)
         headers = [list(pair) for pair in start["headers"]]
         done: Stored = {"status": start["status"], "headers": headers, "body": body}
-        await self._end(id_, done if start["status"] < 500 else None)
+        keeps = start["status"] < 500 and scope["path"] not in self._streamed
+        await self._end(id_, done if keeps else None)
         await send(start)
         await send({"type": "http.response.body", "body": body})
 
