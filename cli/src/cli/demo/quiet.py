@@ -9,8 +9,8 @@ from datetime import datetime
 
 from cli.api import Api
 from cli.exits import Failure, Unavailable
+from cli.line.members import SERVICES
 
-SERVICES = ("contacts", "campaigns", "batch-loader", "activities", "workflow", "channel-sms", "stats")
 _WAITING = ("parley_lag_messages", "parley_batches_in_hand", "parley_outbox_rows")
 _DONE = ("parley_messages_consumed_total", "parley_messages_published_total")
 _SAMPLE = re.compile(r"^(\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)

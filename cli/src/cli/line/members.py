@@ -49,6 +49,8 @@ MEMBERS = (
 )
 """In starting order; stopping goes the other way round."""
 
+SERVICES = tuple(member.name for member in MEMBERS if member.name != CARRIER)
+
 
 def chosen(only: str | None) -> tuple[Member, ...]:
     """The members named in a comma-separated list, or all."""
