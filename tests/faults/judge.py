@@ -243,7 +243,9 @@ def statistics_add_up(evidence: Evidence) -> Finding:
         else:
             directions[f"{body['interaction_type']} {direction}"] += 1
         targets = body.get("targets")
-        names = [body["contact_id"]] if targets is None else [t["id"] for t in targets]
+        names = [body["contact_id"]]
+        if targets is not None:
+            names = [_target_key(target.get("type"), target["id"]) for target in targets]
         for target in {final(name) for name in names} - {None}:
             counted[str(target)][direction] += 1
     announced: dict[str, Json] = {}
@@ -287,11 +289,14 @@ def statistics_add_up(evidence: Evidence) -> Finding:
 def _whom_it_counts_for(evidence: Evidence) -> Callable[[str], str | None]:
     """Follows merges to the survivor; nobody for a target that was erased."""
     survivors = {
-        body["target_id"]: body["survivor_id"]
+        _target_key(body.get("target_type"), body["target_id"]): _target_key(
+            body.get("target_type"), body["survivor_id"]
+        )
         for body in evidence.of_type("stats-commands", "parley.stats.merge-targets.v1")
     }
     erased = {
-        body["target_id"] for body in evidence.of_type("stats-commands", "parley.stats.erase-target.v1")
+        _target_key(body.get("target_type"), body["target_id"])
+        for body in evidence.of_type("stats-commands", "parley.stats.erase-target.v1")
     } | {event.key for event in evidence.topics.get("contact-changed", ()) if event.body is None}
 
     def final(target: str) -> str | None:
@@ -300,6 +305,11 @@ def _whom_it_counts_for(evidence: Evidence) -> Callable[[str], str | None]:
         return None if target in erased else target
 
     return final
+
+
+def _target_key(type_: str | None, id_: str) -> str:
+    """The key of a target's counters; a contact if nobody says what it is."""
+    return id_ if type_ in (None, "contact") else f"{type_}/{id_}"
 
 
 def stop_was_honoured(evidence: Evidence) -> Finding:

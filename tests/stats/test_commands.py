@@ -74,6 +74,26 @@ async def test_deleting_a_record_that_was_merged_away_does_not_erase_the_person(
     assert not await line.differences()
 
 
+async def test_an_account_with_the_id_of_a_contact_keeps_its_counters_when_that_is_erased(line: Line) -> None:
+    same = name()
+    await line.tell(
+        contact_changed(same), interaction(same, targets=[{"id": same}, {"type": "account", "id": same}])
+    )
+    await line.wire.publish_raw("contact-changed", None, key=same.encode())
+
+    async def newest() -> dict[bytes, bytes | None]:
+        records = await line.wire.records("contact-stats-changed")
+        return {r.key: r.value for r in records if r.key in (same.encode(), f"account/{same}".encode())}
+
+    async def tombstone() -> bool:
+        return (await newest()).get(same.encode(), b"") is None
+
+    await eventually(tombstone, "the tombstone")
+    account = (await newest())[f"account/{same}".encode()]
+    assert account is not None
+    assert ContactStatsChanged.from_json(account).total.contact_count == 1
+
+
 async def test_nothing_leads_to_an_erased_contact_and_reports_still_add_up(line: Line) -> None:
     contact, campaign = name(), name("campaign")
     told = interaction(contact, campaign_id=campaign, activity_id="a1", addresses=Addresses(sender="x"))

@@ -185,7 +185,7 @@ def _message(message: type[Message]) -> Part:
             ]
         },
         "payload": {"$ref": f"#/components/schemas/{message.__name__}"},
-        "bindings": {"kafka": _key_binding(f"Equals `{wire.key}` of the body.")},
+        "bindings": {"kafka": _key_binding(f"Equals {message.key_rule()}.")},
         "examples": [_example(message)],
     }
 

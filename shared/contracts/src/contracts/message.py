@@ -64,8 +64,8 @@ class Wire:
     """How a message class travels.
 
     type: CloudEvents type with its version, for example `parley.activity.created.v1`.
-    key: the field whose value is the Kafka key. identity: the fields that make up `ce_id`: two
-    deliveries of one fact have equal ids. published_by, read_by: services, by folder name.
+    key: the field whose value is the Kafka key, or a property that says in words what it is. identity:
+    the fields that make up `ce_id`: two deliveries of one fact have equal ids. published_by, read_by: services, by folder name.
     """
 
     type: str
@@ -98,6 +98,8 @@ class Message(Record):
             cls.wire = Wire(**kwargs)
             cls.adapter = TypeAdapter(cls)
             unknown = {cls.wire.key, *cls.wire.identity} - cls.model_fields.keys()
+            if isinstance(getattr(cls, cls.wire.key, None), property):
+                unknown.discard(cls.wire.key)
             if unknown:
                 raise TypeError(f"{cls.__name__}: key or identity names no field: {sorted(unknown)}")
 
@@ -108,6 +110,13 @@ class Message(Record):
 
     def key(self) -> str:
         return str(getattr(self, self.wire.key))
+
+    @classmethod
+    def key_rule(cls) -> str:
+        """What the key is, for people: `contact_id` of the body."""
+        computed = getattr(cls, cls.wire.key, None)
+        told = computed.__doc__ if isinstance(computed, property) else None
+        return " ".join(told.split()) if told else f"`{cls.wire.key}` of the body"
 
     def event_id(self) -> str:
         """The CloudEvents id: equal for two deliveries of the same fact, different otherwise."""

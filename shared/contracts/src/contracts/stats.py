@@ -22,16 +22,25 @@ class AttemptCounters(Record):
     last_contact_at_out: Time | None = None
 
 
+def counters_key(target_type: str, target_id: str) -> str:
+    """The key of a target's counters: the topic is compacted, so two targets may not share one.
+
+    >>> counters_key("contact", "42"), counters_key("account", "42")
+    ('42', 'account/42')
+    """
+    return target_id if target_type == "contact" else f"{target_type}/{target_id}"
+
+
 class ContactStatsChanged(
     Message,
     type="parley.contact-stats.changed.v1",
     topic=CONTACT_STATS_CHANGED,
-    key="target_id",
+    key="target_key",
     identity=("target_type", "target_id", "version"),
     published_by=("stats",),
     read_by=("batch-loader",),
 ):
-    """The counters of one target, in total and per channel."""
+    """The counters of one target, in total and per channel. A tombstone (null body): it was erased."""
 
     target_type: Code = "contact"
     target_id: Identifier
@@ -39,6 +48,13 @@ class ContactStatsChanged(
     total: AttemptCounters
     channels: dict[ChannelName, AttemptCounters] = Field(default_factory=dict)
     changed_at: Time
+
+    @property
+    def target_key(self) -> str:
+        """`target_id` of the body for a contact, and `<target_type>/<target_id>` for any other target,
+        which may have the id of a contact
+        """
+        return counters_key(self.target_type, self.target_id)
 
 
 class SetTargetLink(

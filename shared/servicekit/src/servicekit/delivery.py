@@ -115,7 +115,7 @@ class Reader:
             return Rejected(
                 record,
                 "wrong_key",
-                f"the key must equal {message_class.wire.key} of the body, {message.key()!r}",
+                f"the key must equal {message_class.key_rule()}, {message.key()!r}",
             )
         return Delivery(message, headers, record)
 

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from pymongo import UpdateOne
 
 from contracts.message import wire_headers
-from contracts.stats import ContactStatsChanged
+from contracts.stats import ContactStatsChanged, counters_key
 from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
@@ -130,7 +130,7 @@ class AnnounceCounters:
     def _outgoing(self, target: Document, now: datetime) -> Outgoing:
         topic = self._settings.prefixed(ContactStatsChanged.wire.topic.name)
         if is_erased(target):
-            return Outgoing(topic, target_of(target["_id"])[1].encode(), None, [])
+            return Outgoing(topic, counters_key(*target_of(target["_id"])).encode(), None, [])
         message = announcement(target, now)
         headers = wire_headers(message, "parley/stats", now.isoformat().replace("+00:00", "Z"))
         return Outgoing(topic, message.key().encode(), message.to_json(), headers)
