@@ -65,7 +65,8 @@ class Wire:
 
     type: CloudEvents type with its version, for example `parley.activity.created.v1`.
     key: the field whose value is the Kafka key, or a property that says in words what it is. identity:
-    the fields that make up `ce_id`: two deliveries of one fact have equal ids. published_by, read_by: services, by folder name.
+    the fields that make up `ce_id`: two deliveries of one fact have equal ids. published_by, read_by:
+    services, by folder name.
     """
 
     type: str
