@@ -92,7 +92,7 @@ def _send(
         told = api.put("campaigns", "/v1/bundle", rest, dry_run=dry_run)
         for what in outcome:
             outcome[what] += told[what]
-        _check_subjects(api, rest, flows, bundle)
+        _check_flows(api, rest, flows, bundle)
         applied = (
             api.put("workflow", "/v1/flows", {"flows": flows}, dry_run=dry_run) if flows else {"items": []}
         )
@@ -117,20 +117,35 @@ def _check_lists(bundle: Written) -> None:
         raise WrongUsage("\n".join(f"{bundle.locate_key(key)}: {key}: {what}" for key in unknown))
 
 
-def _check_subjects(api: Api, rest: dict[str, Any], flows: Sequence[dict[str, Any]], bundle: Written) -> None:
-    """The workflow knows no subjects; a flow for one that does not exist would wait for ever."""
+def _check_flows(api: Api, rest: dict[str, Any], flows: Sequence[dict[str, Any]], bundle: Written) -> None:
+    """The workflow knows neither subjects nor dispositions; a flow for none of them would wait for ever."""
     if not flows:
         return
-    named = {item.get("code") for item in rest.get("subjects") or ()}
-    known = {item["code"] for item in api.pages("campaigns", "/v1/subjects")} | named
+    subjects = _codes(api, "subjects", rest)
+    dispositions = _codes(api, "dispositions", rest)
+    unknown: list[str] = []
     for position, flow in enumerate(flows):
-        subject = flow.get("subject")
-        if isinstance(subject, str) and subject not in known:
+        subject, when = flow.get("subject"), flow.get("when")
+        if isinstance(subject, str) and subject not in subjects:
             place = f"flows[{position}].subject"
-            there = ", ".join(sorted(known)) or "none yet"
-            raise WrongUsage(
-                f"{bundle.locate(place)}: {place}: no subject with code {subject!r}; there are: {there}"
-            )
+            unknown.append(_no_such(bundle, place, "subject", subject, subjects))
+        for code in when if isinstance(when, dict) else ():
+            if code not in dispositions:
+                place = f"flows[{position}].when.{code}"
+                unknown.append(_no_such(bundle, place, "disposition", code, dispositions))
+    if unknown:
+        raise WrongUsage("\n".join(unknown))
+
+
+def _codes(api: Api, plural: str, rest: dict[str, Any]) -> set[str]:
+    """Those that the campaigns service has, and those that the bundle is about to give it."""
+    named = {item["code"] for item in rest.get(plural) or ()}
+    return {item["code"] for item in api.pages("campaigns", f"/v1/{plural}")} | named
+
+
+def _no_such(bundle: Written, place: str, kind: str, code: object, known: set[str]) -> str:
+    there = ", ".join(sorted(known)) or "none yet"
+    return f"{bundle.locate(place)}: {place}: no {kind} with code {code!r}; there are: {there}"
 
 
 def _contact_type(api: Api, type_: dict[str, Any], position: int, bundle: Written, dry_run: bool) -> str:
