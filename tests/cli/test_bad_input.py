@@ -131,6 +131,11 @@ async def test_a_wrong_bundle_is_told_with_its_place(here: Here, old: str, new: 
             2,
             "is one of: gold, silver; not 'bronze'.",
         ),
+        (
+            (*BATCH, "--type", "member", "--field", "visits=many"),
+            2,
+            "The field 'visits' of 'member' is of type integer; not 'many'.",
+        ),
         ((*BATCH, "--field", "visits"), 2, "'visits' is not NAME=VALUE."),
         ((*BATCH, "--zone", "Mars/Base"), 1, "'Mars/Base' is not an IANA time zone;"),
         ((*BATCH, "--agent-profile", "robot"), 1, "There is no agent profile 'robot'; known: none yet."),

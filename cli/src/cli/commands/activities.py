@@ -161,6 +161,8 @@ def complete(
         "follow_up_at": follow_up_at,
     }
     with Api(find(data_dir, against)) as api:
+        if field:
+            body["captured"] = pairs(field, _rules(api, activity_id))
         activity = api.post("activities", f"/v1/activities/{activity_id}/complete", body)
     _tell(activity, json)
 
@@ -199,6 +201,19 @@ def _codes(api: Api, kind: str) -> dict[str, str]:
         return {item[f"{kind}_id"]: item["code"] for item in api.pages("campaigns", f"/v1/{kind}s")}
     except Unavailable:
         return {}
+
+
+def _rules(api: Api, activity_id: str) -> dict[str, Any]:
+    """Of the subject's fields. Without the campaigns service a value is what it looks like."""
+    subject_id = api.get("activities", f"/v1/activities/{activity_id}")["subject_id"]
+    try:
+        for subject in api.pages("campaigns", "/v1/subjects"):
+            if subject["subject_id"] == subject_id:
+                properties: dict[str, Any] = subject["data_schema"].get("properties", {})
+                return properties
+    except Unavailable:
+        pass
+    return {}
 
 
 def _campaign_id(api: Api, named: str) -> str:

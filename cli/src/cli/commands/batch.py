@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,11 +86,11 @@ def create(
             "schedule": {"kind": "now"} | schedule,
             "instructions": instructions,
         }
-        filters = _filters(type_, field, zone, limit)
+        filters = _given({"contact_type": type_, "time_zones": zone or None, "limit": limit})
         request = {"name": name, "filters": filters, "choices": _given(choices)}
     with Api(find(data_dir, against)) as api:
-        if type_ is not None:
-            _known_fields(api, type_, field or [])
+        if file is None:
+            request["filters"]["fields"] = _fields(api, type_, field or [])
         made = api.post("batch-loader", "/v1/batches", request)
     if json:
         console.print_json(made)
@@ -270,18 +272,6 @@ def _tell(batch: dict[str, Any], json: bool) -> None:
         raise Failure(f"The load failed: {batch['error']}.")
 
 
-def _filters(
-    type_: str | None, fields: list[str] | None, zones: list[str] | None, limit: int | None
-) -> dict[str, Any]:
-    filters = {
-        "contact_type": type_,
-        "fields": pairs(fields or []) or None,
-        "time_zones": zones or None,
-        "limit": limit,
-    }
-    return _given(filters)
-
-
 def _wall_clock(text: str) -> tuple[str, str]:
     try:
         at = datetime.fromisoformat(text[:16])
@@ -292,8 +282,13 @@ def _wall_clock(text: str) -> tuple[str, str]:
     return f"{at:%Y-%m-%d}", f"{at:%H:%M}"
 
 
-def _known_fields(api: Api, type_: str, fields: list[str]) -> None:
+def _fields(api: Api, type_: str | None, texts: list[str]) -> dict[str, Any]:
     """The batch-loader takes any word for a contact type, a field or its value; a slip would find nobody."""
+    if type_ is None:
+        # Nobody says what the field holds: a postcode is found as the text that it is, a month as a number.
+        return {
+            name: [guess, text] if guess != text else text for name, (guess, text) in _both(texts).items()
+        }
     an_id(type_)
     try:
         schema = api.get("contacts", f"/v1/contact-types/{type_}")["fields_schema"]
@@ -302,26 +297,64 @@ def _known_fields(api: Api, type_: str, fields: list[str]) -> None:
             raise
         raise unknown(api, "contact type", type_) from refused
     known = schema.get("properties", {})
-    for name, value in pairs(fields).items():
+    found = pairs(texts, known)
+    for name, value in found.items():
         if name not in known and not schema.get("additionalProperties"):
             there = ", ".join(known) or "none"
             raise WrongUsage(f"The contact type {type_!r} has no field {name!r}; there are: {there}.")
-        choices = [str(choice) for choice in known.get(name, {}).get("enum", ())]
+        rule = _of_one(known.get(name))
+        choices = [str(choice) for choice in rule.get("enum", ())]
         if choices and str(value) not in choices:
             raise WrongUsage(
                 f"The field {name!r} of {type_!r} is one of: {', '.join(choices)}; not {value!r}."
             )
+        types = _types(rule)
+        if types and _type_of(value) not in types and not (type(value) is int and "number" in types):
+            raise WrongUsage(
+                f"The field {name!r} of {type_!r} is of type {' or '.join(types)}; not {value!r}."
+            )
+    return found
 
 
-def pairs(texts: list[str]) -> dict[str, Any]:
-    """`NAME=VALUE`; a value that reads as a number or a truth value is one."""
-    found: dict[str, Any] = {}
+def _type_of(value: object) -> str:
+    return {str: "string", bool: "boolean", int: "integer", float: "number"}[type(value)]
+
+
+def pairs(texts: list[str], rules: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """`NAME=VALUE`; a value that reads as a number or a truth value is one, unless its rule says text."""
+    return {
+        name: text if _is_text((rules or {}).get(name)) else guess
+        for name, (guess, text) in _both(texts).items()
+    }
+
+
+def _both(texts: list[str]) -> dict[str, tuple[object, str]]:
+    found: dict[str, tuple[object, str]] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
             raise WrongUsage(f"{text!r} is not NAME=VALUE.")
-        found[name] = _value(value)
+        found[name] = (_value(value), value)
     return found
+
+
+def _is_text(rule: object) -> bool:
+    one = _of_one(rule)
+    choices = one.get("enum", ())
+    return _types(one) == ["string"] or (bool(choices) and all(isinstance(each, str) for each in choices))
+
+
+def _of_one(rule: object) -> Mapping[str, Any]:
+    """Of a field that holds several values, the rule of each."""
+    if not isinstance(rule, dict):
+        return {}
+    items = rule.get("items")
+    return items if isinstance(items, dict) else rule
+
+
+def _types(rule: Mapping[str, Any]) -> list[str]:
+    types = rule.get("type", [])
+    return [each for each in ([types] if isinstance(types, str) else types) if each != "null"]
 
 
 def _value(text: str) -> object:
@@ -329,9 +362,10 @@ def _value(text: str) -> object:
         return text == "true"
     for kind in (int, float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             continue
+        return number if isfinite(number) else text
     return text
 
 
