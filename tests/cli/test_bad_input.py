@@ -90,7 +90,7 @@ async def here(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> As
     ("old", "new", "said"),
     [
         ("subject: welcome", "subject: wellcome", "line 12, column 14: flows[0].subject: no subject with"),
-        ("when: {joined", "when: {jined", "line 13, column 19: flows[0].when.jined: no disposition with code"),
+        ("when: {joined", "when: {jined", "line 13, column 19: flows[0].when.jined: no disposition with"),
         ("[joined]", "[jined]", "campaigns[0].dispositions[0]: no disposition with code 'jined'; there are:"),
         ("terminal:", "colour:", "dispositions[0].colour: there is no such field; there are: code,"),
         ("fields_schema:", "schema:", "line 4, column 13: contact_types[0].schema: there is no such field"),
