@@ -27,6 +27,7 @@ from cli.engines import (
 )
 from cli.engines.database import EmbeddedDatabase
 from cli.engines.ports import choose
+from cli.engines.process import EngineProcess
 from tests.engines import Engines
 from tests.engines.choice import database_kind
 
@@ -219,6 +220,16 @@ def test_an_engine_that_died_is_noticed(data_dir: Path) -> None:
                 engines.check()
     with EmbeddedEngines(data_dir) as engines:
         engines.check()
+
+
+def test_an_engine_that_died_of_a_full_disk_says_so(data_dir: Path) -> None:
+    program = EngineProcess("database", data_dir / "database")
+    program.start([sys.executable, "-c", "raise SystemExit('write: No space left on device')", str(data_dir)])
+    deadline = time.monotonic() + 10
+    with pytest.raises(EngineDied, match=r"ended by itself with code 1: the disk is full \(its log: "):  # noqa: PT012
+        while time.monotonic() < deadline:
+            program.check()
+    program.stop()
 
 
 def test_a_program_that_cannot_load_its_libraries_says_which_package_is_missing(data_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Any
 
@@ -23,7 +24,7 @@ from cli.commands import (
     up,
     version,
 )
-from cli.exits import EXIT_CODES, Failure
+from cli.exits import EXIT_CODES, ExitCode, Failure
 
 
 class _OneSentence(TyperGroup):
@@ -37,6 +38,11 @@ class _OneSentence(TyperGroup):
             raise typer.Exit(failure.code) from failure
         except BrokenPipeError:
             raise typer.Exit(1) from None
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            sys.stderr.write("parley: The disk is full: make room, and run the same command again.\n")
+            raise typer.Exit(ExitCode.CONFIGURATION) from error
 
 
 app = typer.Typer(

@@ -59,8 +59,11 @@ class EngineDidNotStart(EngineError):
 class EngineDied(EngineError):
     """A running engine ended without being asked to."""
 
-    def __init__(self, engine: str, exit_code: int, log: Path) -> None:
+    def __init__(self, engine: str, exit_code: int, log: Path, why: str | None = None) -> None:
         self.engine = engine
         self.exit_code = exit_code
         self.log = log
-        super().__init__(f"The embedded {engine} ended by itself with code {exit_code} (its log: {log}).")
+        reason = f": {why}" if why else ""
+        super().__init__(
+            f"The embedded {engine} ended by itself with code {exit_code}{reason} (its log: {log})."
+        )

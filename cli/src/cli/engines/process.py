@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +18,13 @@ from cli.engines.errors import EngineDidNotStart, EngineDied
 
 _PR_SET_PDEATHSIG = 1
 
+_FULL = "the disk is full"
 _MISSING = {
     "libcurl.so.4": "the system library libcurl 4 is missing, on Debian: apt-get install libcurl4",
     "libssl.so.3": "OpenSSL 3 is missing, on Debian 12 or newer: apt-get install libssl3",
     "libcrypto.so.3": "OpenSSL 3 is missing, on Debian 12 or newer: apt-get install libssl3",
     "GLIBC_2.34' not found": "it needs glibc 2.34, which Debian has since release 12",
-    "No space left on device": "the disk is full",
+    "No space left on device": _FULL,
 }
 
 _LAST_BREATH = 5.0
@@ -87,7 +89,7 @@ class EngineProcess:
     def check(self) -> None:
         """Raise `EngineDied` if the program ended without being asked to."""
         if self._process is not None and (code := self._process.poll()) is not None:
-            raise EngineDied(self.engine, code, self.log)
+            raise EngineDied(self.engine, code, self.log, _explained(self._said()) or self._no_room())
 
     def stop(self) -> None:
         """Let the program save and end; kill it when its patience runs out."""
@@ -134,14 +136,24 @@ class EngineProcess:
         self._pid_file.unlink(missing_ok=True)
 
     def _last_words(self) -> str:
+        said = self._said()
+        lines = said.strip().splitlines()
+        return _explained(said) or (
+            f"it ended, saying {lines[-1][-200:]!r}" if lines else "it ended without a word"
+        )
+
+    def _no_room(self) -> str | None:
+        """On a full disk the log breaks off before the program could say so."""
+        return _FULL if shutil.disk_usage(self.directory).free < 2**20 else None
+
+    def _said(self) -> str:
         with self.log.open("rb") as log:
             log.seek(self._log_start)
-            said = log.read().decode(errors="replace")
-        for sign, explanation in _MISSING.items():
-            if sign in said:
-                return explanation
-        lines = said.strip().splitlines()
-        return f"it ended, saying {lines[-1][-200:]!r}" if lines else "it ended without a word"
+            return log.read().decode(errors="replace")
+
+
+def _explained(said: str) -> str | None:
+    return next((explanation for sign, explanation in _MISSING.items() if sign in said), None)
 
 
 def follow_parent() -> Callable[[], None] | None:

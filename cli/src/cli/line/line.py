@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,9 @@ class Line:
             self.state.pid, self.state.ready = None, False
             for service in self.state.services.values():
                 service.pid = None
-            self.state.write(self.data_dir)
+            # On a full disk the old state stays: its processes are gone, and every reader looks for them.
+            with suppress(OSError):
+                self.state.write(self.data_dir)
         self._engines.stop()
 
     def hurry(self) -> None:

@@ -48,8 +48,12 @@ class LineState(BaseModel):
 
     def write(self, data_dir: Path) -> None:
         fresh = data_dir / f"{FILE}.{os.getpid()}.new"
-        fresh.write_text(self.model_dump_json(indent=2) + "\n")
-        fresh.replace(data_dir / FILE)
+        try:
+            fresh.write_text(self.model_dump_json(indent=2) + "\n")
+            fresh.replace(data_dir / FILE)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
 
     def running(self) -> bool:
         return self.pid is not None and is_running(self.pid)
