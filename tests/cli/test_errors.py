@@ -133,6 +133,7 @@ def test_a_problem_document_becomes_one_sentence(refusing_service: str) -> None:
         (("dlq", "replay"), "Name one letter, or give --topic or --all."),
         (("dlq", "replay", "--all", "--edit", "x.json"), "--edit needs the one letter that it mends."),
         (("batch", "create", "--name", "x"), "Give --name, --campaign and --subject"),
+        (("batch", "create", "--file", "x.yaml", "--limit", "5"), "--file has the whole request"),
         (("batch", "list", "--against", "batch-loader=ftp://x"), "begins with http"),
         (("demo", "--contacts", "-5"), "--contacts -5 cannot be made"),
         (("batch", "list", "--against", "postman=http://x"), "there is no service 'postman'"),
@@ -153,6 +154,8 @@ def test_wrong_usage_is_told(arguments: tuple[str, ...], said: str, tmp_path: Pa
         ("- a\n- b\n", "line 1, column 1: expected names with values"),
         ("", "expected names with values"),
         ("a: b: c\n", "line 1, column 5"),
+        ("subjects:\n  - code: a\n   name: b\n", "line 3, column 4"),
+        ("subjects:\n  - code: a\n   name: b\n", "is it indented like the lines around it?"),
         ("{a: 1, ? [b] : 2}", "a key must be a word"),
     ],
 )

@@ -84,8 +84,7 @@ async def _walk(parley: Callable[..., Awaitable[str]], folder: Path) -> dict[str
         if "BATCH" in words:
             known["BATCH"] = json.loads(await parley("batch", "list", "--json"))[0]["batch_id"]
         if "ACTIVITY" in words:
-            contact = json.loads(await parley("contacts", "show", "C-1", "--json"))["contact_id"]
-            found = json.loads(await parley("activities", "list", "--contact", contact, "--json"))
+            found = json.loads(await parley("activities", "list", "--contact", "C-1", "--json"))
             known["ACTIVITY"] = found[0]["activity_id"]
         typed = [known.get(word, str(folder / word) if (folder / word).is_file() else word) for word in words]
         name = " ".join(word for word in words[:2] if not word.endswith(".yaml"))

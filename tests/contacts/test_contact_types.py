@@ -56,3 +56,21 @@ def test_a_schema_may_refer_to_itself_below() -> None:
     assert isinstance(made, Become)
     assert list(made.state.field_faults({"t": {"left": {"left": {}}}})) == []
     assert list(made.state.field_faults({"t": {"left": 1}})) == [("t.left", "must be of type object")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "says"),
+    [
+        ({"type": "integer", "minimum": 0}, -1, "must be 0 or more"),
+        ({"type": "number", "exclusiveMaximum": 5}, 5, "must be less than 5"),
+        ({"type": "string", "format": "date"}, "yesterday", "must be a date such as 2020-01-09"),
+        ({"type": "string", "maxLength": 3}, "long", "must have at most 3 characters"),
+        ({"type": "string", "pattern": "^[a-z]+$"}, "A1", 'must satisfy pattern "^[a-z]+$"'),
+    ],
+)
+def test_a_field_that_breaks_its_rule_is_told_what_would_be_right(
+    rule: dict[str, Any], value: object, says: str
+) -> None:
+    made = define("person", definition(properties={"a": rule}), None)
+    assert isinstance(made, Become)
+    assert list(made.state.field_faults({"a": value})) == [("a", says)]

@@ -10,6 +10,7 @@ import typer
 from cli import console
 from cli.api import Api, Refused
 from cli.commands.batch import pairs
+from cli.commands.contacts import find_contact
 from cli.console import Json
 from cli.exits import Unavailable, WrongUsage
 from cli.found import find
@@ -35,7 +36,9 @@ def list_(
     state: Annotated[list[str] | None, typer.Option(help="Only in this state; repeatable.")] = None,
     mode: Annotated[str | None, typer.Option(help="manual or automated.")] = None,
     owner: Annotated[str | None, typer.Option(help="Who it is for, or who has it.")] = None,
-    contact: Annotated[str | None, typer.Option(help="Id of the contact.")] = None,
+    contact: Annotated[
+        str | None, typer.Option(help="Its id, external id, or number with + and country code.")
+    ] = None,
     batch: Annotated[str | None, typer.Option(help="Id of the batch.")] = None,
     campaign: Annotated[str | None, typer.Option(help="Code or id of the campaign.")] = None,
     limit: Annotated[int, typer.Option(min=1)] = 50,
@@ -51,9 +54,11 @@ def list_(
 
       parley activities list --campaign renewals
 
-      parley activities list --contact 6f1d... --json
+      parley activities list --contact C-000042 --json
     """
     with Api(find(data_dir, against)) as api:
+        if batch is not None:
+            api.get("batch-loader", f"/v1/batches/{an_id(batch)}")
         found = list(
             api.pages(
                 "activities",
@@ -62,7 +67,7 @@ def list_(
                 state=state,
                 mode=mode,
                 owner=owner,
-                contact_id=contact,
+                contact_id=find_contact(api, contact)["contact_id"] if contact else None,
                 batch_id=batch,
                 campaign_id=_campaign_id(api, campaign) if campaign else None,
             )

@@ -20,6 +20,7 @@ from cli.found import find
 from cli.options import Against, DataDir, an_id
 from cli.reading import read_yaml
 from cli.waiting import follow
+from contracts.channels import PREFERENCE_OF_CHANNEL
 
 app = typer.Typer(no_args_is_help=True, help="Batches: draft, preview, load, watch.")
 
@@ -29,7 +30,9 @@ _RESTING = ("loaded", "cancelled", "failed", "paused", "draft")
 
 @app.command()
 def create(
-    file: Annotated[Path | None, typer.Option(help="YAML with name, filters and choices.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="YAML with name, filters and choices, as POST /v1/batches takes them.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="What people call it.")] = None,
     campaign: Annotated[str | None, typer.Option(help="Code of the campaign.")] = None,
     subject: Annotated[str | None, typer.Option(help="Code of the subject.")] = None,
@@ -67,6 +70,22 @@ def create(
       parley batch create --file batch.yaml
     """
     if file is not None:
+        beside = (
+            name,
+            campaign,
+            subject,
+            type_,
+            field,
+            zone,
+            limit,
+            channel,
+            endpoint,
+            agent_profile,
+            agents,
+            at,
+        )
+        if any(option is not None for option in (*beside, spread_hours or None, instructions or None)):
+            raise WrongUsage("--file has the whole request; give it without other choices.")
         request = read_yaml(file).content
     elif not (name and campaign and subject):
         raise WrongUsage("Give --name, --campaign and --subject, or a whole request with --file.")
@@ -95,7 +114,18 @@ def create(
     if json:
         console.print_json(made)
     else:
+        _mention_odd_channel(made["choices"])
         console.say(f"Drafted {made['batch_id']}. Next: parley batch preview {made['batch_id']}")
+
+
+def _mention_odd_channel(choices: Mapping[str, Any]) -> None:
+    """People may work any channel, also one that only a slip of the finger made."""
+    channel = choices.get("channel")
+    if choices["source"] == "manual" and channel and channel not in PREFERENCE_OF_CHANNEL:
+        usual = ", ".join(PREFERENCE_OF_CHANNEL)
+        console.say(
+            f"Its channel is {channel!r}, none of the usual ones ({usual}): attempts will count there."
+        )
 
 
 @app.command()

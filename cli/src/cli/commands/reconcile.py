@@ -45,6 +45,6 @@ def show(found: Sequence[Equation], title: str) -> None:
 
 def _sides(equation: Equation) -> str:
     text = " = ".join(f"{count:,} {name}" for name, count in equation.counts.items())
-    if equation.parts:
+    if any(equation.parts.values()):
         text += "\n= " + " + ".join(f"{count:,} {name}" for name, count in equation.parts.items() if count)
     return text

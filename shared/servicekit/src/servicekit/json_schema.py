@@ -70,9 +70,24 @@ def _would_be_right(error: ValidationError) -> str:
         case "enum":
             return f"must be one of {json.dumps(error.validator_value, ensure_ascii=False)[:300]}"
         case "format":
-            return f"must be a {error.validator_value}"
+            name = str(error.validator_value)
+            return f"must be a {_FORMATS.get(name, name)}"
+        case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
+            return f"must be {_BOUNDS[str(error.validator)].format(error.validator_value)}"
+        case "minLength" | "maxLength":
+            most = "least" if error.validator == "minLength" else "most"
+            return f"must have at {most} {error.validator_value} characters"
         case rule:
             return f"must satisfy {rule} {json.dumps(error.validator_value, ensure_ascii=False)[:300]}"
+
+
+_FORMATS = {"date": "date such as 2020-01-09", "date-time": "time such as 2020-01-09T10:30:00Z"}
+_BOUNDS = {
+    "minimum": "{} or more",
+    "maximum": "{} or less",
+    "exclusiveMinimum": "more than {}",
+    "exclusiveMaximum": "less than {}",
+}
 
 
 class _BadReference(ValueError):
