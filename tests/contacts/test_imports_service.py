@@ -1,3 +1,4 @@
+import asyncio
 import csv
 import io
 from collections.abc import Iterator
@@ -143,6 +144,48 @@ async def test_a_key_that_was_used_for_another_file_is_refused_however_long_ago(
     assert other.json()["type"] == "urn:parley:problem:idempotency-key-reused"
     same = await contacts.api.post(url, content=b"phone\n+12025550143\n", headers=key)
     assert (same.status_code, same.json()) == (202, first.json())
+
+
+@pytest.mark.parametrize("first_ends", ["whole", "cut off"])
+async def test_a_second_upload_under_a_key_keeps_out_of_the_one_that_still_hangs(
+    contacts: Running, first_ends: str
+) -> None:
+    body = numbered(200).encode() + b"\n" * 600_000
+    half = len(body) // 2
+    chunks = contacts.service.mongo["import_chunks"]
+
+    async def kept(count: int) -> bool:
+        found: int = await chunks.count_documents({})
+        return found == count
+
+    async def begin() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", contacts.service.port)
+        head = (
+            "POST /v1/imports?contact_type=person HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n"
+            f"Idempotency-Key: slow-line\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + body[:half])
+        await writer.drain()
+        return reader, writer
+
+    first = await begin()
+    await eventually(partial(kept, half // (256 * 1024)), "the first half of the first")
+    # As it is taken over after a minute.
+    await contacts.service.mongo["idempotency_keys"].delete_many({})
+    second = await begin()
+    await eventually(partial(kept, half // (256 * 1024) * 2), "the first half of the second")
+    if first_ends == "whole":
+        first[1].write(body[half:])
+        assert b" 202 " in await first[0].readline()
+    else:
+        first[1].transport.abort()
+        await eventually(partial(kept, half // (256 * 1024)), "the first to be forgotten")
+    second[1].write(body[half:])
+    assert b" 202 " in await second[0].readline()
+    (listed,) = (await contacts.api.get("/v1/imports")).json()["items"]
+    done = await contacts.finished(listed["import_id"])
+    assert (done["rows"], done["created"]) == (200, 200)
+    await eventually(partial(kept, 0), "the file to be swept")
 
 
 @pytest.mark.usefixtures("failpoints")

@@ -51,9 +51,11 @@ class Imports(Protocol):
         """The oldest that has something left to do."""
         ...
 
-    async def add_chunk(self, import_id: str, number: int, data: bytes, at: datetime) -> None: ...
+    async def add_chunk(
+        self, import_id: str, upload_id: str, number: int, data: bytes, at: datetime
+    ) -> None: ...
 
-    def chunks(self, import_id: str) -> AsyncIterator[bytes]: ...
+    def chunks(self, import_id: str, upload_id: str | None) -> AsyncIterator[bytes]: ...
 
     async def seen(self, import_id: str, contact_ids: list[str]) -> set[str]:
         """Those of the contacts that an earlier row of the file was about."""
@@ -71,10 +73,10 @@ class Imports(Protocol):
         """A finished one: all but its rejected rows goes."""
         ...
 
-    async def forget(self, import_id: str) -> None:
-        """An upload that was refused or abandoned: as if it had never been."""
+    async def forget(self, import_id: str, upload_id: str) -> None:
+        """An upload that was refused or broke off: as if it had never been."""
         ...
 
     async def forget_abandoned(self, before: datetime) -> int:
-        """Remove uploads that began before that and were never accepted."""
+        """Remove uploads that began before that and are no longer needed, or were never accepted."""
         ...

@@ -19,7 +19,9 @@ IMPORTS, CHUNKS, SEEN, REJECTS = "imports", "import_chunks", "import_seen", "imp
 IMPORT_INDEXES = (
     IndexModel([("received_at", ASCENDING)], partialFilterExpression={"swept": False}, name="unfinished"),
 )
-CHUNK_INDEXES = (IndexModel([("import_id", ASCENDING), ("number", ASCENDING)], unique=True),)
+CHUNK_INDEXES = (
+    IndexModel([("import_id", ASCENDING), ("upload_id", ASCENDING), ("number", ASCENDING)], unique=True),
+)
 SEEN_INDEXES = (IndexModel([("import_id", ASCENDING), ("contact_ids", ASCENDING)]),)
 
 
@@ -52,25 +54,25 @@ class MongoImports:
     async def forget_abandoned(self, before: datetime) -> int:
         rows = self._mongo[CHUNKS].find({"number": 0, "at": {"$lt": before}}, {"import_id": 1})
         begun = {row["import_id"] async for row in rows}
-        accepted = self.store.collection.find({"_id": {"$in": sorted(begun)}}, {"_id": 1})
-        abandoned = begun - {row["_id"] async for row in accepted}
+        unfinished = self.store.collection.find({"_id": {"$in": sorted(begun)}, "swept": False}, {"_id": 1})
+        abandoned = begun - {row["_id"] async for row in unfinished}
         for import_id in abandoned:
-            await self.forget(import_id)
+            await self._mongo[CHUNKS].delete_many({"import_id": import_id})
         return len(abandoned)
 
-    async def forget(self, import_id: str) -> None:
-        await self._mongo[CHUNKS].delete_many({"import_id": import_id})
+    async def forget(self, import_id: str, upload_id: str) -> None:
+        await self._mongo[CHUNKS].delete_many({"import_id": import_id, "upload_id": upload_id})
 
     async def sweep(self, import_id: str) -> None:
         await self._mongo[CHUNKS].delete_many({"import_id": import_id})
         await self._mongo[SEEN].delete_many({"import_id": import_id})
 
-    async def add_chunk(self, import_id: str, number: int, data: bytes, at: datetime) -> None:
-        chunk = {"import_id": import_id, "number": number, "data": data, "at": at}
+    async def add_chunk(self, import_id: str, upload_id: str, number: int, data: bytes, at: datetime) -> None:
+        chunk = {"import_id": import_id, "upload_id": upload_id, "number": number, "data": data, "at": at}
         await self._mongo[CHUNKS].insert_one(chunk)
 
-    async def chunks(self, import_id: str) -> AsyncIterator[bytes]:
-        rows = self._mongo[CHUNKS].find({"import_id": import_id}, batch_size=4)
+    async def chunks(self, import_id: str, upload_id: str | None) -> AsyncIterator[bytes]:
+        rows = self._mongo[CHUNKS].find({"import_id": import_id, "upload_id": upload_id}, batch_size=4)
         async for row in rows.sort("number", ASCENDING):
             yield row["data"]
 

@@ -56,6 +56,8 @@ class Import(BaseModel):
     header: tuple[str, ...] = ()
     digest: str | None = None
     """Of the file and of what it was said to be; None of one that was taken before there were digests."""
+    upload_id: str | None = None
+    """Which of the uploads under this id it was made of; None if it was taken before they were told apart."""
     bytes: int = 0
     lines: int = 0
     """Of the file, the header included."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import structlog
 
@@ -14,6 +15,7 @@ from contacts.use_cases.change_contacts import type_named
 from servicekit.clock import Clock, real_now
 from servicekit.failpoints import Failpoint
 from servicekit.leases import bucket_of
+from servicekit.mongo import Conflict
 from servicekit.unit_of_work import Changes, Committer
 
 log = structlog.get_logger()
@@ -35,7 +37,8 @@ class AnotherFile(Exception):
 class ReceiveImport:
     """Keeps the whole file before a row of it is looked at, so that a killed service goes on with it.
 
-    A file that is refused leaves nothing behind.
+    A file that is refused leaves nothing behind. Each upload keeps its bytes apart: a second one of the same
+    id may come while the first still hangs, and the first to be whole becomes the import.
     """
 
     def __init__(
@@ -65,21 +68,18 @@ class ReceiveImport:
         body = _digested(body, digest)
         if standing := await self._imports.get(import_id):
             await _read_to_the_end(body)
-            if standing.digest not in (None, digest.hexdigest()):
-                raise AnotherFile
-            return standing
-        # What an upload that was killed half-way left behind.
-        await self._imports.forget(import_id)
+            return _the_same(standing, digest.hexdigest())
+        upload_id = uuid4().hex
         type_ = await type_named(self._types, contact_type)
         upload = Upload(type_)
         try:
-            await self._keep(import_id, body, upload)
+            await self._keep(import_id, upload_id, body, upload)
         except UnusableFile:
-            await self._imports.forget(import_id)
+            await self._imports.forget(import_id, upload_id)
             await _read_to_the_end(body)
             raise
         except BaseException:
-            await self._imports.forget(import_id)
+            await self._imports.forget(import_id, upload_id)
             raise
         _IMPORT_KEPT()
         accepted = Import(
@@ -92,15 +92,23 @@ class ReceiveImport:
             delimiter=upload.delimiter or ",",
             header=upload.header,
             digest=digest.hexdigest(),
+            upload_id=upload_id,
             bytes=upload.bytes,
             lines=upload.lines,
             received_at=self._clock.now(),
         )
-        await self._committer.commit(Changes([(self._imports.store, None, accepted)]))
+        try:
+            await self._committer.commit(Changes([(self._imports.store, None, accepted)]))
+        except Conflict:
+            standing = await self._imports.get(import_id)
+            if standing is None:
+                raise
+            await self._imports.forget(import_id, upload_id)
+            return _the_same(standing, digest.hexdigest())
         log.info("import accepted", import_id=import_id, bytes=upload.bytes, lines=upload.lines)
         return accepted
 
-    async def _keep(self, import_id: str, body: AsyncIterator[bytes], upload: Upload) -> None:
+    async def _keep(self, import_id: str, upload_id: str, body: AsyncIterator[bytes], upload: Upload) -> None:
         number, held = 0, bytearray()
         async for data in body:
             if upload.bytes + len(data) > self._most_bytes:
@@ -110,11 +118,17 @@ class ReceiveImport:
             upload.feed(data)
             held += data
             if len(held) >= _CHUNK:
-                await self._imports.add_chunk(import_id, number, bytes(held), real_now())
+                await self._imports.add_chunk(import_id, upload_id, number, bytes(held), real_now())
                 number, held = number + 1, bytearray()
                 _IMPORT_CHUNK_KEPT()
         upload.end()
-        await self._imports.add_chunk(import_id, number, bytes(held), real_now())
+        await self._imports.add_chunk(import_id, upload_id, number, bytes(held), real_now())
+
+
+def _the_same(standing: Import, digest: str) -> Import:
+    if standing.digest not in (None, digest):
+        raise AnotherFile
+    return standing
 
 
 async def _digested(body: AsyncIterator[bytes], digest: hashlib._Hash) -> AsyncIterator[bytes]:

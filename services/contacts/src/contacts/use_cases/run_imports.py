@@ -140,7 +140,7 @@ class RunImports:
 
     async def _records(self, import_: Import) -> AsyncIterator[Record | Broken]:
         decoder, records = text_decoder(), Records(import_.delimiter)
-        async for data in self._imports.chunks(import_.import_id):
+        async for data in self._imports.chunks(import_.import_id, import_.upload_id):
             for record in records.feed(decoder.decode(data)):
                 yield record
         for record in (*records.feed(decoder.decode(b"", final=True)), *records.end()):
