@@ -161,6 +161,10 @@ def test_the_next_opening_on_hard_days(zone: str, now: str, window: tuple[str, s
         ("America/New_York", "2026-11-01T06:15Z", ("00:30", "01:30"), "2026-11-01T06:30Z"),
         ("America/New_York", "2026-03-08T06:15Z", ("00:00", "24:00"), "2026-03-09T04:00Z"),
         ("Pacific/Chatham", "2026-09-26T18:15Z", ("08:00", "21:00"), "2026-09-27T07:15Z"),
+        ("America/Nuuk", "2026-03-28T12:00Z", ("00:00", "23:30"), "2026-03-29T01:00Z"),
+        ("Africa/Cairo", "2026-04-23T12:00Z", ("08:00", "24:00"), "2026-04-23T22:00Z"),
+        ("America/New_York", "2026-11-01T05:20Z", ("01:15", "09:00"), "2026-11-01T06:00Z"),
+        ("America/New_York", "2026-11-01T06:20Z", ("01:15", "09:00"), "2026-11-01T14:00Z"),
     ],
     ids=[
         "an evening",
@@ -169,6 +173,10 @@ def test_the_next_opening_on_hard_days(zone: str, now: str, window: tuple[str, s
         "an end that comes twice, second",
         "midnight after a day that lost an hour",
         "three quarters off",
+        "an end that is skipped with the rest of the day",
+        "a midnight that is skipped",
+        "clocks that go back to before the start",
+        "a start that was passed twice",
     ],
 )
 def test_the_next_closing_on_hard_days(zone: str, now: str, window: tuple[str, str], closing: str) -> None:

@@ -15,7 +15,6 @@ EVERY_OFFSET: tuple[tzinfo, ...] = tuple(timezone(timedelta(hours=hours)) for ho
 
 SPREAD = timedelta(minutes=10)
 _DAY = timedelta(days=1)
-_PRECISION = timedelta(milliseconds=1)
 _DAYS_AHEAD = 9
 """One more than a week: the next opening of a window on one weekday, seen from just after it closed."""
 
@@ -79,22 +78,36 @@ def next_common_opening(after: datetime, zones: Sequence[tzinfo], window: Contac
 
 
 def next_closing(moment: datetime, zone: tzinfo, window: ContactWindow) -> datetime:
-    """The first instant after one inside the window that is no longer in that day's, to the millisecond."""
+    """The first instant after one inside the window that is no longer in that day's."""
     _, end = _hours(window)
     today = moment.astimezone(zone).date()
     wall = datetime.combine(today, end, zone) if end else datetime.combine(today + _DAY, time.min, zone)
-    readings = sorted({wall.astimezone(UTC), wall.replace(fold=1).astimezone(UTC)})
-    outside = next(at for at in readings if at > moment and (end is None or not is_inside(at, zone, window)))
-    inside = moment
-    if end is None or is_inside(outside - _PRECISION, zone, window):
-        return outside
-    while outside - inside > _PRECISION:  # the clocks skip the end
-        middle = inside + (outside - inside) / 2
-        if is_inside(middle, zone, window):
-            inside = middle
+    instants = {wall.astimezone(UTC), wall.replace(fold=1).astimezone(UTC)}
+    if (change := _change_of_clocks(moment, max(instants), zone)) is not None:
+        instants.add(change)
+
+    def is_over(at: datetime) -> bool:
+        return at.astimezone(zone).date() != today or not is_inside(at, zone, window)
+
+    return next(at for at in sorted(instants) if at > moment and is_over(at))
+
+
+def _change_of_clocks(after: datetime, until: datetime, zone: tzinfo) -> datetime | None:
+    """Between two instants of a day or so: whether the clocks skip or repeat an hour, and from when."""
+    before, behind = int(after.timestamp()), int(until.timestamp())
+
+    def offset(second: int) -> timedelta | None:
+        return datetime.fromtimestamp(second, zone).utcoffset()
+
+    if offset(before) == offset(behind):
+        return None
+    while behind - before > 1:
+        middle = (before + behind) // 2
+        if offset(middle) == offset(before):
+            before = middle
         else:
-            outside = middle
-    return outside
+            behind = middle
+    return datetime.fromtimestamp(behind, UTC)
 
 
 def spread(opening: datetime, key: str, zones: Sequence[tzinfo], window: ContactWindow) -> datetime:
