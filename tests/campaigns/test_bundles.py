@@ -128,6 +128,18 @@ def test_a_bundle_may_name_a_state_that_can_be_reached() -> None:
             "subjects[0].questions[0].field: no field 'x' in data_schema; there are: month",
         ),
         (
+            a_bundle(subjects=[BUNDLE["subjects"][0] | {"questions": [{"field": "month", "text": " "}]}]),
+            "subjects[0].questions[0].text: must be asked in words",
+        ),
+        (
+            a_bundle(
+                subjects=[
+                    BUNDLE["subjects"][0] | {"questions": [{"field": "month", "text": "When, {first_name}?"}]}
+                ]
+            ),
+            "subjects[0].questions[0].text: a question is asked as it stands",
+        ),
+        (
             a_bundle(subjects=[BUNDLE["subjects"][0] | {"opening": "Hello {first_name"}]),
             "subjects[0].opening: {first_name} or a custom field may stand in braces",
         ),

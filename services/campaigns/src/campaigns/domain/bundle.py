@@ -145,9 +145,15 @@ def _wrong_subject(item: Item, codes: Mapping[str, set[str]]) -> Iterator[Fault]
         return
     fields = subject.data_schema.get("properties", {})
     for position, question in enumerate(subject.questions):
+        place = f"{item.place}.questions[{position}]"
         if question.field not in fields:
-            place = f"{item.place}.questions[{position}].field"
-            yield Fault(place, f"no field {question.field!r} in data_schema; there are: {_names(fields)}")
+            what = f"no field {question.field!r} in data_schema; there are: {_names(fields)}"
+            yield Fault(f"{place}.field", what)
+        if not question.text.strip():
+            yield Fault(f"{place}.text", "must be asked in words")
+        if {"{", "}"} & set(question.text):
+            what = "a question is asked as it stands, only the opening is filled in; leave the braces out"
+            yield Fault(f"{place}.text", what)
     if not opening.is_opening(subject.opening):
         yield Fault(f"{item.place}.opening", opening.RULE)
 
