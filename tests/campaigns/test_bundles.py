@@ -140,6 +140,10 @@ def test_a_bundle_may_name_a_state_that_can_be_reached() -> None:
             "subjects[0].questions[0].text: a question is asked as it stands",
         ),
         (
+            a_bundle(policies=[BUNDLE["policies"][0] | {"window": {"weekdays": []}}]),
+            "policies[0].window.weekdays: must name a day",
+        ),
+        (
             a_bundle(subjects=[BUNDLE["subjects"][0] | {"opening": "Hello {first_name"}]),
             "subjects[0].opening: {first_name} or a custom field may stand in braces",
         ),

@@ -162,6 +162,8 @@ def _wrong_policy(item: Item) -> Iterator[Fault]:
     policy: Any = item.written
     if policy.window.start >= policy.window.end:
         yield Fault(f"{item.place}.window", "end must be after start, on the same day")
+    if not policy.window.weekdays:
+        yield Fault(f"{item.place}.window.weekdays", "must name a day, or nobody is ever contacted")
     for position, day in enumerate(policy.window.weekdays):
         if not 1 <= day <= 7:
             yield Fault(f"{item.place}.window.weekdays[{position}]", "must be 1 (Monday) to 7 (Sunday)")
