@@ -158,6 +158,19 @@ async def test_a_repeated_draft_with_the_same_key_makes_one_batch(here: Line) ->
     assert [batch["name"] for batch in listed].count("Once") == 1
 
 
+async def test_a_draft_stays_the_same_when_the_catalogue_moved_on(here: Line) -> None:
+    await here.knows([])
+    body = {"name": "Moved on", "choices": AUTOMATIC}
+    key = {"Idempotency-Key": f"{here.crowd}-moved-on"}
+    first = (await here.api.post("/v1/batches", json=body, headers=key)).json()
+    await here.service.mongo["idempotency_keys"].delete_one({"_id": key["Idempotency-Key"]})
+    await here.service.mongo["batches"].update_one(
+        {"_id": first["batch_id"]}, {"$set": {"choices.endpoint_id": "that-of-yesterday"}}
+    )
+    again = await here.api.post("/v1/batches", json=body, headers=key)
+    assert (again.status_code, again.json()["batch_id"]) == (201, first["batch_id"])
+
+
 async def test_a_draft_whose_answer_was_lost_with_its_process_is_the_same_batch(here: Line) -> None:
     await here.knows([])
     body = {"name": "Lost", "choices": AUTOMATIC}

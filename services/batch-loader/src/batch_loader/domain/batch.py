@@ -68,6 +68,8 @@ class Batch(BaseModel):
     state: BatchState = BatchState.DRAFT
     filters: Filters
     choices: Choices
+    asked: str | None = None
+    """Digest of the request, whatever the catalogue made of it; None if drafted before there were digests."""
     created_at: Time
     changed_at: Time
     loading_since: Time | None = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from uuid import uuid4
 
 from batch_loader.domain.batch import Batch, announced
-from batch_loader.domain.choices import Choices, PastSchedule, Wanted, resolve, resolve_filters
+from batch_loader.domain.choices import PastSchedule, Wanted, resolve, resolve_filters
 from batch_loader.domain.filters import Filters
 from batch_loader.domain.schedule import has_passed
 from batch_loader.ports import CatalogReader
@@ -33,28 +35,32 @@ class DraftBatch:
         """
         catalog = await self._catalog()
         now = self._clock.now()
-        if has_passed(wanted.schedule, now):
-            raise PastSchedule(wanted.schedule)
-        batch = Batch(
-            batch_id=BatchId(stable_id("batch", key) if key else str(uuid4())),
-            name=name,
-            filters=resolve_filters(filters, catalog),
-            choices=resolve(wanted, catalog),
-            created_at=now,
-            changed_at=now,
-        )
+        batch_id = BatchId(stable_id("batch", key) if key else str(uuid4()))
+        asked = _digest(name, filters, wanted)
 
         def decide(standing: Batch | None) -> Verdict[Batch]:
-            if standing is None:
-                return announced(batch)
-            if _asked(standing) != _asked(batch):
-                raise AnotherBatch
-            return Unchanged("drafted before")
+            if standing is not None:
+                if standing.asked not in (None, asked):
+                    raise AnotherBatch
+                return Unchanged("drafted before")
+            if has_passed(wanted.schedule, now):
+                raise PastSchedule(wanted.schedule)
+            batch = Batch(
+                batch_id=batch_id,
+                name=name,
+                filters=resolve_filters(filters, catalog),
+                choices=resolve(wanted, catalog),
+                asked=asked,
+                created_at=now,
+                changed_at=now,
+            )
+            return announced(batch)
 
-        drafted, _ = await self._batches.change(batch.batch_id, decide)
+        drafted, _ = await self._batches.change(batch_id, decide)
         assert drafted is not None
         return drafted
 
 
-def _asked(batch: Batch) -> tuple[str, Filters, Choices]:
-    return batch.name, batch.filters, batch.choices
+def _digest(name: str, filters: Filters, wanted: Wanted) -> str:
+    told = [name, filters.model_dump(mode="json"), wanted.model_dump(mode="json")]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
