@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import given, settings
@@ -121,6 +121,13 @@ def test_a_window_that_never_closes_is_open_everywhere() -> None:
     always = ContactWindow(start="00:00", end="24:00")
     now = datetime(2026, 3, 4, 17, tzinfo=UTC)
     assert next_common_opening(now, EVERY_OFFSET, always) == now
+
+
+def test_every_offset_is_asked_that_a_zone_has() -> None:
+    zones = map(ZoneInfo, sorted(available_timezones() - {"Factory", "localtime"}))
+    year = [datetime(2026, month, 15, tzinfo=UTC) for month in range(1, 13)]
+    offsets = {moment.astimezone(zone).utcoffset() for zone in zones for moment in year}
+    assert offsets <= {offset.utcoffset(None) for offset in EVERY_OFFSET}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from contracts.campaigns import ContactWindow
 
-EVERY_OFFSET: tuple[tzinfo, ...] = tuple(timezone(timedelta(hours=hours)) for hours in range(-12, 15))
+_BETWEEN_HOURS = (-9.5, -3.5, -2.5, 3.5, 4.5, 5.5, 5.75, 6.5, 8.75, 9.5, 10.5, 12.75, 13.75)
+EVERY_OFFSET: tuple[tzinfo, ...] = tuple(
+    timezone(timedelta(hours=hours)) for hours in sorted((*range(-12, 15), *_BETWEEN_HOURS))
+)
 """Somebody of unknown zone may live in any of these."""
 
 SPREAD = timedelta(minutes=10)
