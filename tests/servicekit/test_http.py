@@ -111,6 +111,18 @@ async def test_the_same_key_gets_the_same_answer_and_one_effect(
     assert kitchen.cooked == ["soup"]
 
 
+async def test_a_request_that_broke_off_was_none(client: httpx.AsyncClient, kitchen: Kitchen) -> None:
+    head = "POST /v1/orders HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k1\r\nContent-Length: 40\r\n\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+    writer.write(head.encode() + b'{"dish": "so')
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    assert (await client.get("/v1/orders")).json() == []
+    answer = await client.post("/v1/orders", json=SOUP, headers={"Idempotency-Key": "k1"})
+    assert (answer.status_code, kitchen.cooked) == (201, ["soup"])
+
+
 async def test_what_a_use_case_refuses_is_answered_as_its_routes_say(client: httpx.AsyncClient) -> None:
     refused = await client.post("/v1/orders", json=SOUP | {"dish": "truffles"})
     assert (refused.status_code, refused.headers["content-type"]) == (409, MEDIA_TYPE)

@@ -46,6 +46,10 @@ class TooLarge(Exception):
     pass
 
 
+class BrokenOff(Exception):
+    """The client went away before all of the body had come: nobody waits for an answer."""
+
+
 class RequestGuard:
     """ASGI middleware: bounds bodies, and answers a repeated POST with the first one's answer.
 
@@ -85,6 +89,8 @@ class RequestGuard:
                 )
                 await answer(problem)(scope, receive, send)
                 return
+            except BrokenOff:
+                return
             receive = _replayed(body, receive)
         key = headers.get(b"idempotency-key")
         if scope["method"] != "POST" or key is None:
@@ -103,6 +109,8 @@ class RequestGuard:
         chunks, size, more = [], 0, True
         while more:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                raise BrokenOff
             chunk = message.get("body", b"")
             size += len(chunk)
             if size > self._limit:
