@@ -16,6 +16,7 @@ from uuid import uuid4
 import structlog
 from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError, PyMongoError
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from servicekit.clock import real_now
@@ -46,10 +47,6 @@ class TooLarge(Exception):
     pass
 
 
-class BrokenOff(Exception):
-    """The client went away before all of the body had come: nobody waits for an answer."""
-
-
 class RequestGuard:
     """ASGI middleware: bounds bodies, and answers a repeated POST with the first one's answer.
 
@@ -75,6 +72,13 @@ class RequestGuard:
         """What could not be written when a request ended: its answer, or None if it is to run again."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._guarded(scope, receive, send)
+        except ClientDisconnect:
+            # Before all of the body had come: nobody waits for an answer.
+            log.info("a request broke off", path=scope["path"])
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
             await self._app(scope, receive, send)
             return
@@ -88,8 +92,6 @@ class RequestGuard:
                     413, "too-large", "The body is too large", f"At most {self._limit} bytes are taken."
                 )
                 await answer(problem)(scope, receive, send)
-                return
-            except BrokenOff:
                 return
             receive = _replayed(body, receive)
         key = headers.get(b"idempotency-key")
@@ -110,7 +112,7 @@ class RequestGuard:
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise BrokenOff
+                raise ClientDisconnect
             chunk = message.get("body", b"")
             size += len(chunk)
             if size > self._limit:
