@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from pymongo import MongoClient
 from cli.engines import ports
 from cli.engines.database import EmbeddedDatabase
 from servicekit.pages import IfMatch, version_of
-from servicekit.problems import MEDIA_TYPE, Problem, answered_by
+from servicekit.problems import MEDIA_TYPE, Problem, answer, answered_by
 from servicekit.refusals import NotFound
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
@@ -134,6 +135,11 @@ async def test_what_a_use_case_refuses_is_answered_as_its_routes_say(client: htt
     }
     unknown = await client.post("/v1/orders", json=SOUP | {"dish": "fire"})
     assert (unknown.status_code, unknown.json()["type"]) == (500, "urn:parley:problem:internal")
+
+
+def test_a_problem_that_quotes_half_a_character_is_still_an_answer() -> None:
+    told = answer(Problem(422, "odd", "Odd", "no such field: \ud800 \u00e9"))
+    assert json.loads(bytes(told.body))["detail"] == "no such field: ? \u00e9"
 
 
 async def test_the_same_key_for_another_request_is_refused(client: httpx.AsyncClient) -> None:

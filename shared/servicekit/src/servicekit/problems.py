@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -66,8 +67,14 @@ def answered_by(problem_of: Callable[[Exception], Problem | None]) -> type[APIRo
     return AnsweredRoute
 
 
+class _Answer(JSONResponse):
+    def render(self, content: Any) -> bytes:
+        """A problem may quote the request, and JSON can hold half a character that UTF-8 cannot."""
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
 def answer(problem: Problem) -> JSONResponse:
-    return JSONResponse(problem.document(), status_code=problem.status, media_type=MEDIA_TYPE)
+    return _Answer(problem.document(), status_code=problem.status, media_type=MEDIA_TYPE)
 
 
 def of_the_database(error: PyMongoError) -> JSONResponse:
