@@ -31,8 +31,44 @@ def test_an_id_that_nobody_can_ask_for_is_refused(field: str, value: str) -> Non
     assert str(verdict.detail["error"]).startswith(f"{field}: 1 to 200 letters")
 
 
+def test_an_attempt_number_that_no_database_keeps_is_refused() -> None:
+    verdict = create(manual("a-1").model_copy(update={"attempt_number": 2**63}), None, FACTS)
+    assert isinstance(verdict, GiveUp)
+    assert str(verdict.detail["error"]).startswith("attempt_number: must be at most")
+    largest = manual("a-1").model_copy(update={"attempt_number": 2**63 - 1})
+    assert isinstance(create(largest, None, FACTS), Become)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (2**63, "a whole number of more than 64 bits"),
+        (float("nan"), "a number that is not finite"),
+        ([1.5, float("inf")], "a number that is not finite"),
+        ("half \ud800", "half a character"),
+        ({"a\0b": 1}, "a name with a NUL"),
+        ({"a": [{"\ud800": 1}]}, "a name with a NUL or half a character"),
+    ],
+)
+def test_what_cannot_be_kept_or_published_as_it_is_cannot_be_captured(value: object, why: str) -> None:
+    """A schema without a type allows all of these."""
+    asked = SUBJECT.model_copy(update={"version": 700, "data_schema": {"properties": {"remark": {}}}})
+    (fault,) = faults_in({"remark": value}, asked)
+    assert fault.startswith("remark: holds ")
+    assert why in fault
+
+
+def test_a_captured_field_may_be_nested_but_not_for_ever() -> None:
+    asked = SUBJECT.model_copy(update={"version": 700, "data_schema": {"properties": {"remark": {}}}})
+    deep: object = 1
+    for _ in range(64):
+        deep = {"a": deep}
+    assert faults_in({"remark": deep}, asked) == []
+    assert faults_in({"remark": [deep]}, asked) == ["remark: is nested deeper than 64 levels"]
+
+
 def test_a_captured_field_is_held_to_its_format() -> None:
     schema = {"type": "object", "properties": {"mail": {"type": "string", "format": "email"}}}
-    asked = SUBJECT.model_copy(update={"data_schema": schema})
+    asked = SUBJECT.model_copy(update={"version": 701, "data_schema": schema})
     assert faults_in({"mail": "ann@example.org"}, asked) == []
     assert faults_in({"mail": "no address"}, asked) == ["mail: does not fit format 'email'"]

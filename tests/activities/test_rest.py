@@ -229,6 +229,15 @@ async def test_an_activity_cannot_end_badly(
     assert (await rest.get(f"/activities/{id_}")).json()["version"] == 1
 
 
+@pytest.mark.parametrize("captured", [r'{"\ud800": 1}', r'{"people": "\ud800"}', '{"people": NaN}'])
+async def test_what_is_hardly_json_is_refused_too(rest: httpx.AsyncClient, case: Case, captured: str) -> None:
+    id_ = await made(rest, case)
+    body = f'{{"disposition": "sold", "actor": "ann", "captured": {captured}}}'
+    headers = {"Content-Type": "application/json"}
+    answer = await rest.post(f"/activities/{id_}/complete", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:parley:problem:invalid-captured")
+
+
 async def test_illegal_moves_are_refused_and_change_nothing(rest: httpx.AsyncClient, case: Case) -> None:
     id_ = await made(rest, case)
     cancelled = await asked(rest, id_, "cancel", reason="wrong number", actor="ann")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from contracts.campaigns import SubjectChanged
@@ -9,6 +10,7 @@ from servicekit.json_schema import Judge, judge_of
 
 _VALIDATORS: dict[tuple[str, int], Judge] = {}
 _KEPT = 512
+_DEEPEST = 64
 
 
 def faults_in(captured: dict[str, Any], subject: SubjectChanged) -> list[str]:
@@ -24,25 +26,41 @@ def faults_in(captured: dict[str, Any], subject: SubjectChanged) -> list[str]:
         f"{error.validator_value!r}"[:200]
         for error in _validator(subject).iter_errors({f: v for f, v in captured.items() if f in known})
     ]
-    too_large = [
-        f"{field}: holds a whole number of more than 64 bits"
+    not_storable = [
+        f"{field}: {why}"
         for field, value in captured.items()
-        if field in known and not _fits(value)
+        if field in known and (why := _why_not_storable(value))
     ]
-    return unknown + wrong + too_large
+    return unknown + wrong + not_storable
 
 
-def _fits(value: Any) -> bool:
-    """A schema may allow any number; the database takes whole ones of 64 bits."""
+def _why_not_storable(value: Any, depth: int = 0) -> str | None:
+    """A schema may allow anything; the database and every reader of the topics do not take all of it."""
+    if depth > _DEEPEST:
+        return f"is nested deeper than {_DEEPEST} levels"
     match value:
         case int():
-            return -(2**63) <= value < 2**63
+            return None if -(2**63) <= value < 2**63 else "holds a whole number of more than 64 bits"
+        case float():
+            return None if math.isfinite(value) else "holds a number that is not finite"
+        case str():
+            return None if _is_whole(value) else "holds half a character (a lone surrogate)"
         case dict():
-            return all(map(_fits, value.values()))
+            if not all("\0" not in name and _is_whole(name) for name in value):
+                return "holds a name with a NUL or half a character"
+            return next(filter(None, (_why_not_storable(item, depth + 1) for item in value.values())), None)
         case list():
-            return all(map(_fits, value))
+            return next(filter(None, (_why_not_storable(item, depth + 1) for item in value)), None)
         case _:
-            return True
+            return None
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _validator(subject: SubjectChanged) -> Judge:

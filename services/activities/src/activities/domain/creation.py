@@ -60,6 +60,8 @@ def fault_in(message: ActivityCreated, channels: frozenset[str]) -> str | None:
         return f"activity_id: {OWN_ID_RULE}"
     if not is_own_id(message.contact_id):
         return f"contact_id: {OWN_ID_RULE}"
+    if message.attempt_number >= 2**63:
+        return "attempt_number: must be at most 9223372036854775807"
     if message.mode is not Mode.AUTOMATED:
         return None
     if message.channel is None:
