@@ -32,6 +32,8 @@ def nested(levels: int) -> dict[str, Any]:
         ({"properties": {"a": {"type": "string", "pattern": "("}}}, "not a JSON Schema"),
         ({"properties": {"a": {"$ref": "http://example.org/x"}}}, "only references inside"),
         ({"title": "\ud800"}, "whole characters"),
+        ({"maxProperties": 2**63}, "at most 64 bits"),
+        ({"properties": {"a": {"x\0": 1}}}, "no NUL in a name"),
         ({"minimum": float("nan")}, "finite numbers"),
         (nested(80), "at most 64 levels"),
         ({"$ref": "#"}, "back to itself"),

@@ -37,7 +37,10 @@ def judge_of(schema: Mapping[str, Any]) -> Judge:
 def fault_of(schema: Mapping[str, Any]) -> str | None:
     """Why this cannot describe an object, in one sentence; None when it can."""
     if not _is_plain_json(schema):
-        return f"it must be JSON of at most {_DEEPEST} levels, with finite numbers and whole characters"
+        return (
+            f"it must be JSON of at most {_DEEPEST} levels, with whole characters, finite numbers, "
+            "whole ones of at most 64 bits, and no NUL in a name"
+        )
     if schema.get("$schema", DIALECT) != DIALECT:
         return f"$schema must be {DIALECT!r} or left out"
     if schema.get("type") != "object":
@@ -105,8 +108,21 @@ def _is_plain_json(schema: Mapping[str, Any]) -> bool:
         return False
     level: list[object] = [schema]
     for _ in range(_DEEPEST):
+        if not all(map(_can_be_kept, level)):
+            return False
         level = [part for node in level for part in _parts(node)]
     return not level
+
+
+def _can_be_kept(node: object) -> bool:
+    """By every service that has a copy, and by its database."""
+    match node:
+        case int():
+            return -(2**63) <= node < 2**63
+        case dict():
+            return not any("\0" in name for name in node)
+        case _:
+            return True
 
 
 def _parts(node: object) -> Iterable[object]:
