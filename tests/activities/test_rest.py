@@ -131,6 +131,31 @@ async def test_the_same_id_or_key_again_makes_nothing_new(rest: httpx.AsyncClien
     assert len(await case.said(ActivityChanged)) == 2
 
 
+async def test_a_key_that_a_nightly_job_uses_makes_every_nights_activity(
+    rest: httpx.AsyncClient, case: Case
+) -> None:
+    key = {"Idempotency-Key": case.id("nightly")}
+    made = []
+    for night in ("Monday", "Tuesday", "Tuesday"):
+        answer = await rest.post("/activities", json=call(case, instructions=night), headers=key)
+        made.append(answer.json())
+        # As the database leaves it after 24 hours.
+        await case.service.mongo["idempotency_keys"].delete_one({"_id": key["Idempotency-Key"]})
+    assert [activity["instructions"] for activity in made] == ["Monday", "Tuesday", "Tuesday"]
+    assert len({activity["activity_id"] for activity in made}) == 2
+
+
+async def test_nothing_is_made_for_a_contact_that_was_erased(rest: httpx.AsyncClient, case: Case) -> None:
+    await case.know(case.contact(2))
+    await case.wire.publish_raw("contact-changed", None, key=case.contact_id.encode())
+    await eventually(
+        lambda: case.service.mongo["contacts"].find_one({"_id": case.contact_id, "erased": True}), "erasure"
+    )
+    answer = await rest.post("/activities", json=call(case))
+    assert answer.json()["type"] == "urn:parley:problem:impossible-activity"
+    assert "was erased" in answer.json()["detail"]
+
+
 async def test_an_automated_activity_passes_the_same_gate(rest: httpx.AsyncClient, case: Case) -> None:
     answer = await rest.post("/activities", json=call(case, kind="sms", mode="automated", channel="sms"))
     assert answer.json()["state"] == "dispatched"

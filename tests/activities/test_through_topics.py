@@ -14,6 +14,7 @@ from contracts.activities import (
     ActivityCompleted,
     ActivityDecided,
     ActivityDispatched,
+    ActivityRecalled,
 )
 from contracts.channel_sms import InteractionRecorded
 from contracts.vocabulary import Source
@@ -272,3 +273,22 @@ async def test_a_contact_that_was_erased_is_not_contacted(case: Case) -> None:
     )
     await case.wire.publish(case.created())
     await case.becomes(state="cancelled", reason="denied: contact_erased")
+    await case.wire.publish(case.manual("by-hand", instructions="Ask Ann."))
+    refused = await case.becomes("by-hand", state="cancelled", reason="contact_erased")
+    assert refused["instructions"] == ""
+
+
+async def test_what_is_open_for_a_contact_ends_with_its_erasure_and_nothing_said_stays(case: Case) -> None:
+    await case.open()
+    await case.wire.publish(case.manual("call", instructions="Ask Ann."), case.created("text"))
+    await case.becomes("call", state="available")
+    await case.becomes("text", state="dispatched")
+    await case.wire.publish_raw("contact-changed", None, key=case.contact_id.encode())
+    call = await case.becomes("call", state="purged", reason="contact_erased")
+    text = await case.becomes("text", state="purged", reason="contact_erased")
+    assert call["instructions"] == ""
+    assert text["destination"] is None
+    recalled = await case.said(ActivityRecalled, "activity-dispatched.sms")
+    assert [m.activity_id for m in recalled] == [case.id("text")]
+    told = [(m.activity_id, m.state) for m in await case.said(ActivityChanged)]
+    assert (case.id("call"), "cancelled") in told

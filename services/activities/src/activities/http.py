@@ -318,8 +318,11 @@ _PLACE: dict[Order, Callable[[Activity], str]] = {
 
 def _request(new: NewActivity, idempotency_key: str | None, now: datetime) -> ActivityCreated:
     spec = new.model_dump(exclude={"activity_id", "scheduled_at"})
+    # The request is in the id too: a key that is used every night makes every night's activity.
     id_ = new.activity_id or (
-        stable_id("activity", "request", idempotency_key) if idempotency_key else str(uuid4())
+        stable_id("activity", "request", idempotency_key, new.model_dump_json())
+        if idempotency_key
+        else str(uuid4())
     )
     return ActivityCreated(
         **spec, activity_id=ActivityId(id_), scheduled_at=new.scheduled_at or now, created_at=now

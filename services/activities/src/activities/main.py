@@ -14,6 +14,7 @@ from activities.domain.outcomes import hear
 from activities.settings import Settings
 from activities.use_cases.create_activity import CreateActivity
 from activities.use_cases.dispatch_due import DispatchDue
+from activities.use_cases.forget_contacts import ForgetContacts
 from activities.use_cases.work_activity import WorkActivity
 from contracts.activities import ActivityCreated, ActivityOutcome, ActivityProgressed, ActivityReturned
 from contracts.asyncapi import asyncapi_document
@@ -45,6 +46,7 @@ def build(settings: Settings) -> Service:
 
     create_activity = CreateActivity(store, service.committer, catalog, facts)
     work_activity = WorkActivity(store, service.commands(store), service.clock, catalog, contacts)
+    forget_contacts = ForgetContacts(activities, service.commands(store), service.clock)
     dispatch_due = DispatchDue(
         store,
         service.committer,
@@ -60,7 +62,9 @@ def build(settings: Settings) -> Service:
 
     service.subscribe("know-catalog", CATALOG, catalog)
     service.subscribe(
-        "know-contacts", ContactChanged, KnowContacts(known_contacts, store.collection, service.clock)
+        "know-contacts",
+        ContactChanged,
+        KnowContacts(known_contacts, store.collection, service.clock, forget_contacts),
     )
     service.subscribe(
         "create-activities",

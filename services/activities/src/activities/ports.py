@@ -28,6 +28,12 @@ class Facts(Protocol):
     async def for_creation(self, batch: Sequence[ActivityCreated]) -> CreationFacts: ...
 
 
+class ActivitiesOfContacts(Protocol):
+    async def not_purged(self, contact_ids: Iterable[str]) -> list[str]:
+        """Ids of all activities of these contacts that still say what was said."""
+        ...
+
+
 class DueActivities(Protocol):
     async def due(
         self, buckets: Iterable[int], now: datetime, limit: int, released: Sequence[str]

@@ -104,6 +104,10 @@ class MongoActivities:
                 found += await self._oldest({"hold": held["hold"]} | ready, limit - len(found))
         return found
 
+    async def not_purged(self, contact_ids: Iterable[str]) -> list[str]:
+        wanted = {"contact_id": {"$in": list(contact_ids)}, "state": {"$ne": "purged"}}
+        return [row["_id"] async for row in self._store.collection.find(wanted, {"_id": True})]
+
     async def count_due(self, now: datetime) -> int:
         """How many the scheduler could move on, up to a number that says enough."""
         ready = {"hold": None, "state": "scheduled", "due_at": {"$lte": now}}

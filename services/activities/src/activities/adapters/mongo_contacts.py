@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from activities.domain.catalog import Contact
@@ -15,6 +15,7 @@ from servicekit.mongo import Collection, Document
 from servicekit.projection import Projection
 from servicekit.verdict import Outcome
 
+Forget = Callable[[Sequence[str]], Awaitable[None]]
 _BEFORE_WAKE = Failpoint("activities.before_wake")
 
 
@@ -41,15 +42,19 @@ class MongoContacts:
 
 
 class KnowContacts:
-    """Keeps the copy, and wakes the activities that only waited for a newer contact."""
+    """Keeps the copy, wakes the activities that only waited for a newer contact, and has those of somebody
+    who was erased forgotten."""
 
-    def __init__(self, projection: Projection, activities: Collection, clock: Clock) -> None:
+    def __init__(self, projection: Projection, activities: Collection, clock: Clock, forget: Forget) -> None:
         self._projection = projection
         self._activities = activities
         self._clock = clock
+        self._forget = forget
 
     async def __call__(self, batch: Sequence[Delivery[Any] | Tombstone]) -> Sequence[Outcome]:
         outcomes = await self._projection(batch)
+        if erased := [each.key for each in batch if isinstance(each, Tombstone)]:
+            await self._forget(erased)
         _BEFORE_WAKE()
         ids = {each.key if isinstance(each, Tombstone) else each.message.contact_id for each in batch}
         # Without a version: it only makes the scheduler look earlier, and a lost wake costs at most an hour.

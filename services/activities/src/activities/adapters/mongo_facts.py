@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from activities.domain.activity import slot_of
-from activities.domain.creation import CreationFacts, crowded_in, needs_gate
+from activities.domain.creation import CreationFacts, crowded_in
 from activities.domain.outcomes import OutcomeFacts, Report
 from activities.ports import Catalogs, Contacts
 from contracts.activities import ActivityCreated, ActivityOutcome
@@ -29,11 +29,10 @@ class MongoFacts:
         self._channels = channels
 
     async def for_creation(self, batch: Sequence[ActivityCreated]) -> CreationFacts:
-        now = self._clock.now()
         return CreationFacts(
-            now,
+            self._clock.now(),
             await self._catalogs.read(),
-            await self._contacts.read(message.contact_id for message in batch if needs_gate(message, now)),
+            await self._contacts.read(message.contact_id for message in batch),
             self._channels,
             await self._holders(batch),
             crowded_in(batch),

@@ -9,7 +9,7 @@ from datetime import datetime
 from activities.domain.activity import Activity, scheduled, slot_of
 from activities.domain.catalog import Catalog, Contact
 from activities.domain.gate import case_of, judge
-from activities.domain.moves import come_to_life, refuse_as_duplicate
+from activities.domain.moves import come_to_life, refuse_as_duplicate, refuse_as_erased
 from contracts.activities import ActivityCreated
 from contracts.vocabulary import OWN_ID_RULE, Mode, is_own_id
 from servicekit.verdict import GiveUp, TryAgain, Unchanged, Verdict
@@ -20,7 +20,6 @@ class CreationFacts:
     now: datetime
     catalog: Catalog
     contacts: Mapping[str, Contact]
-    """Of those activities that the gate is asked about."""
     channels: frozenset[str]
     """Channels that have a dispatch topic."""
     holders: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -38,6 +37,9 @@ def create(message: ActivityCreated, state: Activity | None, facts: CreationFact
         # Nobody could complete it. The catalogue may be late; what stays unknown is a dead letter.
         return TryAgain(f"there is no subject with id {message.subject_id!r} here", after=1.0)
     activity = scheduled(message, facts.now)
+    contact = facts.contacts.get(message.contact_id)
+    if contact is not None and contact.erased and not needs_gate(message, facts.now):
+        return refuse_as_erased(activity)
     if message.exclusive:
         if facts.holders.get(activity.slot):
             return refuse_as_duplicate(activity)
@@ -45,7 +47,6 @@ def create(message: ActivityCreated, state: Activity | None, facts: CreationFact
             return TryAgain("another activity of this contact and subject is being created", after=0.01)
     ruling = None
     if needs_gate(message, facts.now):
-        contact = facts.contacts.get(message.contact_id)
         ruling = judge(case_of(activity, contact, facts.catalog, facts.now))
     return come_to_life(activity, ruling, facts.now)
 

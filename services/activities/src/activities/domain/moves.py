@@ -66,6 +66,17 @@ MAY: dict[Move, dict[Mode, frozenset[ActivityState]]] = {
 }
 """From which states a move is legal; a mode that is absent never makes it."""
 
+CONTACT_ERASED = "contact_erased"
+_FORGOTTEN: dict[str, Any] = {
+    "destination": None,
+    "instructions": "",
+    "notes": "",
+    "captured": {},
+    "preparation_notes": "",
+    "transcript_id": None,
+}
+"""What was said of and to a person, and where they are reached."""
+
 _PROGRESS = (S.DISPATCHED, S.IN_PROGRESS, S.AWAITING_REPLY)
 
 
@@ -117,6 +128,12 @@ def come_to_life(activity: Activity, ruling: Ruling | None, now: datetime) -> Be
 def refuse_as_duplicate(activity: Activity) -> Become[Activity]:
     """The duplicate rule: the contact has an open activity of the same subject."""
     refused = activity.model_copy(update={"state": S.CANCELLED, "reason": "duplicate_open_activity"})
+    return Become(refused, (changed(refused),))
+
+
+def refuse_as_erased(activity: Activity) -> Become[Activity]:
+    """Nobody works for somebody who was erased."""
+    refused = activity.model_copy(update={"state": S.CANCELLED, "reason": CONTACT_ERASED, **_FORGOTTEN})
     return Become(refused, (changed(refused),))
 
 
@@ -341,12 +358,7 @@ def purge(activity: Activity, actor: str, now: datetime) -> Become[Activity] | U
         activity,
         now,
         state=S.PURGED,
-        destination=None,
-        instructions="",
-        notes="",
-        captured={},
-        preparation_notes="",
-        transcript_id=None,
+        **_FORGOTTEN,
         audit=_with(activity, "purged", actor, now),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from activities.domain.activity import Activity
 from activities.domain.creation import create
+from activities.domain.moves import CONTACT_ERASED
 from activities.ports import Catalogs, Facts
 from contracts.activities import ActivityCreated
 from servicekit.conflicts import undisputed
@@ -52,6 +53,8 @@ class CreateActivity:
         verdict = create(message, state, await self._facts.for_creation([message]))
         if isinstance(verdict, GiveUp):
             raise Impossible(verdict.detail["error"])
+        if isinstance(verdict, Become) and verdict.state.reason == CONTACT_ERASED:
+            raise Impossible(f"The contact {message.contact_id!r} was erased.")
         if not isinstance(verdict, Become):
             assert state is not None
             return state, False
