@@ -35,7 +35,7 @@ def build(settings: Settings) -> Service:
     for collection, indexes in books.indexes.items():
         service.indexes(collection, indexes)
 
-    for consumer, record_interactions in enumerate(books.record_interactions, start=1):
+    intake = [
         service.subscribe(
             "record-interactions",
             InteractionRecorded,
@@ -44,6 +44,8 @@ def build(settings: Settings) -> Service:
             unhurried=True,
             consumer=consumer,
         )
+        for consumer, record_interactions in enumerate(books.record_interactions, start=1)
+    ]
     service.subscribe("know-contacts", ContactChanged, books.know_contacts)
     service.subscribe("obey-commands", COMMANDS, books.obey)
     for name, message in (("activities", ActivityChanged), ("completions", ActivityCompleted)):
@@ -63,7 +65,13 @@ def build(settings: Settings) -> Service:
     )
 
     announce = AnnounceCounters(
-        mongo, service.producer, clock, metrics, settings, settings.stats_announce_every
+        mongo,
+        service.producer,
+        clock,
+        metrics,
+        settings,
+        settings.stats_announce_every,
+        behind=lambda: any(subscription.lag() for subscription in intake),
     )
     service.background("announce", lambda: announce.run(service.stopping))
     service.background("settle", lambda: books.settle.run(service.stopping))

@@ -1,6 +1,7 @@
 """Targets by their numbers, page by page, on indexed columns; and the ledger behind one of them.
 
-Columns follow the counters within a fraction of a second: they are written when a change is announced.
+Columns follow the counters within a fraction of a second, under load within seconds: they are written when a
+change is announced.
 """
 
 from __future__ import annotations

@@ -5,15 +5,15 @@ only the last state matters. So the counters are their own outbox: a batch leave
 targets it changed, and whoever holds the lease of a bucket publishes the newest state of each, once for all
 of its marks, and removes them. The columns that lists sort and filter by are brought up to date with it.
 
-Under load it rests longer than it works: what changes all the time is announced less often, and counting
-goes first.
+Under load it rests longer than it works, and longer still while interactions wait to be counted: what
+changes all the time is announced less often, and counting goes first.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import structlog
@@ -42,9 +42,10 @@ _AFTER_UNMARKING = Failpoint("stats.after_unmarking")
 
 _BATCH = 500
 _MARKS = 1000
-_REST = 3.0
-"""Times as long as it worked."""
-_LONGEST_REST = 5.0
+_REST, _LONGEST_REST = 3.0, 5.0
+"""Times as long as it worked, and seconds."""
+_REST_BEHIND, _LONGEST_REST_BEHIND = 9.0, 15.0
+"""The same while there is a backlog."""
 
 
 class AnnounceCounters:
@@ -56,12 +57,15 @@ class AnnounceCounters:
         metrics: Metrics,
         settings: ServiceSettings,
         every: float,
+        behind: Callable[[], bool],
     ) -> None:
+        """behind: whether interactions wait to be counted."""
         self._mongo = mongo
         self._producer = producer
         self._clock = clock
         self._settings = settings
         self._every = every
+        self._behind = behind
         self._published = metrics.published.labels(settings.prefixed(ContactStatsChanged.wire.topic.name))
         self._leases = Leases(mongo, "announce", settings.instance, settings.lease_seconds)
 
@@ -69,10 +73,16 @@ class AnnounceCounters:
         while not stopping.is_set():
             began = time.monotonic()
             await self._announce()
-            worked = time.monotonic() - began
-            await rest(stopping, max(self._every, min(worked * _REST, _LONGEST_REST)))
+            await self._rest(stopping, time.monotonic() - began)
         await self.announce_all()
         await self._leases.release()
+
+    async def _rest(self, stopping: asyncio.Event, worked: float) -> None:
+        began = time.monotonic()
+        await rest(stopping, max(self._every, min(worked * _REST, _LONGEST_REST)))
+        longest = min(worked * _REST_BEHIND, _LONGEST_REST_BEHIND)
+        while not stopping.is_set() and self._behind() and time.monotonic() - began < longest:
+            await rest(stopping, self._every)
 
     async def announce_all(self) -> None:
         while await self._announce():
