@@ -205,6 +205,7 @@ async def test_what_can_be_no_row_is_a_dead_letter(line: Line) -> None:
         interaction("c" * 201),
         interaction("crm/77"),
         interaction(contact, version=2**63),
+        interaction(contact, interaction_id=""),
     ]
     await line.tell(*impossible, interaction(contact))
     letters = {
@@ -216,5 +217,8 @@ async def test_what_can_be_no_row_is_a_dead_letter(line: Line) -> None:
         impossible[0].event_id(): CONTACT_ID,
         impossible[1].event_id(): CONTACT_ID,
         impossible[2].event_id(): "version: must be at most 9223372036854775807",
+        impossible[3].event_id(): (
+            "interaction_id: must not be empty, or all that have none are one interaction"
+        ),
     }
     assert await line.counts(contact) == (0, 1)

@@ -57,6 +57,8 @@ def target_key(type_: str, id_: str) -> TargetKey:
 
 def fault_in(message: InteractionRecorded) -> str | None:
     """Why it can be no row; None if it can. The schema says less, and may not say more within a version."""
+    if not message.interaction_id:
+        return "interaction_id: must not be empty, or all that have none are one interaction"
     if not is_own_id(message.contact_id):
         return f"contact_id: {OWN_ID_RULE}"
     if message.version > NEWEST:
