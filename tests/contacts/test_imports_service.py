@@ -2,15 +2,19 @@ import asyncio
 import csv
 import io
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import httpx
 import pytest
 
+from contacts.adapters.mongo_imports import MongoImports
+from contacts.domain.importing import Import
 from contacts.main import build
 from contacts.settings import Settings
 from contracts.contacts import ContactChanged
 from servicekit.failpoints import FAILPOINTS
+from servicekit.unit_of_work import Store
 from tests.contacts.conftest import PERSON, Running
 from tests.engines import Engines
 from tests.kit import Wire, eventually, failed_where_told, running, settled
@@ -186,6 +190,34 @@ async def test_a_second_upload_under_a_key_keeps_out_of_the_one_that_still_hangs
     done = await contacts.finished(listed["import_id"])
     assert (done["rows"], done["created"]) == (200, 200)
     await eventually(partial(kept, 0), "the file to be swept")
+
+
+async def test_an_upload_of_an_earlier_version_that_was_killed_is_in_nobodys_way(
+    engines: Engines, namespace: str
+) -> None:
+    """Its index forbade a second upload, and its chunks lie there until they are a day old."""
+    async with running(build, Settings, engines, namespace) as service:
+        chunks = service.mongo["import_chunks"]
+        await chunks.drop_indexes()
+        await chunks.create_index([("import_id", 1), ("number", 1)], unique=True)
+    async with (
+        running(build, Settings, engines, namespace) as service,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=30) as api,
+    ):
+        assert "import_id_1_number_1" not in await service.mongo["import_chunks"].index_information()
+        await api.post("/v1/contact-types", json=PERSON)
+        key = {"Idempotency-Key": "nightly", "Content-Type": "text/csv"}
+        url = "/v1/imports?contact_type=person"
+        first = await api.post(url, content=b"phone\n+12025550143\n", headers=key)
+        import_id = first.json()["import_id"]
+        imports = MongoImports(service.mongo, Store(service.mongo, "imports", Import, "import_id"))
+        long_ago, now = datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC)
+        for number in (0, 3):
+            await imports.add_chunk(import_id, "killed", number, b"phone\n", long_ago)
+        await imports.add_chunk(import_id, "on its way", 0, b"phone\n", now)
+        assert await imports.forget_abandoned(now - timedelta(days=1)) == 1
+        kept = await service.mongo["import_chunks"].distinct("upload_id", {"import_id": import_id})
+        assert {"killed", "on its way"} & set(kept) == {"on its way"}
 
 
 @pytest.mark.usefixtures("failpoints")

@@ -45,7 +45,7 @@ def build(settings: Settings) -> Service:
     import_store = service.store(mongo_imports.IMPORTS, Import, "import_id", mongo_imports.IMPORT_INDEXES)
     service.indexes(LEDGER, mongo_contacts.LEDGER_INDEXES)
     service.indexes(HANDLED, ())
-    service.indexes(mongo_imports.CHUNKS, mongo_imports.CHUNK_INDEXES)
+    service.indexes(mongo_imports.CHUNKS, mongo_imports.CHUNK_INDEXES, mongo_imports.RETIRED)
     service.indexes(mongo_imports.SEEN, mongo_imports.SEEN_INDEXES)
     service.indexes(mongo_imports.REJECTS, mongo_imports.reject_indexes(settings.contacts_rejects_days))
 

@@ -184,8 +184,18 @@ class Mongo:
         cursor = self.database[collection].aggregate(list(pipeline), **options)
         return cursor if self.driver == "motor" else await cursor
 
-    async def ensure_indexes(self, indexes: Mapping[str, Sequence[IndexModel]]) -> None:
-        """Create collections and indexes before traffic: creating one in a transaction is slow, or fails."""
+    async def ensure_indexes(
+        self,
+        indexes: Mapping[str, Sequence[IndexModel]],
+        retired: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """Create collections and indexes before traffic: creating one in a transaction is slow, or fails.
+
+        retired: names of earlier versions' indexes that would be wrong now, by collection; they are dropped.
+        """
+        for collection, names in (retired or {}).items():
+            for name in (await self.database[collection].index_information()).keys() & set(names):
+                await self._drop_index(collection, name)
         existing = set(await self.database.list_collection_names())
         for collection, models in indexes.items():
             if collection not in existing:
@@ -197,6 +207,15 @@ class Mongo:
             if models:
                 await self.database[collection].create_indexes(list(models))
             await self._tell_of_others(collection, models)
+
+    async def _drop_index(self, collection: str, name: str) -> None:
+        try:
+            await self.database[collection].drop_index(name)
+        except OperationFailure as error:
+            if error.code != 27:  # IndexNotFound: another replica was first
+                raise
+        else:
+            log.info("an index of an earlier version is dropped", collection=collection, index=name)
 
     async def _tell_of_others(self, collection: str, models: Sequence[IndexModel]) -> None:
         """What an earlier version left, or an operator made, costs every write: that is theirs to decide."""

@@ -76,6 +76,7 @@ class Service:
         self._routers: list[APIRouter] = []
         self._streamed: list[str] = []
         self._topics: list[Topic] = []
+        self._retired_indexes: dict[str, Sequence[str]] = {}
         self._indexes: dict[str, Sequence[IndexModel]] = {
             idempotency.COLLECTION: idempotency.INDEXES,
             leases.COLLECTION: (),
@@ -139,7 +140,10 @@ class Service:
             metrics=self.metrics,
         )
 
-    def indexes(self, collection: str, indexes: Sequence[IndexModel]) -> None:
+    def indexes(self, collection: str, indexes: Sequence[IndexModel], retired: Sequence[str] = ()) -> None:
+        """retired: names of indexes that an earlier version made and that would be wrong now."""
+        if retired:
+            self._retired_indexes[collection] = retired
         self._indexes[collection] = [*self._indexes.get(collection, ()), *indexes]
 
     def subscribe(
@@ -211,7 +215,7 @@ class Service:
     async def _start(self) -> None:
         try:
             await self.mongo.wait(self.stopping)
-            await self.mongo.ensure_indexes(self._indexes)
+            await self.mongo.ensure_indexes(self._indexes, self._retired_indexes)
             loops = [*self._relaying(), *self._backgrounds]
             self._tasks = [asyncio.create_task(self._keep(name, run), name=name) for name, run in loops]
             self.ready.set()

@@ -22,6 +22,8 @@ IMPORT_INDEXES = (
 CHUNK_INDEXES = (
     IndexModel([("import_id", ASCENDING), ("upload_id", ASCENDING), ("number", ASCENDING)], unique=True),
 )
+RETIRED = ("import_id_1_number_1",)
+"""Of the chunks, unique: from when one import could have one upload only."""
 SEEN_INDEXES = (IndexModel([("import_id", ASCENDING), ("contact_ids", ASCENDING)]),)
 
 
@@ -52,13 +54,14 @@ class MongoImports:
         return None if row is None else self.store.from_document(row)
 
     async def forget_abandoned(self, before: datetime) -> int:
-        rows = self._mongo[CHUNKS].find({"number": 0, "at": {"$lt": before}}, {"import_id": 1})
-        begun = {row["import_id"] async for row in rows}
-        unfinished = self.store.collection.find({"_id": {"$in": sorted(begun)}, "swept": False}, {"_id": 1})
-        abandoned = begun - {row["_id"] async for row in unfinished}
-        for import_id in abandoned:
-            await self._mongo[CHUNKS].delete_many({"import_id": import_id})
-        return len(abandoned)
+        rows = self._mongo[CHUNKS].find({"at": {"$lt": before}}, {"import_id": 1, "upload_id": 1})
+        begun = {(row["import_id"], row.get("upload_id")) async for row in rows}
+        unfinished = self.store.collection.find({"swept": False}, {"upload_id": 1})
+        needed = {(row["_id"], row.get("upload_id")) async for row in unfinished}
+        for import_id, upload_id in begun - needed:
+            # Nothing that began later: a new upload of the same id may be on its way.
+            await self._mongo[CHUNKS].delete_many({"import_id": import_id, "upload_id": upload_id})
+        return len(begun - needed)
 
     async def forget(self, import_id: str, upload_id: str) -> None:
         await self._mongo[CHUNKS].delete_many({"import_id": import_id, "upload_id": upload_id})
