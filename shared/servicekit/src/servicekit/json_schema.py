@@ -84,7 +84,11 @@ def _would_be_right(error: ValidationError) -> str:
             return f"must satisfy {rule} {json.dumps(error.validator_value, ensure_ascii=False)[:300]}"
 
 
-_FORMATS = {"date": "date such as 2020-01-09", "date-time": "time such as 2020-01-09T10:30:00Z"}
+_FORMATS = {
+    "email": "mail address",
+    "date": "date such as 2020-01-09",
+    "date-time": "time such as 2020-01-09T10:30:00Z",
+}
 _BOUNDS = {
     "minimum": "{} or more",
     "maximum": "{} or less",
