@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from contracts import catalogue
@@ -14,7 +15,7 @@ from contracts.message import stable_id
 from contracts.vocabulary import ContactId
 from tests.engines import Engines
 from tests.kit import Wire, eventually
-from tests.scenarios.conftest import assert_balanced, assert_kept, whole_line
+from tests.scenarios.conftest import WholeLine, assert_balanced, assert_kept, whole_line
 
 pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -64,3 +65,49 @@ async def test_the_line_reconciles_survives_a_full_rewind_and_isolates_poison(
         for topic in read:
             letters = await eventually(partial(wire.dead_letters, topic), f"{topic}'s dead letter")
             assert {letter["dlq_reason"] for letter in letters} == {"missing_header"}
+
+        await nobody_knows_the_erased(line, wire)
+        assert_kept(await line.judged())
+
+
+async def nobody_knows_the_erased(line: WholeLine, wire: Wire) -> None:
+    """Erase somebody who was talked to, then look for their numbers and ids in all databases and in what
+    compaction leaves of the topics."""
+    talked = (
+        await line.services["channel-sms"]
+        .mongo["conversations"]
+        .find_one({"dialogue.captured": {"$ne": {}}, "their_address": {"$ne": ""}})
+    )
+    assert talked is not None, "nobody was talked to"
+    contact_id = talked["contact_id"]
+    contact = await line.services["contacts"].mongo["contacts"].find_one({"_id": contact_id})
+    assert contact is not None
+    traces = {phone["number"] for phone in contact["phones"]} | {*contact["emails"], contact["external_id"]}
+    traces -= {None}
+    assert await places_with(line, traces)
+    async with aiohttp.ClientSession() as session:
+        answer = await session.delete(f"{line.urls['contacts']}/v1/contacts/{contact_id}")
+        assert answer.status == 204
+
+    async def nowhere() -> bool:
+        return await places_with(line, traces) == set()
+
+    await eventually(nowhere, f"no trace of {traces}", within=60)
+    await line.rest()
+    for topic in {message.wire.topic for message in catalogue.MESSAGES if message.wire.topic.compacted}:
+        newest = {record.key: record.value for record in await wire.records(topic.named(channel="sms"))}
+        assert [key for key, value in newest.items() if value and has_one(value.decode(), traces)] == []
+
+
+async def places_with(line: WholeLine, traces: set[str]) -> set[str]:
+    """Where they are kept; but for the note of the erasure itself, which goes after ten minutes."""
+    state = await line.state()
+    return {
+        place
+        for place, rows in state.items()
+        if not place.endswith("/erasures") and any(has_one(row, traces) for row in rows)
+    }
+
+
+def has_one(text: str, traces: set[str]) -> bool:
+    return any(trace in text for trace in traces)

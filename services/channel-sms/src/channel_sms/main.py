@@ -5,12 +5,14 @@ from __future__ import annotations
 from channel_sms import http
 from channel_sms.adapters import (
     mongo_conversations,
+    mongo_erasures,
     mongo_inbound,
     mongo_intents,
     mongo_recalls,
     mongo_suppressions,
 )
 from channel_sms.adapters.mongo_conversations import MongoConversations
+from channel_sms.adapters.mongo_erasures import KnowContacts, MongoErasures
 from channel_sms.adapters.mongo_inbound import MongoInbound, MongoIntake, MongoReceipts
 from channel_sms.adapters.mongo_intents import MongoIntents
 from channel_sms.adapters.mongo_knowledge import MongoKnowledge
@@ -21,6 +23,7 @@ from channel_sms.loops import repeat
 from channel_sms.providers.twilio import Twilio
 from channel_sms.settings import Settings
 from channel_sms.use_cases.end_silent import EndSilent
+from channel_sms.use_cases.forget_contacts import ForgetContacts
 from channel_sms.use_cases.resolve_by_person import ResolveByPerson
 from channel_sms.use_cases.resolve_unknown import ResolveUnknown
 from channel_sms.use_cases.send_due import SendDue
@@ -56,7 +59,7 @@ def build(settings: Settings) -> Service:
 
     held = {
         job: Leases(mongo, job, settings.instance, settings.lease_seconds)
-        for job in ("send", "inbound", "receipts", "resolve", "silence")
+        for job in ("send", "inbound", "receipts", "resolve", "silence", "forget")
     }
 
     # State
@@ -67,6 +70,7 @@ def build(settings: Settings) -> Service:
     service.indexes(mongo_inbound.INBOUND, mongo_inbound.INBOUND_INDEXES)
     service.indexes(mongo_inbound.RECEIPTS, mongo_inbound.RECEIPT_INDEXES)
     service.indexes(mongo_suppressions.COLLECTION, ())
+    service.indexes(mongo_erasures.COLLECTION, mongo_erasures.INDEXES)
     service.indexes(mongo_recalls.COLLECTION, mongo_recalls.INDEXES)
     knowledge = MongoKnowledge(service)
 
@@ -137,7 +141,20 @@ def build(settings: Settings) -> Service:
 
     end_silent = EndSilent(conversations, inbound, knowledge, committer, held["silence"], clock)
 
-    service.subscribe("know-contacts", ContactChanged, knowledge.contacts)
+    erasures = MongoErasures(mongo)
+    forget = ForgetContacts(
+        erasures,
+        conversations,
+        intents,
+        inbound,
+        suppressions,
+        knowledge,
+        committer,
+        held["forget"],
+        clock,
+    )
+
+    service.subscribe("know-contacts", ContactChanged, KnowContacts(knowledge.contacts, erasures))
     service.subscribe("know-catalog", _CATALOG, by_type(knowledge.handlers()))
     service.subscribe(
         "start-conversations",
@@ -167,6 +184,7 @@ def build(settings: Settings) -> Service:
         "parley_texts_due", "Texts whose time has come and that are not being sent, up to 10,000", texts_due
     )
     service.background("silence", lambda: repeat(stopping, end_silent.step, held["silence"], idle=0.25))
+    service.background("forget", lambda: repeat(stopping, forget.step, held["forget"], idle=0.5))
     service.routes(
         webhooks.router(),
         http.routes(conversations, intents, inbound, suppressions, ResolveByPerson(intents, settle)),

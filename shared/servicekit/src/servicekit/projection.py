@@ -37,7 +37,7 @@ class Projection:
     ) -> None:
         self._mongo = mongo
         self.name = collection
-        self._document = document
+        self.document = document
         self._fresh_for = fresh_for
         self._cached: dict[str, tuple[float, Document | None]] = {}
 
@@ -63,7 +63,7 @@ class Projection:
         if isinstance(delivery, Tombstone):
             return {"_id": delivery.key, "version": ERASED, "erased": True}
         message = delivery.message
-        return self._document(message) | {"_id": message.key(), "version": message.version}
+        return self.document(message) | {"_id": message.key(), "version": message.version}
 
     async def _write(self, documents: Iterable[Document]) -> int:
         operations = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from collections.abc import Collection as Members
-from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -56,6 +56,10 @@ class MongoConversations(Store[Conversation]):
         rows = self.collection.find({**query, "state": _OPEN})
         found = [self.from_document(row) async for row in rows]
         return sorted(found, key=lambda conversation: conversation.opened_at, reverse=True)
+
+    async def of_contact(self, contact_id: str) -> AsyncIterator[Conversation]:
+        async for row in self.collection.find({"contact_id": contact_id}):
+            yield self.from_document(row)
 
     async def concluded_among(self, activity_ids: Iterable[str | None]) -> set[str]:
         wanted = {id_ for id_ in activity_ids if id_ is not None}

@@ -21,6 +21,7 @@ RECEIPTS = "receipts"
 INBOUND_INDEXES = (
     IndexModel([("stored_real_at", ASCENDING)], partialFilterExpression={"state": "new"}, name="new"),
     IndexModel([("activity_id", ASCENDING)]),
+    IndexModel([("sender", ASCENDING)]),
     IndexModel([("state", ASCENDING), ("_id", ASCENDING)]),
 )
 RECEIPT_INDEXES = (IndexModel([("stored_real_at", ASCENDING)]),)
@@ -112,6 +113,25 @@ class MongoInbound:
 
     async def of_activity(self, activity_id: str) -> list[Document]:
         return [row async for row in self.collection.find({"activity_id": activity_id})]
+
+    async def forget(self, contact_id: str, activity_ids: Members[str], addresses: Members[str]) -> None:
+        """Take words and numbers from what somebody wrote who was erased."""
+        where = [{"activity_id": {"$in": list(activity_ids)}}, {"sender": {"$in": list(addresses)}}]
+        await self._blank({"contact_id": contact_id, "sender": {"$ne": ""}, "$or": where})
+
+    async def forget_unmatched(self, addresses: Members[str], before: datetime) -> None:
+        """The same for what came from their numbers and led to nobody, up to this real time."""
+        await self._blank(
+            {
+                "sender": {"$in": list(addresses)},
+                "contact_id": None,
+                "state": "unmatched",
+                "stored_real_at": {"$lt": before},
+            }
+        )
+
+    async def _blank(self, rows: Document) -> None:
+        await self.collection.update_many(rows, {"$set": {"sender": "", "text": ""}})
 
     async def counts(self) -> dict[str, int]:
         rows = await self._mongo.aggregate(INBOUND, [{"$group": {"_id": "$state", "n": {"$sum": 1}}}])

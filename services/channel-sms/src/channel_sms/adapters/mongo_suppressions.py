@@ -1,10 +1,14 @@
-"""Addresses that nothing may be sent to. `stopping`: an opt-out is being recorded; it blocks already."""
+"""Addresses that nothing may be sent to. `stopping`: an opt-out is being recorded; it blocks already.
+
+The number of somebody who was erased is kept as its fingerprint: their no still stands, and nobody reads it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection as Members
 from collections.abc import Sequence
 from datetime import datetime
+from hashlib import sha256
 
 from pymongo import UpdateOne
 
@@ -14,6 +18,10 @@ from servicekit.verdict import Write
 
 COLLECTION = "suppressions"
 _BLOCKING = {"$in": ["stopping", "active"]}
+
+
+def fingerprint(address: str) -> str:
+    return f"erased:{sha256(address.encode()).hexdigest()}"
 
 
 class MongoSuppressions:
@@ -31,12 +39,42 @@ class MongoSuppressions:
     async def among(self, addresses: Members[str]) -> set[str]:
         if not addresses:
             return set()
-        rows = self.collection.find({"_id": {"$in": list(addresses)}, "state": _BLOCKING}, {"_id": 1})
-        return {row["_id"] async for row in rows}
+        return await self._found(addresses, _BLOCKING)
 
     async def active_among(self, addresses: Members[str]) -> set[str]:
-        rows = self.collection.find({"_id": {"$in": list(addresses)}, "state": "active"}, {"_id": 1})
-        return {row["_id"] async for row in rows}
+        return await self._found(addresses, "active")
+
+    async def _found(self, addresses: Members[str], state: object) -> set[str]:
+        address_of = {address: address for address in addresses}
+        address_of |= {fingerprint(address): address for address in addresses}
+        rows = self.collection.find({"_id": {"$in": list(address_of)}, "state": state}, {"_id": 1})
+        return {address_of[row["_id"]] async for row in rows}
+
+    async def forget(self, contact_id: str, addresses: Members[str], theirs_alone: Members[str]) -> None:
+        """Of the numbers of somebody who was erased only a fingerprint stays, and that only of a no.
+
+        One that is being recorded is left for the next time. theirs_alone: numbers that no other contact has.
+        """
+        rows = self.collection.find({"_id": {"$in": list(theirs_alone)}, "state": {"$ne": "stopping"}})
+        async for row in rows:
+            if row["state"] == "active":
+                await self._copy(row, fingerprint(row["_id"]), ("state", "since"))
+            await self.collection.delete_one({"_id": row["_id"], "state": row["state"]})
+        await self.collection.update_many(
+            {"_id": {"$in": list(addresses)}, "contact_ids": contact_id},
+            {"$pull": {"contact_ids": contact_id}},
+        )
+
+    async def remember(self, addresses: Members[str]) -> None:
+        """Somebody with such a number writes again: what is known under its fingerprint is under it again."""
+        address_of = {fingerprint(address): address for address in addresses}
+        async for row in self.collection.find({"_id": {"$in": list(address_of)}}):
+            await self._copy(row, address_of[row["_id"]], ("state", "since"))
+            await self.collection.delete_one({"_id": row["_id"]})
+
+    async def _copy(self, row: Document, id_: str, fields: Sequence[str]) -> None:
+        kept = {name: row[name] for name in fields if name in row}
+        await self.collection.update_one({"_id": id_}, {"$setOnInsert": kept}, upsert=True)
 
     async def announce(self, addresses: Members[str]) -> None:
         """Block these addresses from now on, ahead of the transaction that records why."""

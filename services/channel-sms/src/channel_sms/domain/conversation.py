@@ -132,7 +132,7 @@ def open_conversation(message: ActivityDispatched, standing: Conversation | None
         agent_profile_id=message.agent_profile_id,
         endpoint_id=message.endpoint_id,
         our_address=known.endpoint.address,
-        their_address=message.destination,
+        their_address="" if known.contact.get("erased") else message.destination,
         dispatch_number=message.dispatch_number,
         attempt_number=message.attempt_number,
         root_id=message.root_id,
@@ -225,6 +225,16 @@ def given_back(conversation: Conversation, now: datetime) -> tuple[Conversation,
 def recalled(conversation: Conversation, reason: str, now: datetime) -> Conversation:
     """Whoever cancelled the activity knows why."""
     return _without_outcome(conversation, f"recalled: {reason}", now)
+
+
+def forgotten(conversation: Conversation, now: datetime) -> Conversation | None:
+    """What stays when its contact is erased; None if that is all there is."""
+    blank = {"their_address": "", "opening": "", "dialogue": Dialogue(turns=conversation.dialogue.turns)}
+    if conversation.is_open:
+        return recalled(conversation, "contact_erased", now).model_copy(update=blank)
+    if conversation.model_copy(update=blank) == conversation:
+        return None
+    return conversation.evolve(**blank, changed_at=now)
 
 
 def _without_outcome(conversation: Conversation, reason: str, now: datetime) -> Conversation:

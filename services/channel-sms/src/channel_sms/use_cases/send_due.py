@@ -175,9 +175,10 @@ class SendDue:
         now = self._clock.now()
         free = []
         for intent in claimed:
+            forgotten = not intent.to
             left = intent.to in suppressed and intent.purpose not in SENT_IN_SPITE_OF_OPT_OUT
             declined = intent.contact_id in opted_out and intent.purpose not in SENT_IN_SPITE_OF_PREFERENCE
-            if left or declined:
+            if forgotten or left or declined:
                 self._note(intent, Suppressed())
             elif intent.may_have_outlived_its_conversation and intent.activity_id in concluded:
                 self._note(intent, Pointless())

@@ -42,6 +42,7 @@ _BEFORE_INBOUND_WORKED = Failpoint("channel-sms.before_inbound_worked")
 _AFTER_INBOUND_WORKED = Failpoint("channel-sms.after_inbound_worked")
 
 _BATCH = 100
+_ABOUT_THE_ADDRESS = frozenset({Meaning.OPT_OUT, Meaning.OPT_IN})
 
 
 class WorkInbound:
@@ -132,6 +133,10 @@ class WorkInbound:
         subjects = await self._knowledge.subjects.get({c.subject_id for c in conversations})
         meanings = [_meaning(arrived, conversations, subjects) for arrived in batch]
         leaving = [a for a, meant in zip(batch, meanings, strict=True) if meant is Meaning.OPT_OUT]
+        if deciding := {
+            a.sender for a, meant in zip(batch, meanings, strict=True) if meant in _ABOUT_THE_ADDRESS
+        }:
+            await self._suppressions.remember(deciding)
         if leaving:
             await self._stop_sending_to({arrived.sender for arrived in leaving})
         directory = await self._directory(batch, meanings, conversations)
@@ -175,7 +180,7 @@ class WorkInbound:
         talking = {conversation.their_address for conversation in conversations}
         senders = {arrived.sender for arrived in batch}
         one_each = len(senders) == len(batch) and senders <= talking
-        if one_each and not {Meaning.OPT_OUT, Meaning.OPT_IN} & set(meanings):
+        if one_each and not _ABOUT_THE_ADDRESS & set(meanings):
             return Directory()
         latest, contacts, endpoints, inbound_subject = await asyncio.gather(
             self._conversations.latest_with({(arrived.sender, arrived.to) for arrived in batch}),

@@ -1,0 +1,96 @@
+"""People who were erased, until nothing of them is left here: the note of it comes before their copy goes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Members
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pymongo import ASCENDING, IndexModel, UpdateOne
+
+from servicekit.clock import real_now
+from servicekit.delivery import Delivery, Tombstone
+from servicekit.leases import bucket_of
+from servicekit.mongo import Collection, Document, Mongo
+from servicekit.projection import Projection
+from servicekit.verdict import Outcome
+
+COLLECTION = "erasures"
+INDEXES = (IndexModel([("look_real_at", ASCENDING)]),)
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    contact_id: str
+    addresses: frozenset[str]
+    """The numbers that the contact had when it was erased."""
+    told_real_at: datetime
+
+
+class MongoErasures:
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+
+    @property
+    def collection(self) -> Collection:
+        return self._mongo[COLLECTION]
+
+    async def announce(self, numbers_of: Mapping[str, Iterable[str]]) -> None:
+        """Contact id -> numbers. Again is harmless."""
+        now = real_now()
+        await self.collection.bulk_write(
+            [
+                UpdateOne(
+                    {"_id": contact_id},
+                    {
+                        "$addToSet": {"addresses": {"$each": sorted(numbers)}},
+                        "$setOnInsert": {
+                            "told_real_at": now,
+                            "look_real_at": now,
+                            "b": bucket_of(contact_id.encode()),
+                        },
+                    },
+                    upsert=True,
+                )
+                for contact_id, numbers in numbers_of.items()
+            ],
+            ordered=False,
+        )
+
+    async def due(self, real_now: datetime, buckets: Members[int], limit: int) -> list[Erasure]:
+        rows = self.collection.find(
+            {"look_real_at": {"$lte": real_now}, "b": {"$in": list(buckets)}},
+            sort=[("look_real_at", ASCENDING)],
+            limit=limit,
+        )
+        return [Erasure(row["_id"], frozenset(row["addresses"]), row["told_real_at"]) async for row in rows]
+
+    async def look_again(self, contact_id: str, at: datetime) -> None:
+        await self.collection.update_one({"_id": contact_id}, {"$set": {"look_real_at": at}})
+
+    async def done(self, contact_id: str) -> None:
+        await self.collection.delete_one({"_id": contact_id})
+
+
+class KnowContacts:
+    """Keeps the copy, and notes who was erased before the copy forgets their numbers."""
+
+    def __init__(self, projection: Projection, erasures: MongoErasures) -> None:
+        self._projection = projection
+        self._erasures = erasures
+
+    async def __call__(self, batch: Sequence[Delivery[Any] | Tombstone]) -> Sequence[Outcome]:
+        if erased := {each.key for each in batch if isinstance(each, Tombstone)}:
+            numbers = {contact_id: set[str]() for contact_id in erased}
+            async for row in self._projection.collection.find(
+                {"_id": {"$in": list(erased)}, "numbers": {"$exists": True}}
+            ):
+                numbers[row["_id"]].update(row["numbers"])
+            for each in batch:
+                if not isinstance(each, Tombstone) and each.message.contact_id in erased:
+                    kept: Document = self._projection.document(each.message)
+                    numbers[each.message.contact_id].update(kept["numbers"])
+            await self._erasures.announce(numbers)
+        return await self._projection(batch)

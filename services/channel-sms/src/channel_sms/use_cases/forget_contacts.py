@@ -1,0 +1,102 @@
+"""Who was erased is forgotten: what is open ends, what waits is not sent, and words and numbers go.
+
+That there was a conversation, and how often something was said, stays: the numbers of reports rest on it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+
+from channel_sms.adapters import mongo_intents
+from channel_sms.adapters.mongo_conversations import MongoConversations
+from channel_sms.adapters.mongo_erasures import Erasure, MongoErasures
+from channel_sms.adapters.mongo_inbound import MongoInbound
+from channel_sms.adapters.mongo_intents import MongoIntents
+from channel_sms.adapters.mongo_knowledge import MongoKnowledge
+from channel_sms.adapters.mongo_suppressions import MongoSuppressions
+from channel_sms.domain.conversation import forgotten
+from servicekit.clock import Clock, real_now
+from servicekit.leases import Leases
+from servicekit.mongo import Conflict
+from servicekit.unit_of_work import Changes, Committer
+
+log = structlog.get_logger()
+
+_BATCH = 50
+LOOKED_FOR = timedelta(minutes=10)
+"""What was being worked when the erasure came may be written after the first look."""
+_FIRST, _LAST = timedelta(seconds=1), timedelta(minutes=1)
+
+
+class ForgetContacts:
+    """Again is harmless: what is forgotten stays so."""
+
+    def __init__(
+        self,
+        erasures: MongoErasures,
+        conversations: MongoConversations,
+        intents: MongoIntents,
+        inbound: MongoInbound,
+        suppressions: MongoSuppressions,
+        knowledge: MongoKnowledge,
+        committer: Committer,
+        leases: Leases,
+        clock: Clock,
+    ) -> None:
+        self._erasures = erasures
+        self._conversations = conversations
+        self._intents = intents
+        self._inbound = inbound
+        self._suppressions = suppressions
+        self._knowledge = knowledge
+        self._committer = committer
+        self._leases = leases
+        self._clock = clock
+
+    async def step(self) -> int:
+        buckets = await self._leases.held()
+        if not buckets:
+            return 0
+        due = await self._erasures.due(real_now(), buckets, _BATCH)
+        for erasure in due:
+            try:
+                left = await self._forget(erasure)
+            except Conflict:
+                left = 1
+            await self._look_again_or_end(erasure, left, real_now())
+        return len(due)
+
+    async def _forget(self, erasure: Erasure) -> int:
+        """Returns how many messages keep their words, because nobody knows yet whether they were sent."""
+        contact_id = erasure.contact_id
+        activity_ids, addresses = [], set(erasure.addresses)
+        async for conversation in self._conversations.of_contact(contact_id):
+            activity_ids.append(conversation.activity_id)
+            addresses.add(conversation.their_address)
+            if (after := forgotten(conversation, self._clock.now())) is None:
+                continue
+            waiting = conversation.intent_id
+            await self._committer.commit(
+                Changes(
+                    [(self._conversations, conversation, after)],
+                    also=[mongo_intents.cancelled(waiting)] if waiting else [],
+                )
+            )
+        addresses.discard("")
+        shared = await self._knowledge.contacts_with(addresses) if addresses else {}
+        theirs_alone = {number for number in addresses if not set(shared.get(number, ())) - {contact_id}}
+        left = await self._intents.forget(contact_id, activity_ids, addresses)
+        await self._inbound.forget(contact_id, activity_ids, addresses)
+        await self._inbound.forget_unmatched(theirs_alone, erasure.told_real_at)
+        await self._suppressions.forget(contact_id, addresses, theirs_alone)
+        return left
+
+    async def _look_again_or_end(self, erasure: Erasure, left: int, now: datetime) -> None:
+        since = now - erasure.told_real_at
+        if left or since < LOOKED_FOR:
+            await self._erasures.look_again(erasure.contact_id, now + min(max(_FIRST, since / 2), _LAST))
+        else:
+            await self._erasures.done(erasure.contact_id)
+            log.info("a contact was forgotten", contact_id=erasure.contact_id)

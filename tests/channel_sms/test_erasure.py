@@ -1,0 +1,146 @@
+"""Who was erased is forgotten here, and everything that was counted stays countable."""
+
+from __future__ import annotations
+
+from contracts.activities import ActivityOutcome
+from tests.channel_sms.world import Scene, Stage, everybody
+from tests.kit import eventually
+
+EVERYTHING = ("conversations", "intents", "inbound", "receipts", "suppressions", "contacts", "outbox")
+
+
+async def erase(talk: Scene, *people: int) -> None:
+    for person in people:
+        await talk.wire.publish_raw("contact-changed", None, key=talk.contact_id(person).encode())
+    await talk.until("contacts", {"erased": True}, len(people))
+
+
+async def places_that_know(talk: Scene, *words: str) -> set[str]:
+    found = set()
+    for collection in EVERYTHING:
+        async for row in talk.service.mongo[collection].find({}):
+            if any(word in repr(row) for word in words):
+                found.add(collection)
+    return found
+
+
+async def forgotten(talk: Scene, *words: str) -> None:
+    async def nowhere() -> bool:
+        return not await places_that_know(talk, *words)
+
+    await eventually(nowhere, f"none of {words} to be anywhere")
+
+
+async def test_words_numbers_and_captured_fields_go_and_what_is_counted_stays(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1, 2])
+        await talk.dispatch(1, 2)
+        await talk.until("conversations", {"state": "awaiting_reply"}, 2)
+        await talk.write(1, "yes")
+        await talk.accepted(3)
+        await talk.write(1, "plus, and say hello to Mephistopheles")
+        await talk.accepted(4)
+        await talk.until("inbound", {"state": "worked"}, 2)
+        await talk.until("intents", {"status": "delivered"}, 4)
+        before = await talk.get("/v1/messages/counts")
+        assert {"conversations", "intents", "inbound"} <= await places_that_know(talk, talk.theirs(1))
+
+        await erase(talk, 1, 2)
+
+        await forgotten(talk, talk.theirs(1), talk.theirs(2), "Mephistopheles")
+        ended = await talk.find("conversations", {})
+        assert {(row["state"], row["reason"]) for row in ended} == {("concluded", "recalled: contact_erased")}
+        assert [row["dialogue"]["captured"] for row in ended] == [{}, {}]
+        assert await talk.get("/v1/messages/counts") == before
+        assert await talk.messages(ActivityOutcome) == []
+        transcript = await talk.get(f"/v1/conversations/{talk.activity_id(1)}")
+        assert [line["text"] for line in transcript["lines"]] == [""] * 5
+
+        await talk.write(1, "and who are you?")
+        await talk.until("inbound", {"state": "unmatched", "contact_id": None})
+
+
+async def test_what_waits_is_not_sent(stage: Stage) -> None:
+    async with stage.scene(**everybody("question")) as talk:
+        await talk.know([1], reply_delay_seconds=3600)
+        await talk.dispatch(1)
+        await talk.until("intents", {"state": "pending", "purpose": "reply"})
+        await erase(talk, 1)
+        await talk.until("intents", {"state": "cancelled", "to": "", "text": ""})
+        assert len(talk.journal()) == 1
+
+
+async def test_a_send_in_doubt_keeps_its_words_until_it_is_settled(stage: Stage) -> None:
+    async with stage.scene(timeout_after=1.0, timeout_seconds=3, receipts=0) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.until("intents", {"state": {"$in": ["sending", "unknown"]}, "claim": {"$exists": True}})
+        await erase(talk, 1)
+        await talk.until("intents", {"state": "sent", "to": "", "text": ""})
+        assert len(talk.journal()) == 1
+
+
+async def test_a_no_outlives_its_contact_and_its_number_is_not_kept(stage: Stage) -> None:
+    async with stage.scene(**everybody("stop")) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.accepted(2)
+        await talk.until("intents", {"state": "sent"}, 2)
+        await erase(talk, 1)
+        await forgotten(talk, talk.theirs(1))
+
+        talk.behave()
+        again = talk.contact(2).evolve(phones=talk.contact(1).phones)
+        await talk.wire.publish(again)
+        await talk.until("contacts", {"_id": again.contact_id})
+        await talk.wire.publish(talk.dispatched(2, destination=talk.theirs(1)))
+        (first,) = [
+            each for each in await talk.expect(ActivityOutcome, 2) if each.contact_id == again.contact_id
+        ]
+        assert (first.reason, len(talk.journal())) == ("opted_out", 2)
+
+        await talk.write(1, "START")
+        await talk.accepted(3)
+        third = talk.dispatched(3, contact_id=again.contact_id, destination=talk.theirs(1))
+        await talk.wire.publish(third)
+        assert {entry["reference"] for entry in await talk.accepted(4)} >= {talk.opening_id(3)}
+
+
+async def test_a_number_that_others_have_too_stays_theirs(stage: Stage) -> None:
+    async with stage.scene(**everybody("stop")) as talk:
+        await talk.know([1])
+        also = talk.contact(2).evolve(phones=talk.contact(1).phones)
+        await talk.wire.publish(also)
+        await talk.until("contacts", {"_id": also.contact_id})
+        await talk.dispatch(1)
+        await talk.accepted(2)
+        await talk.until("intents", {"state": "sent"}, 2)
+        await erase(talk, 1)
+        await talk.until("intents", {"to": "", "text": ""}, 2)
+
+        async def named_alone() -> bool:
+            (known,) = (await talk.get(f"/v1/suppressions?address=%2B{talk.theirs(1)[1:]}"))["items"]
+            return bool(known["state"] == "active" and known["contact_ids"] == [also.contact_id])
+
+        await eventually(named_alone, "the number to stand for the other one only")
+
+
+async def test_it_is_looked_for_again_until_nothing_can_be_in_hand(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1])
+        await erase(talk, 1)
+        here = {"_id": talk.contact_id(1)}
+        await talk.until("erasures", here)
+        # A dispatch that was decided before the erasure was known is written after it.
+        await talk.wire.publish(talk.dispatched(2, contact_id=talk.contact_id(1), destination=talk.theirs(1)))
+        await talk.until("conversations", {"reason": "contact_erased"})
+        assert await places_that_know(talk, talk.theirs(1)) == set()
+        erasures = talk.service.mongo["erasures"]
+        await erasures.update_one(
+            here, [{"$set": {"told_real_at": {"$subtract": ["$told_real_at", 600_000]}}}]
+        )
+
+        async def done() -> bool:
+            return await erasures.find_one(here) is None
+
+        await eventually(done, "the end of it")
