@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sized
+from collections.abc import Awaitable, Callable, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,6 +91,13 @@ class Replicas:
             self.start(name)
         for name in names:
             await self.consuming(name)
+
+    async def started_knowing(self, contacts: Sequence[str], first: str, *others: str) -> None:
+        """All of them with the catalogue and these contacts, so that none has to defer anything: one that
+        runs when another one learns something may not know it for half a second."""
+        await self.started(first)
+        await self.knows(*contacts)
+        await self.started(*others)
 
     async def consuming(self, name: str) -> None:
         await eventually(self.running[name].consuming, f"{name} to consume", _PATIENCE)

@@ -47,8 +47,7 @@ async def assert_each_once_and_in_order(replicas: Replicas) -> None:
 
 @pytest.mark.parametrize("names", [("one", "two"), ("one", "two", "three")], ids=["two", "three"])
 async def test_a_killed_replica_costs_nothing(replicas: Replicas, names: tuple[str, ...]) -> None:
-    await replicas.started(*names)
-    await replicas.knows(*CONTACTS)
+    await replicas.started_knowing(CONTACTS, *names)
     await replicas.shared_fairly("create-activities")
     first, second, third = THIRDS
     await replicas.wire.publish(*created(first))
@@ -90,8 +89,7 @@ async def test_replicas_that_come_and_leave_under_load_repeat_nothing(replicas: 
 
 
 async def test_two_schedulers_dispatch_what_becomes_due_once(replicas: Replicas) -> None:
-    await replicas.started("one", "two")
-    await replicas.knows(*CONTACTS)
+    await replicas.started_knowing(CONTACTS, "one", "two")
     await replicas.wire.publish(*created(CONTACTS, scheduled_at=NOON + timedelta(hours=1)))
     await replicas.database_has("activities", len(CONTACTS), state="scheduled")
     replicas.clock.set(NOON + timedelta(hours=1), rate=0)
