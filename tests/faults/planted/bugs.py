@@ -170,7 +170,7 @@ BUGS = (
         "opt-out read once, before the claim",
         "P11",
         f"{SMS}/use_cases/send_due.py",
-        "            if left or declined:",
+        "            if forgotten or left or declined:",
         "            if False and (left or declined):",
         ("tests/channel_sms/test_sending.py::test_who_opts_out_while_a_text_waits_is_not_sent_it",),
     ),
