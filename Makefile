@@ -18,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 .DELETE_ON_ERROR:
 .PHONY: help install clean lock check lint types imports format \
 	test test-scenarios test-pymongo faults planted test-containers test-kafka test-kafka-short ci \
-	bench-consume bench-outbox bench-line bench-latency bench-idle bench-stats bench-recalculate stats-kills \
+	bench-consume bench-outbox bench-line bench-latency bench-idle bench-stats bench-recalculate bench-reports stats-kills \
 	demo up docs asyncapi-check compose-up compose-down compose-demo compose-check k8s-check
 
 help: ## List the targets
@@ -132,6 +132,9 @@ bench-stats: $(INSTALLED) $(BENCH_VENV)/.installed ## The ledger against an unsa
 
 bench-recalculate: $(INSTALLED) ## Recount five million ledger rows: time and memory (ARGS="--rows 100000" for fewer)
 	PARLEY_TEST_ENGINES=$(BENCH_ENGINES) $(BIN)/python -m bench.recalculate $(ARGS)
+
+bench-reports: $(INSTALLED) ## Milliseconds of reports over a year of ten million activities (ARGS="--activities 100000")
+	PARLEY_TEST_ENGINES=$(BENCH_ENGINES) $(BIN)/python -m bench.reports $(ARGS)
 
 ci: ## What a fresh machine runs
 	.ci/run

@@ -1,8 +1,8 @@
 """How long a report takes over a year of ten million activities and their attempts.
 
-The cells are what the service would have: its own functions count every activity and attempt, only the wire and
-the ledger are left out. Reports are asked over REST. The limit beside it: one `$group` in the server over the
-raw activities of the same month, as somebody without cells would ask.
+The cells are what the service would have: its own functions count every activity and attempt; only the wire
+and the ledger are left out. Reports are asked over REST. The limit beside it: one `$group` in the server over
+the raw activities of the same month, as somebody without cells would ask.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def attempts_of(activity: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def fill(url: str, database: str, day: int, count: int, open_: int, with_raw: bool) -> int:
-    """One day's cells, and its raw activities where they are asked for; how many cells. In a process of its own."""
+    """One day's cells, and its raw activities where they are asked for; how many cells."""
     return asyncio.run(_fill(url, database, day, count, open_, with_raw))
 
 
@@ -167,7 +167,8 @@ async def ask(session: aiohttp.ClientSession, base: str, asked: Asked, times: in
         began = time.perf_counter()
         async with session.get(f"{base}/v1/reports/{asked.path}", params=asked.parameters) as answer:
             found = await answer.json()
-            assert answer.status == 200 and found["rows"], found
+            assert answer.status == 200, found
+            assert found["rows"], asked
         taken.append((time.perf_counter() - began) * 1000)
     return tuple(taken)
 
@@ -224,9 +225,10 @@ async def main(activities: int) -> None:
         raw = Row("the month from raw activities", "ms", tuple([await grouped_raw(mongo) for _ in range(5)]))
         await mongo.database.client.drop_database(database)
         await mongo.close()
+    on_disk = size["storageSize"] >> 20
     notes = {
         "activities": activities,
-        "report_cells": f"{cells:,} of {size['avgObjSize']:,.0f} bytes, {size['storageSize'] / 2**20:.0f} MiB on disk",
+        "report_cells": f"{cells:,} of {size['avgObjSize']:,.0f} bytes, {on_disk} MiB on disk",
         "filled_in": f"{filled:.0f} s",
     }
     ours = next(row for row in rows if row.name == THE_MONTH)

@@ -24,7 +24,7 @@ from stats.use_cases.read_reports import OpenQuestion, Question, ReadReports
 from stats.use_cases.record_activities import RecordActivities
 from tests.engines import Engines
 from tests.stats.conftest import Line
-from tests.stats.parts import Parts, delivered, parts, parts_in_memory
+from tests.stats.parts import Parts, delivered, parts
 from tests.stats.samples import THEN, interaction, name
 
 IDS = [f"a{number}" for number in range(8)]
@@ -309,22 +309,14 @@ async def report_equals_a_count_by_hand(reports: ReadReports, told: Told, questi
         assert (row["completed"], row["reached"]) == (bars[hour], bars[*hour, "reached"])
 
 
-@same_every_time(60)
-@given(everything_told, some_questions)
-async def test_reports_equal_a_count_by_hand(told: Told, asked: list[Question]) -> None:
-    await reports_equal_a_count_by_hand(parts_in_memory(), told, asked)
-
-
 @pytest.fixture(scope="session")
 async def made(engines: Engines) -> Parts:
     return await parts(engines, "statsreports")
 
 
-@same_every_time(10)
+@same_every_time(60)
 @given(everything_told, some_questions)
-async def test_reports_on_the_engine_equal_a_count_by_hand(
-    made: Parts, told: Told, asked: list[Question]
-) -> None:
+async def test_reports_equal_a_count_by_hand(made: Parts, told: Told, asked: list[Question]) -> None:
     await reports_equal_a_count_by_hand(made, told, asked)
 
 

@@ -7,7 +7,7 @@ zone is made of whole quarters of UTC.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
@@ -49,6 +49,7 @@ DecisionCells = dict[DecisionCell, Numbers]
 DECISIONS = "decisions"
 """The one measure of a decision cell."""
 
+EPOCH = date(1970, 1, 1)
 QUARTER = 900
 QUARTERS = 96
 
@@ -179,3 +180,42 @@ def stretches(day: int, zone: ZoneInfo) -> tuple[Stretch, ...]:
         cuts.append(Stretch(first, end, here))
         first = end
     return tuple(cuts)
+
+
+class Part(NamedTuple):
+    """Quarters of a UTC day that a report asks for, and how many days later than that the local day is."""
+
+    first: int
+    end: int
+    later: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        return self.end - self.first == QUARTERS
+
+
+_WHOLE = (Part(0, QUARTERS),)
+
+
+def days_by_parts(start: datetime, end: datetime, zone: ZoneInfo | None) -> dict[tuple[Part, ...], list[int]]:
+    """The UTC days between two moments, together where the same quarters of them are asked for.
+
+    zone: where each day is cut into its local days; None: it is not cut.
+    """
+    low, low_quarter = quarter_of(start)
+    high, high_quarter = quarter_of(end)
+    days: dict[tuple[Part, ...], list[int]] = {}
+    for day in range(low, high + (high_quarter > 0)):
+        first = low_quarter if day == low else 0
+        last = high_quarter if day == high else QUARTERS
+        if zone is not None:
+            here = EPOCH + timedelta(days=day)
+            parts = tuple(
+                Part(max(first, cut.first), min(last, cut.end), (cut.date - here).days)
+                for cut in stretches(day, zone)
+                if max(first, cut.first) < min(last, cut.end)
+            )
+        else:
+            parts = (Part(first, last),) if (first, last) != (0, QUARTERS) else _WHOLE
+        days.setdefault(parts, []).append(day)
+    return days

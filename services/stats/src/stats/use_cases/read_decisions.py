@@ -55,7 +55,9 @@ class ReadDecisions:
         """How many verdicts in each group, in the order of the groups."""
         groups_of = await self._reports.campaign_groups()
         sums: dict[tuple[str | None, ...], int] = {}
-        async for cell, day, numbers in self._reports.numbers(question, groups_of, DECISION_CELLS):
+        async for cell, day, numbers in self._reports.numbers(
+            question, groups_of, [DECISIONS], question.group_by, DECISION_CELLS
+        ):
             group = tuple(_value(cell, day, name, groups_of) for name in question.group_by)
             sums[group] = sums.get(group, 0) + numbers.get(DECISIONS, 0)
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from servicekit.clock import Clock
 from servicekit.mongo import Document, Mongo
 from servicekit.projection import Projection
 from stats.adapters.mongo_ledger import CELLS
-from stats.domain.reports import DURATIONS, MOST_ATTEMPTS, QUARTER, QUARTERS, stretches
+from stats.domain.reports import DURATIONS, EPOCH, MOST_ATTEMPTS, QUARTERS, Part, days_by_parts
 from stats.use_cases.record_activities import ACTIVITIES
 
 Dimension = Literal[
@@ -48,8 +48,8 @@ MEASURES = (
     "late",
     "duration_ms",
 )
-_EPOCH = date(1970, 1, 1)
-_FROM_CELLS = frozenset(MEASURES) - {"attempts", "reached", "success"}
+_FROM_CELLS = tuple(name for name in MEASURES if name not in ("attempts", "reached", "success"))
+_AT_ONCE = 500
 
 AGES = (1, 3, 7, 30)
 OPEN_MEASURES = ("open", "overdue", *(f"overdue_more_than_{days}_days" for days in AGES))
@@ -109,15 +109,15 @@ class ReadReports:
         groups_of = await self.campaign_groups()
         flags = await self._flags()
         sums: dict[Group, dict[str, int]] = {}
-        async for cell, day, numbers in self.numbers(question, groups_of):
+        columns = {*question.group_by, "disposition"}
+        async for cell, day, numbers in self.numbers(question, groups_of, _FROM_CELLS, columns):
             group = tuple(
                 day.isoformat() if name == "day" and day else named(cell, name, groups_of)
                 for name in question.group_by
             )
             row = sums.setdefault(group, dict.fromkeys(MEASURES, 0))
             for measure, value in numbers.items():
-                if measure in _FROM_CELLS:
-                    row[measure] += value
+                row[measure] += value
             row["attempts"] = row["attempts_in"] + row["attempts_out"]
             picked = flags.get(cell.get("disposition") or "", {})
             row["reached"] += numbers.get("completed", 0) if picked.get("human_contact") else 0
@@ -133,20 +133,17 @@ class ReadReports:
 
     async def histogram(self, which: Histogram, question: Question) -> list[dict[str, Any]]:
         groups_of = await self.campaign_groups()
-        sums: dict[str, int] = {}
-        async for _, _, numbers in self.numbers(question, groups_of):
-            for measure, value in numbers.items():
-                sums[measure] = sums.get(measure, 0) + value
         match which:
             case "durations":
-                bars = [*(f"le_{seconds}" for seconds in DURATIONS), "longer"]
-                return [{"bar": bar, "completed": sums.get(f"duration_{bar}", 0)} for bar in bars]
+                bars = {bar: f"duration_{bar}" for bar in (*(f"le_{s}" for s in DURATIONS), "longer")}
+                sums = await self._sums(question, groups_of, list(bars.values()))
+                return [{"bar": bar, "completed": sums[measure]} for bar, measure in bars.items()]
             case "attempts":
-                return [
-                    {"attempt": number, "completed": sums.get(f"attempt_{number}", 0)}
-                    for number in range(1, MOST_ATTEMPTS + 1)
-                ]
+                each = {number: f"attempt_{number}" for number in range(1, MOST_ATTEMPTS + 1)}
+                sums = await self._sums(question, groups_of, list(each.values()))
+                return [{"attempt": number, "completed": sums[measure]} for number, measure in each.items()]
             case "hours":
+                sums = await self._hours(question, groups_of)
                 return [
                     {
                         "weekday": weekday,
@@ -193,36 +190,59 @@ class ReadReports:
         return [dict(zip(question.group_by, group, strict=True)) | sums[group] for group in in_order(sums)]
 
     async def numbers(
-        self, question: Question, groups_of: Mapping[str, str], collection: str = CELLS
+        self,
+        question: Question,
+        groups_of: Mapping[str, str],
+        measures: Sequence[str],
+        dimensions: Iterable[str],
+        collection: str = CELLS,
     ) -> AsyncIterator[tuple[Document, date | None, Mapping[str, int]]]:
-        """(cell, local day or None, measure -> sum) for everything the question covers."""
-        start, end = question.moments
-        low, low_quarter = divmod(int(start.timestamp()) // QUARTER, QUARTERS)
-        high, high_quarter = divmod(int(end.timestamp()) // QUARTER, QUARTERS)
+        """(dimensions, local day or None, measure -> sum) for everything the question covers.
+
+        The server adds up: there may be a million cells in a year, and here they would have to be read.
+        """
         by_day = "day" in question.group_by
-        whole_days = by_day and question.zone.key in ("UTC", "Etc/UTC")
+        columns = {"campaign_id" if name == "campaign_group" else name for name in dimensions} - {"day"}
+        by = {name: f"${name}" for name in sorted(columns)} | ({"day": "$day"} if by_day else {})
         wanted = wanted_of(question.filters, groups_of)
-        inner = {"day": {"$gte": low + (low_quarter > 0), "$lt": high}}
-        if by_day and not whole_days:
-            inner["day"]["$gte"], edges = low, [high] if high_quarter else []
-        else:
-            edges = sorted({low} if low_quarter else set()) + ([high] if high_quarter else [])
-        cut = by_day and not whole_days
-        fields = {"quarters": 0} if not cut else {"day_total": 0}
-        async for cell in self._mongo[collection].find({**wanted, **inner}, fields).batch_size(2000):
-            if not cut:
-                yield cell, _EPOCH + timedelta(days=cell["day"]) if by_day else None, cell["day_total"]
-                continue
-            first = low_quarter if cell["day"] == low else 0
-            for local, numbers in _by_local_day(cell, question.zone, first, QUARTERS):
-                yield cell, local, numbers
-        if not edges:
-            return
-        async for cell in self._mongo[collection].find({**wanted, "day": {"$in": edges}}, {"day_total": 0}):
-            first = low_quarter if cell["day"] == low else 0
-            last = high_quarter if cell["day"] == high else QUARTERS
-            for local, numbers in _by_local_day(cell, question.zone, first, last):
-                yield cell, local, numbers
+        for parts, days in days_by_parts(*question.moments, question.zone if by_day else None).items():
+            sums = {
+                f"{position} {measure}": {"$sum": _sum_of(part, measure)}
+                for position, part in enumerate(parts)
+                for measure in measures
+            }
+            pipeline: list[Document] = [
+                {"$match": {**wanted, "day": _among(days)}},
+                {"$group": {"_id": by, **sums}},
+            ]
+            async for row in await self._mongo.aggregate_cursor(collection, pipeline, allowDiskUse=True):
+                group = row["_id"]
+                for position, part in enumerate(parts):
+                    day = EPOCH + timedelta(days=group["day"] + part.later) if by_day else None
+                    yield group, day, {measure: row[f"{position} {measure}"] for measure in measures}
+
+    async def _sums(
+        self, question: Question, groups_of: Mapping[str, str], measures: Sequence[str]
+    ) -> Mapping[str, int]:
+        sums = dict.fromkeys(measures, 0)
+        async for _, _, numbers in self.numbers(question, groups_of, measures, ()):
+            for measure, value in numbers.items():
+                sums[measure] += value
+        return sums
+
+    async def _hours(self, question: Question, groups_of: Mapping[str, str]) -> Mapping[str, int]:
+        """Two for each hour of a week are too many to name to the server, and few cells have them."""
+        sums: dict[str, int] = {}
+        wanted = wanted_of(question.filters, groups_of)
+        with_hours = {"status": "completed", "source": None, "disposition": None}
+        for (part,), days in days_by_parts(*question.moments, None).items():
+            fields = {"day_total": 1} if part.is_whole else {"quarters": 1}
+            query = {"$and": [wanted, with_hours, {"day": _among(days)}]}
+            async for cell in self._mongo[CELLS].find(query, fields).batch_size(_AT_ONCE):
+                for numbers in _inside(cell, part):
+                    for measure, value in numbers.items():
+                        sums[measure] = sums.get(measure, 0) + value
+        return sums
 
     async def campaign_groups(self) -> dict[str, str]:
         """Of every campaign that has one; a report follows a campaign into its new group."""
@@ -262,14 +282,27 @@ def named(cell: Document, name: str, groups_of: Mapping[str, str]) -> str | None
     return value
 
 
-def _by_local_day(cell: Document, zone: ZoneInfo, first: int, end: int) -> list[tuple[date, dict[str, int]]]:
-    found: list[tuple[date, dict[str, int]]] = []
-    for stretch in stretches(cell["day"], zone):
-        sums: dict[str, int] = {}
-        for quarter, numbers in cell["quarters"].items():
-            if max(first, stretch.first) <= int(quarter) < min(end, stretch.end):
-                for measure, value in numbers.items():
-                    sums[measure] = sums.get(measure, 0) + value
-        if sums:
-            found.append((stretch.date, sums))
-    return found
+def _among(days: Sequence[int]) -> Document:
+    if days[-1] - days[0] == len(days) - 1:
+        return {"$gte": days[0], "$lte": days[-1]}
+    return {"$in": days}
+
+
+def _sum_of(part: Part, measure: str) -> Any:
+    """Of one cell: its quarters, or the whole day without the others if these are fewer."""
+    if part.is_whole:
+        return f"$day_total.{measure}"
+    inside = range(part.first, part.end)
+    if len(inside) <= QUARTERS // 2:
+        return {"$sum": [f"$quarters.{quarter}.{measure}" for quarter in inside]}
+    outside = [f"$quarters.{quarter}.{measure}" for quarter in range(QUARTERS) if quarter not in inside]
+    return {"$subtract": [{"$ifNull": [f"$day_total.{measure}", 0]}, {"$sum": outside}]}
+
+
+def _inside(cell: Document, part: Part) -> Iterator[Mapping[str, int]]:
+    if part.is_whole:
+        yield cell["day_total"]
+        return
+    for quarter, numbers in cell["quarters"].items():
+        if part.first <= int(quarter) < part.end:
+            yield numbers
