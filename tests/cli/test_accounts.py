@@ -120,3 +120,19 @@ def test_books_that_do_not_agree_are_not_called_reconciled(
     with pytest.raises(Failure, match="do not agree"):
         reconcile.reconcile(Path("nowhere"))
     assert capsys.readouterr().out.startswith("NOT reconciled\n")
+
+
+def test_of_many_books_only_those_that_differ_are_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same, apart = Equation("rows", {"a": 1, "b": 1}), Equation("texts", {"a": 1, "b": 2})
+    monkeypatch.setattr(reconcile, "find", lambda *_: Parley())
+    monkeypatch.setattr(reconcile, "equations", lambda _: [same, apart])
+    with pytest.raises(Failure):
+        reconcile.reconcile(Path("nowhere"), differing=True)
+    shown = capsys.readouterr().out
+    assert "texts" in shown
+    assert "rows" not in shown
+    monkeypatch.setattr(reconcile, "equations", lambda _: [same, same])
+    reconcile.reconcile(Path("nowhere"), differing=True)
+    assert capsys.readouterr().out == "Reconciled: all 2 equations hold.\n"

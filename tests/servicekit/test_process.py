@@ -97,6 +97,11 @@ def test_a_library_that_repeats_itself_is_heard_once_and_then_how_often() -> Non
     assert heard == [True, False, False, False, False]
     assert repeats.filter(said("something else"))
     assert all(repeats.filter(said("no node %s", 1, error=True)) for _ in range(2))
+    unmade = logging.LogRecord(
+        "asyncio", 40, "file", 1, "never retrieved", (), (OSError, OSError("dns"), None)
+    )
+    assert [repeats.filter(unmade) for _ in range(2)] == [True, False]
+    assert unmade.exc_info is None
     time.sleep(0.25)
     again = said("no node %s", 5)
     assert repeats.filter(again)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from cli import console
 from cli.accounts import Equation, equations
@@ -13,10 +16,16 @@ from cli.exits import Failure
 from cli.found import find
 from cli.options import Against, DataDir
 
+Differing = Annotated[bool, typer.Option("--differing", help="Show only what differs.")]
 _MARKS = {True: "[green]yes[/]", False: "[bold red]NO[/]"}
 
 
-def reconcile(data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False) -> None:
+def reconcile(
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    differing: Differing = False,
+    json: Json = False,
+) -> None:
     """Count everything again and compare: services, topics, the carrier's journal.
 
     Meant for a moment of rest: while messages are on their way, differences are normal.
@@ -29,12 +38,15 @@ def reconcile(data_dir: DataDir = Path(".parley"), against: Against = None, json
     """
     with Api(find(data_dir, against)) as api:
         found = list(equations(api))
+    agree = all(equation.holds for equation in found)
+    shown = [equation for equation in found if not (differing and equation.holds)]
     if json:
-        console.print_json([equation.document() for equation in found])
+        console.print_json([equation.document() for equation in shown])
+    elif shown:
+        show(shown, "Reconciled" if agree else "NOT reconciled")
     else:
-        agree = all(equation.holds for equation in found)
-        show(found, "Reconciled" if agree else "NOT reconciled")
-    if not all(equation.holds for equation in found):
+        console.say(f"Reconciled: all {len(found):,} equations hold.")
+    if not agree:
         raise Failure("The books do not agree; see the lines marked above.")
 
 

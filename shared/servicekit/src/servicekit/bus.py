@@ -196,6 +196,7 @@ class Bus:
         # A rebalance waits for the longest drain, and whoever waits for that is not lost.
         self._lost_seconds = max(_LOST_SECONDS, settings.drain_seconds + 60)
         self.subscriptions: list[Subscription] = []
+        self._consuming = False
         self.broker = KafkaBroker(
             settings.kafka_bootstrap_servers,
             client_id=f"{service}-{settings.instance}",
@@ -282,6 +283,7 @@ class Bus:
                     if subscription.consumer is not None:
                         _rest_between_empty_fetches(subscription.consumer)
                         _poll_until_there_is_something(subscription, subscription.consumer)
+                self._consuming = True
                 return
             except (KafkaError, OSError, TimeoutError) as error:
                 log.warning("waiting for Kafka", error=type(error).__name__)
@@ -329,7 +331,9 @@ class Bus:
             log.error("the broker did not stop in time")
 
     def stalled(self) -> list[str]:
-        """Subscribers that will not move again by themselves."""
+        """Subscribers that will not move again by themselves; none while they join their groups."""
+        if not self._consuming:
+            return []
         return [
             each.name
             for each in self.subscriptions

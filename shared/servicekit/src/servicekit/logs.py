@@ -62,7 +62,8 @@ class Repeats(logging.Filter):
     """Lets a library say the same thing once in so many seconds, and then how often it was left out.
 
     Without its broker a service's consumers complain a hundred times a second, and the log of what went
-    before is rotated away within minutes. What comes with a traceback is never left out.
+    before is rotated away within minutes. What comes with a traceback is never left out, but for a connection
+    that was not made and nobody waited for any more.
     """
 
     def __init__(self, seconds: float = 10.0) -> None:
@@ -72,7 +73,9 @@ class Repeats(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info:
-            return True
+            if not (record.name == "asyncio" and isinstance(record.exc_info[1], OSError)):
+                return True
+            record.exc_info = None
         key, now = (record.name, str(record.msg)), time.monotonic()
         said_at, left_out = self._said.get(key, (-math.inf, 0))
         if now - said_at < self._seconds:
