@@ -112,7 +112,7 @@ def event(number: int, shape: Shape, chance: random.Random, now: datetime) -> In
 
 async def fill(stream: Stream) -> None:
     await Topics(stream.engines.kafka, stream.namespace).create(topics_of("stats"))
-    producer = Producer(stream.engines.kafka, "bench")
+    producer, topic = Producer(stream.engines.kafka, "bench"), stream.topic
     chance, now = random.Random(stream.shape.name), datetime.now(UTC)
     for start in range(0, stream.count, 5000):
         events = [
@@ -121,7 +121,7 @@ async def fill(stream: Stream) -> None:
         ]
         await producer.publish_all(
             Outgoing(
-                stream.topic,
+                topic,
                 told.key().encode(),
                 told.to_json(),
                 wire_headers(told, "bench", now.isoformat(), new_traceparent()),

@@ -318,9 +318,10 @@ _PLACE: dict[Order, Callable[[Activity], str]] = {
 
 def _request(new: NewActivity, idempotency_key: str | None, now: datetime) -> ActivityCreated:
     spec = new.model_dump(exclude={"activity_id", "scheduled_at"})
-    # The request is in the id too: a key that is used every night makes every night's activity.
+    # The request is in the id too: a key that is used every night makes every night's activity. As it was
+    # sent, so that fields a later version adds do not make another one of a repeat.
     id_ = new.activity_id or (
-        stable_id("activity", "request", idempotency_key, new.model_dump_json())
+        stable_id("activity", "request", idempotency_key, new.model_dump_json(exclude_unset=True))
         if idempotency_key
         else str(uuid4())
     )

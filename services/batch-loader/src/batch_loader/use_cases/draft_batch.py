@@ -62,5 +62,6 @@ class DraftBatch:
 
 
 def _digest(name: str, filters: Filters, wanted: Wanted) -> str:
-    told = [name, filters.model_dump(mode="json"), wanted.model_dump(mode="json")]
+    # Without defaults, so that fields a later version adds do not make another request of a repeat.
+    told = [name, *(each.model_dump(mode="json", exclude_defaults=True) for each in (filters, wanted))]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

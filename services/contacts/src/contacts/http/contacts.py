@@ -176,7 +176,10 @@ def routes(
 
     @router.delete("/{contact_id}", status_code=204, operation_id="erase_contact")
     async def erase(contact_id: str, if_match: IfMatch = None) -> None:
-        """Remove everything personal for ever. The id stays blocked; consent rows stay, without actors."""
+        """Remove everything personal for ever. The id stays blocked; consent rows stay, without actors.
+
+        Again: nothing changes here, and all services are told once more.
+        """
         await erase_contact(contact_id, version_of(if_match))
 
     @router.put("/{contact_id}/preferences/{kind}", operation_id="set_preference")

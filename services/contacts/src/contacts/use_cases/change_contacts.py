@@ -160,6 +160,10 @@ class EraseContact:
         await self._imports.erase_rejects(identifiers(contact.details()))
         _REJECTS_ERASED()
         tombstone = Tombstoned(CONTACT_CHANGED.name, contact_id)
+        if contact.erased_at is not None:
+            # Whoever heard of it when it knew less about forgetting hears of it again.
+            await self._outbox.insert([self._outbox.tombstone(tombstone)])
+            self._outbox.wake()
         while contact.erased_at is None:
             expect_version(version, contact)
             known = contact.version

@@ -13,12 +13,12 @@ A row (absent where it does not apply):
     channel, at    where and when
     activity_id, campaign_id, subject_id, endpoint_id, disposition, agent    for reports
     deleted        the source took it back
-    erased         its target was erased, and no other one counts it: it stays an attempt of the reports and
-                   nobody's
+    erased         the type of its target, which was erased, while no other one counts it: it stays an attempt
+                   of the reports if that type counts, and nobody's
     waits          `contact`: the direction cannot be decided before the contact is known
                    `enabling`: its type is not counted for this type of target
                    `time`: it counts, but lies in the future, so it is not a last contact yet
-    more           head: the targets of the interaction's other rows; `erased` for nobody's
+    more           head: the targets of the interaction's other rows; for nobody's see `nobody`
     said           head: the targets as the source named them; absent: the one of the head. Of somebody
                    who was erased only a fingerprint, here and in the overlay: see `_named`
     told, letters  head: the direction the source stated; a fingerprint of the addresses it gave
@@ -45,7 +45,8 @@ Erased = Literal["erased"]
 ERASED: Erased = "erased"
 NEWEST = 2**63 - 1
 """Version of an interaction."""
-_ONE_OF_THE_ERASED = f"{ERASED}:"
+_NO_TYPE = "contact"
+"""Of what was erased before its type was remembered."""
 
 _MEMORY = ("said", "told", "letters", "overlay", "pending")
 _OF_THE_LINK = frozenset(("_id", "target", "direction", "erased", "waits", "more", *_MEMORY))
@@ -53,6 +54,29 @@ _OF_THE_LINK = frozenset(("_id", "target", "direction", "erased", "waits", "more
 
 def target_key(type_: str, id_: str) -> TargetKey:
     return f"{type_}/{id_}"
+
+
+def nobody(type_: str) -> TargetKey:
+    """What stands for all that was erased of a type: no type of target contains a colon."""
+    return f"{ERASED}:/{type_}"
+
+
+def is_nobody(target: TargetKey) -> bool:
+    """Also what `_named` makes of somebody."""
+    return target.startswith(f"{ERASED}:")
+
+
+def type_of(row: Row) -> str:
+    """The type of a row's target, of an erased one too."""
+    return _type_of(row["target"]) if "target" in row else _erased_type(row)
+
+
+def _type_of(target: TargetKey) -> str:
+    return (target.partition("/")[2] or _NO_TYPE) if is_nobody(target) else target.partition("/")[0]
+
+
+def _erased_type(row: Row) -> str:
+    return row["erased"] if isinstance(row["erased"], str) else _NO_TYPE
 
 
 def fault_in(message: InteractionRecorded) -> str | None:
@@ -100,17 +124,19 @@ class World:
     gone: Mapping[TargetKey, TargetKey | Erased] = field(default_factory=dict)
     addresses: Mapping[TargetKey, frozenset[str]] = field(default_factory=dict)
 
-    def resolve(self, target: TargetKey) -> TargetKey | Erased:
+    def resolve(self, target: TargetKey) -> TargetKey:
+        """Who it is now; `nobody` of its type if it was erased."""
+        type_ = _type_of(target)
         while target in self.gone:
             target = self.gone[target]
-        return ERASED if target.startswith(_ONE_OF_THE_ERASED) else target
+        return nobody(type_) if target == ERASED or is_nobody(target) else target
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One link of an interaction, before it is a row. `target` ERASED: of somebody who was erased."""
+    """One link of an interaction, before it is a row; `target` may be `nobody`."""
 
-    target: TargetKey | Erased
+    target: TargetKey
     direction: Direction | str
     decided: bool = True
     counted: bool = False
@@ -241,7 +267,7 @@ def _remember(
     memory.pop("overlay", None)
     if overlay:
         memory["overlay"] = overlay
-    erased = any(target.startswith(_ONE_OF_THE_ERASED) for target in said)
+    erased = any(map(is_nobody, said))
     if overlay or erased or [link.target for link in links] != said:
         memory["said"] = said
     if erased:
@@ -262,21 +288,20 @@ def _overlay(overlay: Sequence[Row], of: str, world: World) -> list[Row]:
 def _named(target: TargetKey, of: str, world: World) -> TargetKey:
     """Of somebody who was erased a fingerprint, and one of whom it had been merged into: a cut that names one
     of them is not a cut of the others. Another one in each interaction (`of`), so that those of one person
-    cannot be told together."""
-    if target not in world.gone or world.resolve(target) != ERASED:
+    cannot be told together. Then the type, because what did not count must not begin to."""
+    if target not in world.gone or not is_nobody(world.resolve(target)):
         return target
     last = target
     while world.gone[last] != ERASED:
         last = world.gone[last]
-    return ":".join(
-        [ERASED, *(_fingerprint(f"{of} {each}".encode()) for each in dict.fromkeys((target, last)))]
-    )
+    prints = [_fingerprint(f"{of} {each}".encode()) for each in dict.fromkeys((target, last))]
+    return f"{':'.join([ERASED, *prints])}/{_type_of(target)}"
 
 
 def _last(target: TargetKey, world: World) -> TargetKey:
     """Whom it was merged into in the end, erased or not."""
-    if target.startswith(_ONE_OF_THE_ERASED):
-        return _ONE_OF_THE_ERASED + target.rpartition(":")[2]
+    if is_nobody(target):
+        return f"{ERASED}:{target.rpartition(':')[2]}"
     return world.resolve(target)
 
 
@@ -284,13 +309,13 @@ class _Standing:
     """The links an interaction had, by what their targets are now."""
 
     def __init__(self, known: Sequence[Row], world: World) -> None:
-        self._links: dict[TargetKey | Erased, Link] = {}
+        self._links: dict[TargetKey, Link] = {}
         for link in links_of(known) if known else ():
             now = world.resolve(link.target)
             if now == link.target or now not in self._links:
                 self._links[now] = link if now == link.target else replace(link, target=now, decided=True)
 
-    def link(self, target: TargetKey | Erased) -> Link | None:
+    def link(self, target: TargetKey) -> Link | None:
         return self._links.get(target)
 
 
@@ -324,7 +349,7 @@ def links_of(rows: Sequence[Row]) -> list[Link]:
     links = []
     for row in rows:
         if "erased" in row:
-            links.append(Link(ERASED, row["direction"], True, True))
+            links.append(Link(nobody(_erased_type(row)), row["direction"], True, _counts(row)))
         elif "target" in row:
             # A deleted row waits for nothing, so that it cannot say whether it would count.
             links.append(Link(row["target"], row["direction"], row.get("waits") != "contact", _counts(row)))
@@ -335,8 +360,7 @@ def rows_of(
     facts: Row, memory: Row, links: Sequence[Link], fallback: Direction | str, world: World
 ) -> list[Row]:
     """Rows from their parts. `fallback` is the head's direction while it is linked to nothing."""
-    known = [link for link in links if link.target != ERASED]
-    erased = next((link for link in links if link.target == ERASED), None)
+    known = [link for link in links if not is_nobody(link.target)]
     head = head_id(facts["type"], facts["id"])
     rows: list[Row] = []
     for position, link in enumerate(known):
@@ -346,17 +370,32 @@ def rows_of(
         if waits is not None:
             row["waits"] = waits
         rows.append(row)
-    if erased is not None and not any(map(_counts, rows)):
-        id_ = _link_id(ERASED, head) if rows else head
-        row = {"_id": id_, **facts, "direction": str(erased.direction), "erased": True}
-        if not rows or _counts(row):
-            rows.append(row)
-    elif not rows:
+    if not any(map(_counts, rows)):
+        rows += _nobodys(facts, [link for link in links if is_nobody(link.target)], rows, world)
+    if not rows:
         rows.append({"_id": head, **facts, "direction": str(fallback)})
     if len(rows) > 1:
-        rows[0]["more"] = [row.get("target", ERASED) for row in rows[1:]]
+        rows[0]["more"] = [row.get("target") or nobody(row["erased"]) for row in rows[1:]]
     rows[0].update(memory)
     return rows
+
+
+def _nobodys(facts: Row, links: Sequence[Link], others: Sequence[Row], world: World) -> list[Row]:
+    """The rows of those who were erased: one that counts, else each that may once its type does; else one
+    that says that there was somebody, if nothing does."""
+    rows: list[Row] = []
+    for link in links:
+        row = {**facts, "direction": str(link.direction), "erased": _type_of(link.target)}
+        if _waits(row, link, world) == "enabling":
+            row["waits"] = "enabling"
+        rows.append(row)
+    kept = [row for row in rows if _counts(row)][:1] or [row for row in rows if "waits" in row]
+    if not kept and not others:
+        kept = rows[:1]
+    head = head_id(facts["type"], facts["id"])
+    for position, row in enumerate(kept):
+        row["_id"] = _link_id(nobody(row["erased"]), head) if others or position else head
+    return kept
 
 
 def _waits(row: Row, link: Link, world: World) -> str | None:
@@ -366,7 +405,7 @@ def _waits(row: Row, link: Link, world: World) -> str | None:
         return "contact"
     if link.direction == "unknown":
         return None
-    if not link.counted and not world.counts(target_of(link.target)[0], row["type"]):
+    if not link.counted and not world.counts(_type_of(link.target), row["type"]):
         return "enabling"
     return "time" if row["at"] > world.now else None
 
@@ -410,7 +449,7 @@ def _said(message: InteractionRecorded, of: str, world: World) -> list[TargetKey
     return said
 
 
-def wanted(said: Sequence[TargetKey], overlay: Iterable[Row], world: World) -> Sequence[TargetKey | Erased]:
+def wanted(said: Sequence[TargetKey], overlay: Iterable[Row], world: World) -> Sequence[TargetKey]:
     """Whom an interaction is linked to, each once: what its source says, then what commands said.
 
     A cut takes away the target it names, and whatever was merged into that. Those who are not merged away
@@ -424,21 +463,21 @@ def wanted(said: Sequence[TargetKey], overlay: Iterable[Row], world: World) -> S
     if cuts:
         targets = [t for t in targets if t not in cuts and _last(t, world) not in cuts]
     if world.excluded:
-        targets = [t for t in targets if t.partition("/")[0] not in world.excluded]
+        targets = [t for t in targets if _type_of(t) not in world.excluded]
     resolved = [(world.resolve(target), target) for target in targets]
     literal = [now for now, then in resolved if now == then]
     return list(dict.fromkeys([*literal, *(now for now, _ in resolved)]))
 
 
-def _decide(message: InteractionRecorded, target: TargetKey | Erased, counted: bool, world: World) -> Link:
+def _decide(message: InteractionRecorded, target: TargetKey, counted: bool, world: World) -> Link:
     provider = world.providers.get(message.interaction_type)
-    if provider is None or target == ERASED:
+    if provider is None or is_nobody(target):
         return Link(target, Direction.UNKNOWN, True, counted)
     type_, id_ = target_of(target)
     addresses: frozenset[str] | None = frozenset()
     if provider.reads_addresses and message.addresses is not None:
         owner = target if type_ == "contact" else world.resolve(f"contact/{message.contact_id}")
-        addresses = frozenset() if owner == ERASED else world.addresses.get(owner)
+        addresses = frozenset() if is_nobody(owner) else world.addresses.get(owner)
     if addresses is None:
         return Link(target, Direction.UNKNOWN, False, False)
     return Link(target, provider.direction(message, TargetView(type_, id_, addresses)), True, counted)

@@ -60,10 +60,8 @@ class Counting:
 
     async def waiting(self, target_type: str, interaction_type: str) -> int:
         """Rows that are held back, or that nobody has come round to yet."""
-        wanted: Document = {
-            "waits": "enabling",
-            "target": {"$gt": f"{target_type}/", "$lt": f"{target_type}0"},
-        }
+        of_the_type = {"target": {"$gt": f"{target_type}/", "$lt": f"{target_type}0"}}
+        wanted: Document = {"waits": "enabling", "$or": [of_the_type, {"erased": target_type}]}
         if interaction_type != ANY:
             wanted["type"] = interaction_type
         return int(await self._mongo[LEDGER].count_documents(wanted))

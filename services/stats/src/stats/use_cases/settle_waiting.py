@@ -12,7 +12,7 @@ from servicekit.leases import Leases
 from servicekit.mongo import Document, Mongo
 from servicekit.resting import rest
 from servicekit.settings import ServiceSettings
-from stats.domain.ledger import head_id_of, settled, target_of
+from stats.domain.ledger import head_id_of, settled, type_of
 from stats.use_cases.set_counting import Counting
 from stats.use_cases.transactions import CHUNK, Rewriting
 from stats.use_cases.worlds import Worlds
@@ -69,7 +69,9 @@ class SettleWaiting:
 
     async def _page(self, why: str, after: str) -> list[Document]:
         wanted: dict[str, Any] = {"waits": why, "_id": {"$gt": after}}
-        found = self._rewriting.ledger.rows.find(wanted, {"type": 1, "id": 1, "target": 1, "at": 1})
+        found = self._rewriting.ledger.rows.find(
+            wanted, {"type": 1, "id": 1, "target": 1, "erased": 1, "at": 1}
+        )
         rows: list[Document] = await found.sort([("waits", 1), ("_id", 1)]).limit(_PAGE).to_list(_PAGE)
         return rows
 
@@ -80,7 +82,7 @@ class SettleWaiting:
                 return [row for row in rows if row["at"] <= now]
             case "enabling":
                 rules = await self._counting.rules()
-                return [row for row in rows if rules.counts(target_of(row["target"])[0], row["type"])]
+                return [row for row in rows if rules.counts(type_of(row), row["type"])]
             case _:
                 owners = {row["target"] for row in rows if row["target"].startswith("contact/")}
                 known = await self._worlds.addresses(owners)
