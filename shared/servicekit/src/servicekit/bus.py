@@ -23,6 +23,7 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage
 
 from contracts.message import Message
+from servicekit.backoff import backoff
 from servicekit.delivery import Reader
 from servicekit.failpoints import InjectedFault
 from servicekit.metrics import Metrics
@@ -275,7 +276,7 @@ class Bus:
 
     async def start(self) -> None:
         """Connect and consume; waits for Kafka as long as it takes."""
-        delay = 0.2
+        failures = 0
         while not self._stopping.is_set():
             try:
                 await self.broker.start()
@@ -288,8 +289,8 @@ class Bus:
             except (KafkaError, OSError, TimeoutError) as error:
                 log.warning("waiting for Kafka", error=type(error).__name__)
                 await self.broker.stop()
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
+                await asyncio.sleep(backoff(failures, 0.2, 5.0))
+                failures += 1
 
     async def watch(self) -> None:
         """Look after the subscribers until the process stops. Raises LostConsumer.

@@ -28,6 +28,8 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
+from servicekit.backoff import backoff
+
 log = structlog.get_logger()
 
 Collection = Any
@@ -38,6 +40,7 @@ Document = dict[str, Any]
 DUPLICATE_KEY = 11000
 WRITE_CONFLICT = 112
 
+_NO_PRIMARY_SECONDS = 0.2
 UNAVAILABLE = (
     AutoReconnect,
     ConnectionFailure,
@@ -136,15 +139,15 @@ class Mongo:
 
     async def wait(self, stopping: asyncio.Event | None = None) -> None:
         """Wait until the database answers as a replica set; a stand-alone server is refused at once."""
-        delay = 0.2
+        failures = 0
         while not (stopping and stopping.is_set()):
             try:
                 hello = await self.database.command("hello")
             except UNAVAILABLE as error:
                 # What the driver says begins with what is wrong and where, for example another set's name.
                 log.warning("waiting for the database", error=type(error).__name__, detail=str(error)[:200])
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
+                await asyncio.sleep(backoff(failures, 0.2, 5.0))
+                failures += 1
                 continue
             if "setName" not in hello:
                 raise ConfigurationError(
@@ -153,7 +156,7 @@ class Mongo:
                 )
             if hello.get("isWritablePrimary"):
                 return
-            await asyncio.sleep(delay)
+            await asyncio.sleep(_NO_PRIMARY_SECONDS)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:

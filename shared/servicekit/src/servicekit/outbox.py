@@ -22,6 +22,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import PyMongoError
 
 from contracts.message import Message, wire_headers
+from servicekit.backoff import backoff
 from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint, InjectedFault
 from servicekit.leases import BUCKETS, Leases, bucket_of
@@ -36,6 +37,7 @@ log = structlog.get_logger()
 
 COLLECTION = "outbox"
 INDEXES = (IndexModel([("b", ASCENDING), ("_id", ASCENDING)]),)
+_LONGEST_DELAY = 2.0
 _IDLE_SECONDS = 0.02
 _IDLE_SECONDS_ALONE = 0.25
 """Its own writers wake a relay at once; only another replica's rows have to be looked for."""
@@ -169,7 +171,7 @@ class Relay:
         self._before_publish = Failpoint("outbox.before_publish")
         self._after_publish = Failpoint("outbox.after_publish")
         self._after_delete = Failpoint("outbox.after_delete")
-        self._delay = 0.1
+        self._failures = 0
         self._from = 0
         self._sweep_at = 0.0
         self._oldest_at: float | None = None
@@ -193,10 +195,10 @@ class Relay:
         except (PyMongoError, InjectedFault) as error:
             log.warning("the relay waits", error=type(error).__name__)
             self._waits(error)
-            await asyncio.sleep(self._delay)
-            self._delay = min(self._delay * 2, 2.0)
+            await asyncio.sleep(backoff(self._failures, 0.1, _LONGEST_DELAY))
+            self._failures += 1
             return 0
-        self._delay = 0.1
+        self._failures = 0
         return published
 
     async def publish_once(self) -> int:
@@ -226,7 +228,7 @@ class Relay:
             self._metrics.published.labels(topic).inc(count)
         if len(confirmed) < len(waiting):
             self._waits(next(result for result in results if result is not None))
-            await asyncio.sleep(self._delay)
+            await asyncio.sleep(backoff(0))
         return published.total()
 
     def _waits(self, error: BaseException) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 import traceback
 from collections import Counter
@@ -22,6 +21,7 @@ import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from contracts.message import DEAD_LETTER_SUFFIX
+from servicekit.backoff import backoff
 from servicekit.delivery import Delivery, Ignored, Reader, Rejected, Tombstone, headers_of
 from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
@@ -50,12 +50,6 @@ def is_dependency(error: BaseException) -> bool:
     The transaction of a process that was killed holds its documents until the database gives it up.
     """
     return isinstance(error, KafkaError | ConnectionError | TimeoutError | Conflict) or is_unavailable(error)
-
-
-def backoff(attempt: int, first: float = 0.1, most: float = _MAX_WAIT) -> float:
-    """Exponential with full jitter, in seconds."""
-    ceiling = min(most, first * 2 ** min(attempt, 16))
-    return random.uniform(ceiling / 2, ceiling)
 
 
 class Pipeline:

@@ -20,6 +20,7 @@ from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
 from contracts.message import Message, Topic
 from servicekit import idempotency, leases, outbox
+from servicekit.backoff import backoff
 from servicekit.bus import Bus, Subscription
 from servicekit.clock import Clock, clock_from
 from servicekit.failpoints import FAILPOINTS, InjectedFault, UnknownFailpoint
@@ -28,7 +29,7 @@ from servicekit.logs import configure_logs
 from servicekit.metrics import Metrics
 from servicekit.mongo import Mongo
 from servicekit.outbox import Outbox, Relay
-from servicekit.pipeline import TRIES, BatchHandler, Stopping, backoff
+from servicekit.pipeline import TRIES, BatchHandler, Stopping
 from servicekit.producer import Producer
 from servicekit.projection import Projection
 from servicekit.resting import end, rest

@@ -31,11 +31,11 @@ from channel_sms.pace import Pace
 from channel_sms.provider import Accepted, Ambiguous, NotSent, Provider, Refused, Result, Text
 from channel_sms.settings import Settings
 from channel_sms.use_cases.settle_sends import SettleSends, Settling
+from servicekit.backoff import backoff
 from servicekit.clock import Clock, real_now
 from servicekit.failpoints import Failpoint, InjectedFault
 from servicekit.leases import BUCKETS, Leases
 from servicekit.mongo import Conflict
-from servicekit.pipeline import backoff
 from servicekit.resting import end, rest
 
 log = structlog.get_logger()
