@@ -1,11 +1,12 @@
 """Dead letters can be counted, shown, mended and replayed, each once."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from cli.commands.dlq import for_people
+from cli.commands.dlq import document, for_people, mended
 from cli.dead_letters import DeadLetters, Letter
 from cli.exits import WrongUsage
 from cli.found import Parley
@@ -88,9 +89,49 @@ async def test_one_letter_can_be_mended(wire: Wire, dead: DeadLetters) -> None:
     shown = await in_thread(dead.show, letter.name)
     assert shown.value == b"broken"
     assert shown.headers["dlq_reason"] == "invalid_body"
-    await in_thread(dead.replay_one, shown, b'{"whole": true}')
+    assert await in_thread(dead.replay_one, mended(shown, b'{"whole": true}'))
     (arrived,) = await wire.records(TOPIC)
     assert arrived.value == b'{"whole": true}'
+    assert await in_thread(dead.listed, TOPIC, 10) == []
+
+
+async def test_key_and_headers_can_be_mended_with_what_is_shown(wire: Wire, dead: DeadLetters) -> None:
+    await bury(wire, 1, key=b"wrong")
+    (letter,) = await in_thread(dead.listed, TOPIC, 10)
+    shown = document(letter)
+    shown["key"] = "contact-1"
+    shown["headers"]["ce_type"] = "parley.activity.created.v1"
+    shown["body"] = {"a": "\u00e9"}
+    assert await in_thread(dead.replay_one, mended(letter, json.dumps(shown).encode()))
+    (arrived,) = await wire.records(TOPIC)
+    assert (arrived.key, json.loads(arrived.value)) == (b"contact-1", {"a": "\u00e9"})
+    assert headers_of(arrived) == {"ce_id": "1", "ce_type": "parley.activity.created.v1"}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"letter": "activity-created.dlq:0:9"}, "is about activity-created.dlq:0:9"),
+        ({"headers": {"ce_id": 1}}, "headers:"),
+        ({"headers": []}, "headers:"),
+        ({"key": 7}, "key:"),
+    ],
+)
+def test_what_was_mended_badly_is_told(change: dict[str, Any], told: str) -> None:
+    letter = Letter("activity-created.dlq", 0, 1, b"k", b"{}", dict(ORIGIN), False)
+    with pytest.raises(WrongUsage, match=told):
+        mended(letter, json.dumps(document(letter) | change).encode())
+    assert mended(letter, json.dumps(document(letter)).encode()) == letter
+
+
+async def test_one_out_of_its_turn_is_replayed_and_stays_in_the_list(wire: Wire, dead: DeadLetters) -> None:
+    for number in range(2):
+        await bury(wire, number)
+    first, second = await in_thread(dead.listed, TOPIC, 10)
+    assert not await in_thread(dead.replay_one, second)
+    assert [each.name for each in await in_thread(dead.listed, TOPIC, 10)] == [first.name, second.name]
+    assert await in_thread(dead.replay_one, first)
+    assert await in_thread(dead.replay_one, second)
     assert await in_thread(dead.listed, TOPIC, 10) == []
 
 

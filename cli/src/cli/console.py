@@ -68,13 +68,14 @@ def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[obj
     out.print(shown)
 
 
-def fields(title: str, values: Mapping[str, object]) -> None:
+def fields(title: str, values: Mapping[str, object], as_named: bool = False) -> None:
+    """as_named: the names are other people's, such as headers, and stay as they are."""
     shown = Table(
         title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False
     )
     for name, value in values.items():
         if value not in (None, "", {}, []):
-            shown.add_row(f"[dim]{name.replace('_', ' ')}[/]", _cell(value))
+            shown.add_row(f"[dim]{name if as_named else name.replace('_', ' ')}[/]", _cell(value))
     out.print(shown)
 
 

@@ -47,12 +47,15 @@ class Letter:
     def reason(self) -> str:
         return self.headers.get("dlq_reason", "unknown")
 
-    def original(self, value: bytes | None = None) -> Outgoing:
+    @property
+    def home(self) -> str:
+        """The topic it came from."""
+        return self.headers.get("dlq_topic") or self.topic.removesuffix(DEAD_LETTER_SUFFIX)
+
+    def original(self) -> Outgoing:
         """As it was before it was buried; an empty body was a null one."""
         headers = [(n, v.encode()) for n, v in self.headers.items() if not n.startswith(_ORIGIN)]
-        body = self.value if value is None else value
-        home = self.headers.get("dlq_topic") or self.topic.removesuffix(DEAD_LETTER_SUFFIX)
-        return Outgoing(home, self.key, body or None, headers)
+        return Outgoing(self.home, self.key, self.value or None, headers)
 
 
 class DeadLetters:
@@ -128,22 +131,27 @@ class DeadLetters:
 
         return self._run(replay())
 
-    def replay_one(self, letter: Letter, value: bytes | None) -> None:
-        """Publish one letter, perhaps mended. It is offered again unless it was the next in line."""
+    def replay_one(self, letter: Letter) -> bool:
+        """Publish one letter, perhaps mended.
 
-        async def replay() -> None:
+        False: an earlier one waits, and it stays in the list until that is done with.
+        """
+
+        async def replay() -> bool:
             producer = Producer(self._servers, "parley-cli")
             try:
-                await producer.publish_all([letter.original(value)])
+                await producer.publish_all([letter.original()])
             finally:
                 await producer.close()
             place = TopicPartition(letter.topic, letter.partition)
             async with self._consumer() as consumer:
                 await self._assign(consumer, [place])
-                if await self._next(consumer, place) == letter.offset:
+                following = await self._following(consumer, place)
+                if following == letter.offset:
                     await consumer.commit({place: letter.offset + 1})
+                return letter.offset <= following
 
-        self._run(replay())
+        return self._run(replay())
 
     def dismiss(self, letter: Letter) -> None:
         """Put it away as it is; in order, since what is done with is remembered as an offset."""
@@ -152,8 +160,7 @@ class DeadLetters:
             place = TopicPartition(letter.topic, letter.partition)
             async with self._consumer() as consumer:
                 await self._assign(consumer, [place])
-                first = (await consumer.beginning_offsets([place]))[place]
-                following = max(await self._next(consumer, place), first)
+                following = await self._following(consumer, place)
                 if letter.offset < following:
                     raise WrongUsage(f"{letter.name} was replayed or dismissed before.")
                 if letter.offset > following:
@@ -236,6 +243,11 @@ class DeadLetters:
     ) -> dict[TopicPartition, int]:
         consumer.assign(places)
         return dict(await consumer.end_offsets(places))
+
+    async def _following(self, consumer: AIOKafkaConsumer, place: TopicPartition) -> int:
+        """The offset of the oldest letter that waits."""
+        first: int = (await consumer.beginning_offsets([place]))[place]
+        return max(await self._next(consumer, place), first)
 
     async def _next(self, consumer: AIOKafkaConsumer, place: TopicPartition) -> int:
         return await consumer.committed(place) or 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,9 @@ app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay."
 _MILLISECONDS = ("dlq_timestamp", "dlq_failed_at")
 _LONGEST_MILLISECONDS = 14
 
+_EDIT_HELP = (
+    "With one letter: a file with what `show --json` prints of it, mended; or with the mended body alone."
+)
 Topic = Annotated[str | None, typer.Option(help="One topic, for example activity-created.")]
 
 
@@ -46,7 +50,7 @@ def list_(
     if letters:
         found = dead.listed(topic, limit)
         if json:
-            console.print_json([_document(letter) for letter in found])
+            console.print_json([document(letter) for letter in found])
         else:
             columns = ("letter", "reason", "subscriber", "key")
             shown = [
@@ -83,13 +87,13 @@ def show(
 
       parley dlq show interaction-recorded.dlq:3:17
     """
-    document = _document(DeadLetters(find(data_dir, against)).show(letter))
+    shown = document(DeadLetters(find(data_dir, against)).show(letter))
     if json:
-        console.print_json(document)
+        console.print_json(shown)
         return
-    headers = {name: for_people(name, value) for name, value in document["headers"].items()}
-    console.fields(f"Dead letter {letter}", {"key": document["key"]} | headers)
-    body = document["body"]
+    headers = {name: for_people(name, value) for name, value in shown["headers"].items()}
+    console.fields(f"Dead letter {letter}", {"key": shown["key"]} | headers, as_named=True)
+    body = shown["body"]
     console.out.print("")
     console.out.print(
         body if isinstance(body, str) else json_.dumps(body, indent=2, ensure_ascii=False), markup=False
@@ -101,21 +105,22 @@ def replay(
     letter: Annotated[str | None, typer.Argument(help="TOPIC:PARTITION:OFFSET; or see --topic.")] = None,
     topic: Topic = None,
     everything: Annotated[bool, typer.Option("--all", help="All topics.")] = False,
-    edit: Annotated[Path | None, typer.Option(help="With one letter: a file with the mended body.")] = None,
+    edit: Annotated[Path | None, typer.Option(help=_EDIT_HELP)] = None,
     data_dir: DataDir = Path(".parley"),
     against: Against = None,
     json: Json = False,
 ) -> None:
     """Publish dead letters again where they came from.
 
-    Each goes out with its own key, headers and body; readers take a repeat as a repeat. What was
-    replayed is not offered again.
+    Each goes out with its own key, headers and body, or with what --edit makes of them; readers take a
+    repeat as a repeat. What was replayed is not offered again, but for one letter that is taken out of
+    its turn: it stays in the list until those before it are done with.
 
     Examples:
 
       parley dlq replay --topic activity-created
 
-      parley dlq show activity-created.dlq:3:0 --json
+      parley dlq show activity-created.dlq:3:0 --json > mended.json
 
       parley dlq replay activity-created.dlq:3:0 --edit mended.json
     """
@@ -125,14 +130,15 @@ def replay(
         raise WrongUsage("--edit needs the one letter that it mends.")
     dead = DeadLetters(find(data_dir, against))
     if letter is not None:
-        dead.replay_one(dead.show(letter), _mended(edit))
-        count = 1
+        count, listed = 1, not dead.replay_one(_mended(dead.show(letter), edit))
     else:
-        count = _all(dead, topic)
+        count, listed = _all(dead, topic), False
     if json:
-        console.print_json({"replayed": count})
+        console.print_json({"replayed": count, "still_listed": listed})
     else:
         console.say(f"Replayed {count:,} dead {'letter' if count == 1 else 'letters'}.")
+    if listed:
+        console.say("An earlier one of its partition waits: until that is done with, it stays in the list.")
 
 
 @app.command()
@@ -162,16 +168,35 @@ def _all(dead: DeadLetters, topic: str | None) -> int:
         return dead.replay(topic, lambda _: bars.advance(bar))
 
 
-def _mended(edit: Path | None) -> bytes | None:
+def _mended(letter: Letter, edit: Path | None) -> Letter:
     if edit is None:
-        return None
+        return letter
     try:
-        return edit.read_bytes()
+        written = edit.read_bytes()
     except OSError:
         raise WrongUsage(f"There is no file {edit}.") from None
+    return mended(letter, written)
 
 
-def _document(letter: Letter) -> dict[str, Any]:
+def mended(letter: Letter, written: bytes) -> Letter:
+    """The letter as somebody wrote it: all that `show --json` prints, or its body. Raises WrongUsage."""
+    told: Any = None
+    with suppress(ValueError):
+        told = json_.loads(written)
+    if not (isinstance(told, dict) and {"letter", "key", "headers", "body"} <= told.keys()):
+        return replace(letter, value=written)
+    if told["letter"] != letter.name:
+        raise WrongUsage(f"The file is about {told['letter']}, not about {letter.name}.")
+    key, headers, body = told["key"], told["headers"], told["body"]
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise WrongUsage("headers: names and their texts are needed, as `show --json` prints them.")
+    if not (key is None or isinstance(key, str)):
+        raise WrongUsage("key: a text is needed, or null.")
+    text = body if isinstance(body, str) else json_.dumps(body, ensure_ascii=False)
+    return replace(letter, key=None if key is None else key.encode(), headers=headers, value=text.encode())
+
+
+def document(letter: Letter) -> dict[str, Any]:
     body: Any = letter.value.decode("utf-8", "replace")
     with suppress(ValueError):
         body = json_.loads(body)
