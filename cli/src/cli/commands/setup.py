@@ -31,6 +31,13 @@ def setup(
         bool, typer.Option(help="Initiate the replica set that MONGO_URL names, with the members it names.")
     ] = False,
     channel: Channels = None,
+    retention_bytes: Annotated[
+        int | None,
+        typer.Option(
+            help="The most that a partition keeps; what is older goes, read or not. Else only days count.",
+            min=1024**2,
+        ),
+    ] = None,
     patience: Annotated[
         float, typer.Option(help="Seconds to wait for the broker and the database.", min=0)
     ] = 120,
@@ -58,7 +65,9 @@ def setup(
         console.say("The replica set is new." if formed else "The replica set was there.")
     _patiently(lambda: ask_database(settings.mongo_url), deadline)
     created = _patiently(
-        lambda: make_topics(settings.kafka_bootstrap_servers, settings.namespace, replication, channel or ()),
+        lambda: make_topics(
+            settings.kafka_bootstrap_servers, settings.namespace, replication, channel or (), retention_bytes
+        ),
         deadline,
     )
     console.say(f"Created {len(created)} topics." if created else "All topics are there.")

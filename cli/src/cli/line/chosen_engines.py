@@ -140,17 +140,22 @@ def ask_database(url: str) -> None:
 
 
 def make_topics(
-    bootstrap_servers: str, namespace: str, replication: int = 1, channels: Sequence[str] = ()
+    bootstrap_servers: str,
+    namespace: str,
+    replication: int = 1,
+    channels: Sequence[str] = (),
+    retention_bytes: int | None = None,
 ) -> list[str]:
     """Create the topics that are missing and check the others; returns the names created.
 
-    channels: further ones than Parley's own, each of which gets a topic for its dispatches.
+    channels: further ones than Parley's own, each of which gets a topic for its dispatches. retention_bytes:
+    the most that a partition keeps, read or not.
     """
     wanted = tuple(topics((*CHANNELS, *channels)))
 
     async def make() -> list[str]:
         ours = Topics(bootstrap_servers, namespace)
-        created = await ours.create(wanted, replication)
+        created = await ours.create(wanted, replication, retention_bytes)
         await ours.verify(wanted)
         return created
 

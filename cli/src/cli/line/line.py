@@ -20,6 +20,8 @@ from cli.line.state import CLOCK, LineState, MemberState
 from cli.line.supervisor import Say, Supervisor, stop_leftovers
 
 _READY_SECONDS = 120.0
+_EMBEDDED_RETENTION_BYTES = 1024**3
+"""The embedded broker gets slow with what it keeps."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,12 @@ class Line:
         self.state.kafka_bootstrap_servers = endpoints.bootstrap_servers
         self.state.mongo_url = endpoints.mongo_url
         self.state.kafka_port, self.state.mongo_port = self._engines.kafka_port, self._engines.mongo_port
-        make_topics(endpoints.bootstrap_servers, self.state.namespace, channels=self.state.channels)
+        make_topics(
+            endpoints.bootstrap_servers,
+            self.state.namespace,
+            channels=self.state.channels,
+            retention_bytes=_EMBEDDED_RETENTION_BYTES if self._engines.kafka_port is not None else None,
+        )
 
     def _start_services(self) -> None:
         taken: set[int] = set()

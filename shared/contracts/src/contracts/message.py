@@ -54,7 +54,6 @@ class Topic:
         return {
             "cleanup.policy": "delete",
             "retention.ms": str(self.retention_days * DAY_MS),
-            "retention.bytes": str(1024**3),
             "max.message.bytes": "1048576",
         }
 

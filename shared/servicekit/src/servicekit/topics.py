@@ -34,8 +34,14 @@ class Topics:
         self._servers = bootstrap_servers
         self._prefix = f"{namespace}." if namespace else ""
 
-    async def create(self, topics: Iterable[Topic], replication: int = 1) -> list[str]:
-        """Create what is missing; returns the names created. An existing topic is left as it is."""
+    async def create(
+        self, topics: Iterable[Topic], replication: int = 1, retention_bytes: int | None = None
+    ) -> list[str]:
+        """Create what is missing; returns the names created. An existing topic is left as it is.
+
+        retention_bytes: the most of a partition of what is not compacted; what is older goes then, even if
+        nobody has read it. None: as much as comes in its days.
+        """
         admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)
         await admin.start()
         try:
@@ -45,13 +51,14 @@ class Topics:
             if not missing:
                 return []
             settings = {"min.insync.replicas": "2"} if replication >= 3 else {}
+            limit = {} if retention_bytes is None else {"retention.bytes": str(retention_bytes)}
             answer = await admin.create_topics(
                 [
                     NewTopic(
                         name=name,
                         num_partitions=topic.partitions,
                         replication_factor=replication,
-                        topic_configs=topic.settings() | settings,
+                        topic_configs=topic.settings() | settings | ({} if topic.compacted else limit),
                     )
                     for name, topic in missing.items()
                 ]
