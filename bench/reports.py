@@ -21,14 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from pymongo import AsyncMongoClient
 
 from bench.report import Row, conclude
 from contracts.catalogue import topics_of
 from servicekit.logs import configure_logs
 from servicekit.mongo import Mongo
 from servicekit.topics import Topics
-from stats.adapters.mongo_ledger import CELLS, cell_updates
+from stats.adapters.mongo_cells import AGENT_CELLS, CELLS, write_cells
 from stats.composition import Books
 from stats.domain.reports import Cells, count_activity, count_attempt
 from stats.main import build
@@ -81,6 +80,7 @@ QUESTIONS = (
         "a year by campaign, Berlin", "activity", days_of(*YEAR, zone="Europe/Berlin", group_by="campaign_id")
     ),
     Asked("a year by day, New York", "activity", days_of(*YEAR, zone="America/New_York", group_by="day")),
+    Asked("a month by agent, Berlin", "activity", days_of(*MONTH, zone="Europe/Berlin", group_by="agent")),
     Asked("backlog by campaign", "backlog", {"zone": "Europe/Berlin", "group_by": "campaign_id"}),
 )
 
@@ -136,28 +136,27 @@ def attempts_of(activity: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield of | {"at": activity["created_at"] + timedelta(minutes=7), "direction": "incoming"}
 
 
-def fill(url: str, database: str, day: int, count: int, open_: int, with_raw: bool) -> int:
-    """One day's cells, and its raw activities where they are asked for; how many cells."""
-    return asyncio.run(_fill(url, database, day, count, open_, with_raw))
+def fill(url: str, database: str, day: int, count: int, open_: int, with_raw: bool) -> None:
+    """One day's cells, and its raw activities where they are asked for; in a process of its own."""
+    asyncio.run(_fill(url, database, day, count, open_, with_raw))
 
 
-async def _fill(url: str, database: str, day: int, count: int, open_: int, with_raw: bool) -> int:
+async def _fill(url: str, database: str, day: int, count: int, open_: int, with_raw: bool) -> None:
     cells: Cells = {}
     raw: list[dict[str, Any]] = []
-    async with AsyncMongoClient[dict[str, Any]](url) as client:
-        kept = client[database]
+    kept = Mongo(url, database)
+    try:
         for activity in activities_of(day, count, open_):
             count_activity(cells, activity, 1)
             for attempt in attempts_of(activity):
                 count_attempt(cells, attempt, 1)
             if with_raw or "open" in activity:
                 raw.append(activity)
-        updates = cell_updates(cells, "bench")
-        for start in range(0, len(updates), _AT_ONCE):
-            await kept[CELLS].bulk_write(updates[start : start + _AT_ONCE], ordered=False)
+        await write_cells(kept, cells, "bench")
         for start in range(0, len(raw), _AT_ONCE):
             await kept[ACTIVITIES].insert_many(raw[start : start + _AT_ONCE], ordered=False)
-    return len(updates)
+    finally:
+        await kept.close()
 
 
 async def ask(session: aiohttp.ClientSession, base: str, asked: Asked, times: int) -> tuple[float, ...]:
@@ -212,9 +211,10 @@ async def main(activities: int) -> None:
                 )
                 for day in range(DAYS)
             ]
-            cells = sum(day.result() for day in days)
+            for day in days:
+                day.result()
         filled = time.perf_counter() - began
-        size = await mongo.database.command("collStats", CELLS)
+        sizes = [await mongo.database.command("collStats", each) for each in (CELLS, AGENT_CELLS)]
         await Topics(engines.kafka, NAMESPACE).create(topics_of("stats"))
         service = build(settings)
         rows: list[Row] = []
@@ -225,10 +225,11 @@ async def main(activities: int) -> None:
         raw = Row("the month from raw activities", "ms", tuple([await grouped_raw(mongo) for _ in range(5)]))
         await mongo.database.client.drop_database(database)
         await mongo.close()
-    on_disk = size["storageSize"] >> 20
+    most, by_agent = (f"{size['count']:,} of {size['avgObjSize']:,.0f} bytes" for size in sizes)
+    on_disk = sum(size["storageSize"] + size["totalIndexSize"] for size in sizes) >> 20
     notes = {
         "activities": activities,
-        "report_cells": f"{cells:,} of {size['avgObjSize']:,.0f} bytes, {on_disk} MiB on disk",
+        "report_cells": f"{most}; of agents {by_agent}; {on_disk} MiB on disk",
         "filled_in": f"{filled:.0f} s",
     }
     ours = next(row for row in rows if row.name == THE_MONTH)

@@ -87,13 +87,14 @@ class Line:
         total = (await self.statistics(contact))["total"]
         return total["contact_count_in"], total["contact_count_out"]
 
-    async def everything(self) -> tuple[list[Document], list[Document], list[Document]]:
+    async def everything(self) -> tuple[list[Document], ...]:
         """All that is kept, for before and after."""
         mongo = self.service.mongo
         return (
             [row async for row in mongo["ledger"].find().sort("_id", 1)],
             [row async for row in mongo["targets"].find().sort("_id", 1)],
             [row async for row in mongo["report_cells"].find().sort("_id", 1)],
+            [row async for row in mongo["agent_cells"].find().sort("_id", 1)],
         )
 
     async def differences(self) -> list[str]:

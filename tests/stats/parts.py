@@ -47,6 +47,7 @@ class Parts:
             "ledger",
             "targets",
             "report_cells",
+            "agent_cells",
             "counting",
             "recalculations",
             "changed_targets",

@@ -10,7 +10,7 @@ from servicekit.clock import Clock
 from servicekit.metrics import Metrics
 from servicekit.mongo import Mongo
 from servicekit.projection import Projection
-from stats.adapters import mongo_ledger
+from stats.adapters import mongo_cells, mongo_ledger
 from stats.adapters.mongo_ledger import MongoLedger
 from stats.direction_provider import choose, installed
 from stats.direction_providers import SHIPPED
@@ -79,11 +79,12 @@ class Books:
     indexes: Mapping[str, Sequence[IndexModel]] = {
         mongo_ledger.LEDGER: mongo_ledger.LEDGER_INDEXES,
         mongo_ledger.TARGETS: mongo_ledger.TARGET_INDEXES,
-        mongo_ledger.CELLS: mongo_ledger.CELL_INDEXES,
+        mongo_cells.CELLS: mongo_cells.CELL_INDEXES,
+        mongo_cells.AGENT_CELLS: mongo_cells.AGENT_CELL_INDEXES,
         mongo_ledger.MARKS: mongo_ledger.MARK_INDEXES,
         ACTIVITIES: ACTIVITY_INDEXES,
         record_decisions.DECISION_LEDGER: record_decisions.LEDGER_INDEXES,
-        record_decisions.DECISION_CELLS: record_decisions.CELL_INDEXES,
+        record_decisions.DECISION_CELLS: mongo_cells.CELL_INDEXES,
         COUNTING: (),
         RUNS: (),
         DIFFERENCES: DIFFERENCE_INDEXES,

@@ -37,7 +37,8 @@ from servicekit.metrics import Metrics
 from servicekit.mongo import Mongo
 from servicekit.settings import BadSettings
 from servicekit.topics import partitions_of
-from stats.adapters.mongo_ledger import CELLS, LEDGER, TARGETS
+from stats.adapters.mongo_cells import AGENT_CELLS, CELLS
+from stats.adapters.mongo_ledger import LEDGER, TARGETS
 from stats.composition import Books
 from stats.domain.counters import canonical
 from stats.settings import Settings
@@ -160,7 +161,7 @@ Part = tuple[str, bytes]
 
 async def differences(live: Mongo, fresh: Mongo) -> AsyncIterator[tuple[str, Any, Any]]:
     """(what, live, rebuilt) for every target, ledger row and report cell that is not the same in both."""
-    for parts in (_numbers, _rows, _report_cells, _decisions, _decision_cells):
+    for parts in (_numbers, _rows, _report_cells, _agent_cells, _decisions, _decision_cells):
         async for what, ours, theirs in _unlike(parts(live), parts(fresh)):
             yield what, _readable(ours), _readable(theirs)
 
@@ -205,6 +206,10 @@ async def _decisions(mongo: Mongo) -> AsyncIterator[Part]:
 
 def _report_cells(mongo: Mongo) -> AsyncIterator[Part]:
     return _cells(mongo, CELLS, "report cell")
+
+
+def _agent_cells(mongo: Mongo) -> AsyncIterator[Part]:
+    return _cells(mongo, AGENT_CELLS, "agent cell")
 
 
 def _decision_cells(mongo: Mongo) -> AsyncIterator[Part]:

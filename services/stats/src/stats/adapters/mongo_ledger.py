@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any
 from zlib import crc32
 
-import orjson
 from pymongo import ASCENDING, DESCENDING, DeleteOne, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError
 
@@ -21,13 +20,12 @@ from contracts.stats import AttemptCounters
 from servicekit.failpoints import Failpoint
 from servicekit.leases import bucket_of
 from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, difference
+from stats.adapters.mongo_cells import write_cells
 from stats.domain.counters import COUNT, LAST, Lane, Tally
 from stats.domain.ledger import ERASED, Erased, Row, TargetKey
-from stats.domain.reports import Cells, DecisionCells
 
 LEDGER = "ledger"
 TARGETS = "targets"
-CELLS = "report_cells"
 MARKS = "changed_targets"
 
 LEDGER_INDEXES = (
@@ -49,12 +47,6 @@ TARGET_INDEXES = (
     ),
     IndexModel([("parent", ASCENDING), ("_id", ASCENDING)], name="children", sparse=True),
 )
-CELL_INDEXES = (
-    IndexModel([("day", ASCENDING)], name="by_day"),
-    IndexModel([("campaign_id", ASCENDING), ("day", ASCENDING)], name="by_campaign"),
-    IndexModel([("agent", ASCENDING), ("day", ASCENDING)], name="by_agent"),
-)
-
 NOBODY = "nobody"
 """What `met` is once a target is gone. Whoever gives a target a row increments it, and a word cannot be:
 a condition in the write that leaves its filter a bare `_id`, which the server finds without planning."""
@@ -156,8 +148,7 @@ class MongoLedger:
         if updates:
             await self.targets.bulk_write(updates, ordered=False, session=session)
         await self.mark(moved, session)
-        if cells := cell_updates(work.tally.cells, self._shard):
-            await self._mongo[CELLS].bulk_write(cells, ordered=False, session=session)
+        await write_cells(self._mongo, work.tally.cells, self._shard, session)
 
     async def mark(self, targets: Iterable[TargetKey], session: Session) -> None:
         """To be announced: a few rows for all of them, in the transaction that changes them."""
@@ -250,23 +241,3 @@ def marks_of(targets: Iterable[TargetKey]) -> list[Document]:
     for target in targets:
         buckets.setdefault(bucket_of(target.partition("/")[2].encode()), []).append(target)
     return [{"bucket": bucket, "targets": inside} for bucket, inside in buckets.items()]
-
-
-def cell_updates(cells: Cells | DecisionCells, shard: str) -> list[UpdateOne]:
-    updates = []
-    for cell, numbers in cells.items():
-        increments: dict[str, int] = {}
-        for (quarter, measure), by in numbers.items():
-            if by:
-                total = f"day_total.{measure}"
-                increments[total] = increments.get(total, 0) + by
-                increments[f"quarters.{quarter}.{measure}"] = by
-        if increments:
-            updates.append(
-                UpdateOne(
-                    {"_id": orjson.dumps([shard, *cell]).decode()},
-                    {"$inc": increments, "$setOnInsert": {**cell._asdict(), "shard": shard}},
-                    upsert=True,
-                )
-            )
-    return updates

@@ -25,7 +25,8 @@ class Cell(NamedTuple):
     channel: str | None = None
     endpoint_id: str | None = None
     disposition: str | None = None
-    agent: str | None = None
+    agent: str | bool | None = None
+    """True: all of them together."""
     source: str | None = None
     status: str | None = None
     """How the activity ended, or `open`; of attempts none."""
@@ -63,6 +64,15 @@ def add(cells: dict[AnyCell, Numbers], cell: AnyCell, quarter: int, measure: str
     numbers = cells.setdefault(cell, {})
     key = (quarter, measure)
     numbers[key] = numbers.get(key, 0) + by
+
+
+def of_all_agents(cells: Cells) -> Cells:
+    """The same numbers without saying which agent."""
+    together: Cells = {}
+    for cell, numbers in cells.items():
+        for (quarter, measure), by in numbers.items():
+            add(together, cell if cell.agent is None else cell._replace(agent=True), quarter, measure, by)
+    return together
 
 
 def count_attempt(cells: Cells, row: Row, sign: int) -> None:

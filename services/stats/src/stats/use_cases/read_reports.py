@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import product
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from servicekit.clock import Clock
 from servicekit.mongo import Document, Mongo
 from servicekit.projection import Projection
-from stats.adapters.mongo_ledger import CELLS
+from stats.adapters.mongo_cells import AGENT_CELLS, CELLS
 from stats.domain.reports import DURATIONS, EPOCH, MOST_ATTEMPTS, QUARTERS, Part, days_by_parts
 from stats.use_cases.record_activities import ACTIVITIES
 
@@ -195,27 +196,30 @@ class ReadReports:
         groups_of: Mapping[str, str],
         measures: Sequence[str],
         dimensions: Iterable[str],
-        collection: str = CELLS,
+        collection: str | None = None,
     ) -> AsyncIterator[tuple[Document, date | None, Mapping[str, int]]]:
         """(dimensions, local day or None, measure -> sum) for everything the question covers.
 
         The server adds up: there may be a million cells in a year, and here they would have to be read.
+        collection: cells of another kind than the activities'.
         """
         by_day = "day" in question.group_by
         columns = {"campaign_id" if name == "campaign_group" else name for name in dimensions} - {"day"}
         by = {name: f"${name}" for name in sorted(columns)} | ({"day": "$day"} if by_day else {})
         wanted = wanted_of(question.filters, groups_of)
-        for parts, days in days_by_parts(*question.moments, question.zone if by_day else None).items():
+        cells = {collection: {}} if collection else _cells_for(question)
+        days_of = days_by_parts(*question.moments, question.zone if by_day else None)
+        for (kept, narrowed), (parts, days) in product(cells.items(), days_of.items()):
             sums = {
                 f"{position} {measure}": {"$sum": _sum_of(part, measure)}
                 for position, part in enumerate(parts)
                 for measure in measures
             }
             pipeline: list[Document] = [
-                {"$match": {**wanted, "day": _among(days)}},
+                {"$match": {**wanted, **narrowed, "day": _among(days)}},
                 {"$group": {"_id": by, **sums}},
             ]
-            async for row in await self._mongo.aggregate_cursor(collection, pipeline, allowDiskUse=True):
+            async for row in await self._mongo.aggregate_cursor(kept, pipeline, allowDiskUse=True):
                 group = row["_id"]
                 for position, part in enumerate(parts):
                     day = EPOCH + timedelta(days=group["day"] + part.later) if by_day else None
@@ -280,6 +284,13 @@ def named(cell: Document, name: str, groups_of: Mapping[str, str]) -> str | None
         return groups_of.get(cell.get("campaign_id") or "")
     value: str | None = cell.get(name)
     return value
+
+
+def _cells_for(question: Question) -> Mapping[str, Document]:
+    """The collections to add up, and what of each."""
+    if "agent" in question.group_by or "agent" in question.filters:
+        return {CELLS: {"agent": {"$ne": True}}, AGENT_CELLS: {}}
+    return {CELLS: {}}
 
 
 def _among(days: Sequence[int]) -> Document:

@@ -18,7 +18,7 @@ from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
 from servicekit.mongo import Document, Mongo, difference
 from servicekit.verdict import Outcome, Unchanged
-from stats.adapters.mongo_ledger import CELLS, cell_updates
+from stats.adapters.mongo_cells import write_cells
 from stats.domain.reports import Cells, count_activity
 
 ACTIVITIES = "activities"
@@ -73,8 +73,7 @@ class RecordActivities:
                     ordered=False,
                     session=session,
                 )
-            if updates := cell_updates(cells, self._shard):
-                await self._mongo[CELLS].bulk_write(updates, ordered=False, session=session)
+            await write_cells(self._mongo, cells, self._shard, session)
             self._before_commit()
         return outcomes
 

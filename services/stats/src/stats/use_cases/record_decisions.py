@@ -23,7 +23,8 @@ from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
 from servicekit.mongo import Document, Mongo
 from servicekit.verdict import Outcome, Unchanged
-from stats.adapters.mongo_ledger import MongoLedger, cell_updates
+from stats.adapters.mongo_cells import cell_updates
+from stats.adapters.mongo_ledger import MongoLedger
 from stats.domain.ledger import ERASED, TargetKey, target_key, target_of
 from stats.domain.reports import DECISIONS, DecisionCell, DecisionCells, add, quarter_of
 
@@ -35,10 +36,6 @@ LEDGER_INDEXES = (
     IndexModel([("contact_id", ASCENDING), *_NEWEST], name="of_a_contact"),
     IndexModel([("campaign_id", ASCENDING), *_NEWEST], name="of_a_campaign"),
     IndexModel([("activity_id", ASCENDING), *_NEWEST], name="of_an_activity"),
-)
-CELL_INDEXES = (
-    IndexModel([("day", ASCENDING)], name="by_day"),
-    IndexModel([("campaign_id", ASCENDING), ("day", ASCENDING)], name="by_campaign"),
 )
 _OF_THE_PERSON = ("contact_id", "activity_id", "inputs")
 
