@@ -5,16 +5,18 @@ only the last state matters. So the counters are their own outbox: a batch leave
 targets it changed, and whoever holds the lease of a bucket publishes the newest state of each, once for all
 of its marks, and removes them. The columns that lists sort and filter by are brought up to date with it.
 
-Under load it rests longer than it works, and longer still while interactions wait to be counted: what
-changes all the time is announced less often, and counting goes first.
+Under load it rests longer than it works. While interactions wait to be counted, counting goes first: then it
+takes all marks of one bucket at a time, the one that waits longest, and rests nine times as long; so what
+changes all the time is announced less often.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
+from itertools import groupby
 
 import structlog
 from pydantic import ValidationError
@@ -44,8 +46,8 @@ _BATCH = 500
 _MARKS = 1000
 _REST, _LONGEST_REST = 3.0, 5.0
 """Times as long as it worked, and seconds."""
-_REST_BEHIND, _LONGEST_REST_BEHIND = 9.0, 15.0
-"""The same while there is a backlog."""
+_REST_BEHIND = 9.0
+"""Times as long as it worked, while there is a backlog."""
 
 
 class AnnounceCounters:
@@ -71,17 +73,18 @@ class AnnounceCounters:
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
-            began = time.monotonic()
-            await self._announce()
-            await self._rest(stopping, time.monotonic() - began)
+            began, behind = time.monotonic(), self._behind()
+            await (self._announce_longest_waiting() if behind else self._announce())
+            await self._rest(stopping, time.monotonic() - began, behind)
         await self.announce_all()
         await self._leases.release()
 
-    async def _rest(self, stopping: asyncio.Event, worked: float) -> None:
-        began = time.monotonic()
-        await rest(stopping, max(self._every, min(worked * _REST, _LONGEST_REST)))
-        longest = min(worked * _REST_BEHIND, _LONGEST_REST_BEHIND)
-        while not stopping.is_set() and self._behind() and time.monotonic() - began < longest:
+    async def _rest(self, stopping: asyncio.Event, worked: float, behind: bool) -> None:
+        if not behind:
+            await rest(stopping, max(self._every, min(worked * _REST, _LONGEST_REST)))
+            return
+        until = time.monotonic() + max(self._every, worked * _REST_BEHIND)
+        while not stopping.is_set() and self._behind() and time.monotonic() < until:
             await rest(stopping, self._every)
 
     async def announce_all(self) -> None:
@@ -90,7 +93,15 @@ class AnnounceCounters:
 
     async def _announce(self) -> bool:
         """Everything that some marks name; whether there were any."""
-        buckets = await self._leases.held()
+        return await self._announce_of(await self._leases.held())
+
+    async def _announce_longest_waiting(self) -> None:
+        buckets = sorted(await self._leases.held())
+        longest = await self._mongo[MARKS].find_one({"bucket": {"$in": buckets}}, sort=[("_id", 1)])
+        if longest is not None:
+            await self._announce_of([longest["bucket"]])
+
+    async def _announce_of(self, buckets: Collection[int]) -> bool:
         if not buckets:
             return False
         marks: list[Document] = await (
@@ -100,6 +111,15 @@ class AnnounceCounters:
             .limit(_MARKS)
             .to_list(_MARKS)
         )
+        done = 0
+        for some in _in_parts(marks):
+            done += await self._announce_marks(some)
+            if self._behind():
+                break
+        return bool(done)
+
+    async def _announce_marks(self, marks: Sequence[Document]) -> int:
+        """Returns how many are done with."""
         changed = sorted({target for mark in marks for target in mark["targets"]})
         failed: set[str] = set()
         for start in range(0, len(changed), _BATCH):
@@ -108,7 +128,7 @@ class AnnounceCounters:
         if done:
             await self._mongo[MARKS].delete_many({"_id": {"$in": done}})
             _AFTER_UNMARKING()
-        return bool(done)
+        return len(done)
 
     async def _publish(self, targets: Sequence[TargetKey]) -> set[TargetKey]:
         """Those that could not be published; their marks stay."""
@@ -155,6 +175,23 @@ class AnnounceCounters:
         ]
         if updates:
             await self._mongo[TARGETS].bulk_write(updates, ordered=False)
+
+
+def _in_parts(marks: Sequence[Document]) -> Iterator[list[Document]]:
+    """Marks of about a batch of targets each. Those of a bucket stay together: they name the same targets."""
+    part: list[Document] = []
+    for _, of_a_bucket in groupby(sorted(marks, key=_bucket), _bucket):
+        part.extend(of_a_bucket)
+        if len({target for mark in part for target in mark["targets"]}) >= _BATCH:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _bucket(mark: Document) -> int:
+    bucket: int = mark["bucket"]
+    return bucket
 
 
 def is_erased(target: Document) -> bool:
