@@ -132,7 +132,7 @@ def _with_parameters(channel: Part, topic: Topic) -> Part:
 def _topic_binding(topic: Topic) -> Part:
     settings = topic.settings()
     configuration: Part = {"cleanup.policy": [settings["cleanup.policy"]]}
-    for name in ("retention.ms", "max.message.bytes"):
+    for name in ("retention.ms", "delete.retention.ms", "max.message.bytes"):
         if name in settings:
             configuration[name] = int(settings[name])
     binding: Part = {

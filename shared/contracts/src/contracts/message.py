@@ -50,7 +50,12 @@ class Topic:
     def settings(self) -> dict[str, str]:
         """Kafka's topic-level settings, as `kafka-configs` would show them."""
         if self.compacted:
-            return {"cleanup.policy": "compact", "max.message.bytes": "1048576"}
+            return {
+                "cleanup.policy": "compact",
+                # How long a reader may be away and still hear of an erasure.
+                "delete.retention.ms": str(self.retention_days * DAY_MS),
+                "max.message.bytes": "1048576",
+            }
         return {
             "cleanup.policy": "delete",
             "retention.ms": str(self.retention_days * DAY_MS),
