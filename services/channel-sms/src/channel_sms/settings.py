@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from servicekit.settings import ServiceSettings
+
+_NOBODY = "AC" + "0" * 32
 
 
 class Settings(ServiceSettings):
     port: int = Field(default=8106, ge=0, le=65535)
     sms_provider: Literal["simulated", "twilio"] = "simulated"
     """Endpoints of another provider are refused: a simulation never writes to people, nor the reverse."""
-    sms_provider_url: str = Field(default="http://127.0.0.1:8110", pattern=r"^https?://")
-    sms_account_sid: str = Field(default="AC" + "0" * 32, pattern=r"^AC[0-9a-f]{32}$")
+    sms_provider_url: str = Field(
+        default="http://127.0.0.1:8110", pattern=r"^https?://", validate_default=True
+    )
+    sms_account_sid: str = Field(default=_NOBODY, pattern=r"^AC[0-9a-f]{32}$", validate_default=True)
     sms_auth_token: str = Field(default="simulated", min_length=1)
     """Authenticates us at the provider, and verifies its webhooks."""
     sms_auth_token_other: str | None = None
@@ -33,6 +38,20 @@ class Settings(ServiceSettings):
     sms_help_text: str = "Automated messages. Reply STOP to opt out, or HUMAN to talk to a person."
     sms_opt_out_text: str = "You are opted out and will get no more messages. Reply START to opt back in."
     sms_opt_in_text: str = "You are opted back in. Reply STOP to opt out."
+
+    @field_validator("sms_provider_url")
+    @classmethod
+    def _no_simulation_in_its_place(cls, url: str, given: ValidationInfo) -> str:
+        if given.data.get("sms_provider") == "twilio" and not url.startswith("https://"):
+            raise PydanticCustomError("twilio", "twilio is at https://api.twilio.com")
+        return url
+
+    @field_validator("sms_account_sid")
+    @classmethod
+    def _an_account(cls, sid: str, given: ValidationInfo) -> str:
+        if given.data.get("sms_provider") == "twilio" and sid == _NOBODY:
+            raise PydanticCustomError("twilio", "twilio needs your account, and its PARLEY_SMS_AUTH_TOKEN")
+        return sid
 
     @property
     def absence_proves_after(self) -> float | None:
