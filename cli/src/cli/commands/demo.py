@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,7 +132,7 @@ def _demo(
         else:
             show(books, f"{contacts:,} rows reconciled" if agree else f"{contacts:,} rows, NOT reconciled")
             told = _tell_a_story(api, data_dir / LIST)
-            _say_where_to_look(data_dir, seconds, memory.bytes, told, keep)
+            _say_where_to_look(data_dir, seconds, memory.bytes, told, keep, against)
         marker.finished = agree
         marker.write(data_dir)
         if keep:
@@ -174,14 +175,22 @@ def _tell_a_story(api: Api, file: Path) -> str | None:
     return str(story.contact["external_id"])
 
 
-def _say_where_to_look(data_dir: Path, seconds: float, peak: int, told: str | None, keep: bool) -> None:
-    console.say(f"{seconds:.0f} seconds, at most {peak / 2**20:,.0f} MiB of memory.")
-    console.say(f"The list: {data_dir / LIST}. The carrier's journal: {data_dir / 'carrier.jsonl'}.")
-    console.say(f"Logs: {data_dir / 'logs'}. The bundle it ran on: cli/src/cli/sample/bundle.yaml.")
-    where = f"--data-dir {data_dir}"
-    if not keep:
-        console.say(f"Look around: parley up {where}, and then in another terminal:")
-    console.say(f"  parley activities list --state available {where}")
+def _say_where_to_look(
+    data_dir: Path, seconds: float, peak: int, told: str | None, keep: bool, against: str | None
+) -> None:
+    if against is None:
+        where = f" --data-dir {data_dir}"
+        console.say(f"{seconds:.0f} seconds, at most {peak / 2**20:,.0f} MiB of memory.")
+        console.say(f"The list: {data_dir / LIST}. The carrier's journal: {data_dir / 'carrier.jsonl'}.")
+        console.say(f"Logs: {data_dir / 'logs'}. The bundle it ran on: cli/src/cli/sample/bundle.yaml.")
+        if not keep:
+            console.say(f"Look around: parley up{where}, and then in another terminal:")
+    else:
+        where = "" if os.environ.get("PARLEY_CLI_AGAINST") == against else f" --against {against}"
+        console.say(f"{seconds:.0f} seconds. Journal and logs are where the services are.")
+        console.say(f"The list: {data_dir / LIST}. The bundle it ran on: cli/src/cli/sample/bundle.yaml.")
+        console.say("Look around:")
+    console.say(f"  parley activities list --state available{where}")
     if told:
-        console.say(f"  parley stats show {told} {where}")
-    console.say(f"  parley reconcile {where}")
+        console.say(f"  parley stats show {told}{where}")
+    console.say(f"  parley reconcile{where}")
