@@ -6,6 +6,7 @@ import pytest
 
 from activities.domain.captured import faults_in
 from activities.domain.creation import CreationFacts, create
+from activities.http import NewActivity, _request
 from servicekit.verdict import Become, GiveUp, TryAgain
 from tests.activities.builders import NOON, SUBJECT, catalog, manual
 
@@ -72,3 +73,10 @@ def test_a_captured_field_is_held_to_its_format() -> None:
     asked = SUBJECT.model_copy(update={"version": 701, "data_schema": schema})
     assert faults_in({"mail": "ann@example.org"}, asked) == []
     assert faults_in({"mail": "no address"}, asked) == ["mail: must be a mail address"]
+
+
+def test_an_update_changes_no_id_that_is_made_from_a_key() -> None:
+    """Or a request that a killed process did not answer would make a second activity when it is repeated."""
+    told = {"contact_id": "contact-1", "kind": "call", "subject_id": "subject-1"}
+    made = _request(NewActivity.model_validate(told), "key-1", NOON)
+    assert made.activity_id == "e66fbd69-9e4c-5603-9d06-41635cad6e59"
