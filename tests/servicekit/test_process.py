@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from contracts.message import Topic
 from servicekit.clock import DrivenClock, SystemClock
 from servicekit.failpoints import Failpoints, InjectedFault, UnknownFailpoint, UnknownFailpointAction
 from servicekit.logs import Repeats, mask, mask_personal_data
+from servicekit.mongo import Mongo
+from servicekit.service import Service
 from servicekit.settings import BadSettings, ServiceSettings
 from servicekit.topics import Topics, WrongTopics
 from tests.engines import Engines
@@ -161,3 +164,20 @@ async def test_topics_that_differ_are_named(engines: Engines, namespace: str) ->
     assert f"topic {namespace}.absent does not exist; create it as `parley setup --help` says" in faults
     assert f"topic {namespace}.few has 3 partitions instead of 12" in faults
     assert f"topic {namespace}.state has cleanup.policy=compact instead of delete" in faults
+
+
+async def test_a_service_without_its_topics_leaves_the_database_as_it_was(
+    engines: Engines, namespace: str
+) -> None:
+    settings = ServiceSettings(
+        kafka_bootstrap_servers=engines.kafka, mongo_url=engines.mongo, port=0, namespace=namespace
+    )
+    service = Service("lost", settings)
+    service.indexes("things", ())
+    service.requires_topics([Topic("nowhere")])
+    async with service.running(), asyncio.timeout(30):
+        await service.stopping.wait()
+    assert isinstance(service.failure, WrongTopics)
+    mongo = Mongo(engines.mongo, service.settings.database("lost"))
+    assert await mongo.database.list_collection_names() == []
+    await mongo.close()

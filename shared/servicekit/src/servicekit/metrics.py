@@ -50,6 +50,9 @@ class Metrics:
         self.broker_silent = self.gauge(
             "parley_broker_silent_seconds", "Time since the broker last answered a fetch of this process"
         )
+        self.clock_ahead = self.gauge(
+            "parley_clock_ahead_seconds", "How far this machine's clock is ahead of the database's"
+        )
         self.outbox_rows = self.gauge("parley_outbox_rows", "Rows not yet published, a batch of them at most")
         self.outbox_age = self.gauge("parley_outbox_age_seconds", "Age of the oldest unpublished row")
         self.published = self.counter("parley_messages_published_total", "Rows published", "topic")

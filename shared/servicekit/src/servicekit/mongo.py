@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 import structlog
@@ -136,6 +137,12 @@ class Mongo:
     async def ping(self, timeout: float = 2.0) -> None:
         async with asyncio.timeout(timeout):
             await self.database.command("ping")
+
+    async def server_time(self) -> datetime:
+        """What the database's clock shows."""
+        hello = await self.database.command("hello")
+        told: datetime = hello["localTime"]
+        return told.replace(tzinfo=UTC)
 
     async def wait(self, stopping: asyncio.Event | None = None) -> None:
         """Wait until the database answers as a replica set; a stand-alone server is refused at once."""

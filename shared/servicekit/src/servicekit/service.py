@@ -8,7 +8,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from contracts.message import Message, Topic
 from servicekit import idempotency, leases, outbox
 from servicekit.backoff import backoff
 from servicekit.bus import Bus, Subscription
-from servicekit.clock import Clock, clock_from
+from servicekit.clock import Clock, clock_from, real_now
 from servicekit.failpoints import FAILPOINTS, InjectedFault, UnknownFailpoint
 from servicekit.http import PortTaken, create_app, http_server, serve
 from servicekit.logs import configure_logs
@@ -41,6 +41,10 @@ from servicekit.verdict import Versioned
 
 log = structlog.get_logger()
 
+_LONGEST_LOOK_AT_TOPICS = 5.0
+_COMPARE_CLOCKS_EVERY = 30.0
+CLOCKS_MAY_DIFFER = 5.0
+"""Seconds; the alert says the same."""
 _COUNT_SECONDS = 5.0
 
 S = TypeVar("S", bound=Versioned)
@@ -72,6 +76,7 @@ class Service:
         )
         self.bus = Bus(name, settings, self.producer, self.metrics, self.stopping)
         self.port = settings.port
+        self._topics_found = Topics(settings.kafka_bootstrap_servers, settings.namespace)
         self.asyncapi: Mapping[str, Any] = {}
         self._relay: Relay | None = None
         self._routers: list[APIRouter] = []
@@ -216,8 +221,9 @@ class Service:
     async def _start(self) -> None:
         try:
             await self.mongo.wait(self.stopping)
+            await self._refuse_wrong_topics()
             await self.mongo.ensure_indexes(self._indexes, self._retired_indexes)
-            loops = [*self._relaying(), *self._backgrounds]
+            loops = [*self._relaying(), ("clock", self._compare_clocks), *self._backgrounds]
             self._tasks = [asyncio.create_task(self._keep(name, run), name=name) for name, run in loops]
             self.ready.set()
             log.info("ready", port=self.port)
@@ -233,13 +239,18 @@ class Service:
             self.failure = error
             self.stopping.set()
 
+    async def _refuse_wrong_topics(self) -> None:
+        """Before anything is made in the database of a service that is set up wrongly. Kafka may be away."""
+        with suppress(KafkaError, OSError, TimeoutError):
+            async with asyncio.timeout(_LONGEST_LOOK_AT_TOPICS):
+                await self._topics_found.verify(self._topics)
+
     async def _verify_topics(self) -> None:
-        topics = Topics(self.settings.kafka_bootstrap_servers, self.settings.namespace)
         for attempt in range(2**31):
             if self.stopping.is_set():
                 return
             try:
-                await topics.verify(self._topics)
+                await self._topics_found.verify(self._topics)
                 return
             except (KafkaError, OSError) as error:
                 servers = self.settings.kafka_bootstrap_servers
@@ -255,6 +266,18 @@ class Service:
         self.bus.observe()
         if self._relay is not None:
             self._relay.observe()
+
+    async def _compare_clocks(self) -> None:
+        """Who does not agree on the time texts people at night, and holds leases that others think over."""
+        ahead = self.metrics.clock_ahead
+        while not self.stopping.is_set():
+            before = real_now()
+            theirs = await self.mongo.server_time()
+            seconds = ((real_now() - before) / 2 + before - theirs).total_seconds()
+            ahead.set(seconds)
+            if abs(seconds) > CLOCKS_MAY_DIFFER:
+                log.warning("this machine's clock is not the database's", ahead_seconds=round(seconds, 1))
+            await rest(self.stopping, _COMPARE_CLOCKS_EVERY)
 
     def failing(self) -> list[str]:
         """Background tasks that keep failing for reasons of their own, not while a dependency is away."""
