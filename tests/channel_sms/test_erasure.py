@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contracts.activities import ActivityOutcome
 from tests.channel_sms.world import Scene, Stage, everybody
-from tests.kit import eventually
+from tests.kit import eventually, settled
 
 EVERYTHING = ("conversations", "intents", "inbound", "receipts", "suppressions", "contacts", "outbox")
 
@@ -144,3 +144,7 @@ async def test_it_is_looked_for_again_until_nothing_can_be_in_hand(stage: Stage)
             return await erasures.find_one(here) is None
 
         await eventually(done, "the end of it")
+        # Told again, for example by a rewind, it is looked for once.
+        await talk.wire.publish_raw("contact-changed", None, key=talk.contact_id(1).encode())
+        await settled(talk.service)
+        await eventually(done, "the end of it again", within=5)

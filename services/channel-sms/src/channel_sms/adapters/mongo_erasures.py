@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection as Members
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
@@ -19,6 +19,8 @@ from servicekit.verdict import Outcome
 
 COLLECTION = "erasures"
 INDEXES = (IndexModel([("look_real_at", ASCENDING)]),)
+LOOKED_FOR = timedelta(minutes=10)
+"""What was being worked when the erasure came may be written after the first look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ class MongoErasures:
     def collection(self) -> Collection:
         return self._mongo[COLLECTION]
 
-    async def announce(self, numbers_of: Mapping[str, Iterable[str]]) -> None:
-        """Contact id -> numbers. Again is harmless."""
+    async def announce(self, numbers_of: Mapping[str, Iterable[str]], again: Members[str]) -> None:
+        """Contact id -> numbers. Of those that were erased before nothing is in hand: one look is enough."""
         now = real_now()
         await self.collection.bulk_write(
             [
@@ -47,7 +49,7 @@ class MongoErasures:
                     {
                         "$addToSet": {"addresses": {"$each": sorted(numbers)}},
                         "$setOnInsert": {
-                            "told_real_at": now,
+                            "told_real_at": now - LOOKED_FOR if contact_id in again else now,
                             "look_real_at": now,
                             "b": bucket_of(contact_id.encode()),
                         },
@@ -84,13 +86,14 @@ class KnowContacts:
     async def __call__(self, batch: Sequence[Delivery[Any] | Tombstone]) -> Sequence[Outcome]:
         if erased := {each.key for each in batch if isinstance(each, Tombstone)}:
             numbers = {contact_id: set[str]() for contact_id in erased}
-            async for row in self._projection.collection.find(
-                {"_id": {"$in": list(erased)}, "numbers": {"$exists": True}}
-            ):
-                numbers[row["_id"]].update(row["numbers"])
+            again = set()
+            async for row in self._projection.collection.find({"_id": {"$in": list(erased)}}):
+                numbers[row["_id"]].update(row.get("numbers", ()))
+                if "erased" in row:
+                    again.add(row["_id"])
             for each in batch:
                 if not isinstance(each, Tombstone) and each.message.contact_id in erased:
                     kept: Document = self._projection.document(each.message)
                     numbers[each.message.contact_id].update(kept["numbers"])
-            await self._erasures.announce(numbers)
+            await self._erasures.announce(numbers, again)
         return await self._projection(batch)

@@ -11,7 +11,7 @@ import structlog
 
 from channel_sms.adapters import mongo_intents
 from channel_sms.adapters.mongo_conversations import MongoConversations
-from channel_sms.adapters.mongo_erasures import Erasure, MongoErasures
+from channel_sms.adapters.mongo_erasures import LOOKED_FOR, Erasure, MongoErasures
 from channel_sms.adapters.mongo_inbound import MongoInbound
 from channel_sms.adapters.mongo_intents import MongoIntents
 from channel_sms.adapters.mongo_knowledge import MongoKnowledge
@@ -25,8 +25,6 @@ from servicekit.unit_of_work import Changes, Committer
 log = structlog.get_logger()
 
 _BATCH = 50
-LOOKED_FOR = timedelta(minutes=10)
-"""What was being worked when the erasure came may be written after the first look."""
 _FIRST, _LAST = timedelta(seconds=1), timedelta(minutes=1)
 
 
