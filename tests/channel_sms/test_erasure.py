@@ -125,6 +125,29 @@ async def test_a_number_that_others_have_too_stays_theirs(stage: Stage) -> None:
         await eventually(named_alone, "the number to stand for the other one only")
 
 
+async def test_a_number_from_before_and_one_known_from_talking_alone_are_forgotten(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.accepted(1)
+        # Her number changes: the first is known from talking, and of the second there is only a HELP.
+        second = talk.contact(2).phones
+        await talk.wire.publish(talk.contact(1).evolve(phones=second, version=2))
+        await talk.until("contacts", {"_id": talk.contact_id(1), "version": 2})
+        await talk.write(2, "HELP")
+        await talk.accepted(2)
+        await talk.write(1, "STOP")
+        await talk.accepted(3)
+        await talk.until("intents", {"state": "sent"}, 3)
+        third = talk.contact(3).phones
+        await talk.wire.publish(talk.contact(1).evolve(phones=third, version=3))
+        await talk.until("contacts", {"_id": talk.contact_id(1), "version": 3})
+        await erase(talk, 1)
+        await forgotten(talk, *map(talk.theirs, (1, 2, 3)))
+        suppressed = (await talk.get(f"/v1/suppressions?address=%2B{talk.theirs(1)[1:]}"))["items"]
+        assert [each["state"] for each in suppressed] == ["active"]
+
+
 async def test_it_is_looked_for_again_until_nothing_can_be_in_hand(stage: Stage) -> None:
     async with stage.scene() as talk:
         await talk.know([1])

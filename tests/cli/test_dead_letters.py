@@ -108,6 +108,14 @@ async def test_key_and_headers_can_be_mended_with_what_is_shown(wire: Wire, dead
     assert headers_of(arrived) == {"ce_id": "1", "ce_type": "parley.activity.created.v1"}
 
 
+@pytest.mark.parametrize("value", [b'"text"', b'{"a": 1, "a": 2}', b"12345678901234567890.123", b"\xff", b""])
+def test_what_was_not_touched_goes_out_byte_for_byte(value: bytes) -> None:
+    letter = Letter("activity-created.dlq", 0, 1, b"k\xff", value, dict(ORIGIN), False)
+    shown = json.loads(json.dumps(document(letter)))
+    again = mended(letter, json.dumps(shown | {"headers": ORIGIN | {"ce_id": "1"}}).encode())
+    assert (again.key, again.value, again.headers["ce_id"]) == (b"k\xff", value, "1")
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -187,13 +187,19 @@ def mended(letter: Letter, written: bytes) -> Letter:
         return replace(letter, value=written)
     if told["letter"] != letter.name:
         raise WrongUsage(f"The file is about {told['letter']}, not about {letter.name}.")
+    shown = document(letter)
     key, headers, body = told["key"], told["headers"], told["body"]
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
         raise WrongUsage("headers: names and their texts are needed, as `show --json` prints them.")
     if not (key is None or isinstance(key, str)):
         raise WrongUsage("key: a text is needed, or null.")
-    text = body if isinstance(body, str) else json_.dumps(body, ensure_ascii=False)
-    return replace(letter, key=None if key is None else key.encode(), headers=headers, value=text.encode())
+    # What was not touched goes out byte for byte, for what is shown may not be all there is.
+    if key != shown["key"]:
+        letter = replace(letter, key=None if key is None else key.encode())
+    if body != shown["body"]:
+        text = body if isinstance(body, str) else json_.dumps(body, ensure_ascii=False)
+        letter = replace(letter, value=text.encode())
+    return replace(letter, headers=headers)
 
 
 def document(letter: Letter) -> dict[str, Any]:

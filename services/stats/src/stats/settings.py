@@ -21,7 +21,7 @@ class Settings(ServiceSettings):
     """Types of target that are counted unless somebody sets it otherwise."""
     stats_excluded_target_types: str = "user,activity"
     """Types of target that are never counted: links to them are not kept."""
-    stats_batch_size: int = Field(default=1000, ge=1, le=2000)
+    stats_batch_size: int = Field(default=2000, ge=1, le=10_000)
     """Interactions in one transaction."""
     stats_consumers: int = Field(default=2, ge=1, le=12)
     """Consumers of interactions in this process: while one waits for the database the other one decides."""

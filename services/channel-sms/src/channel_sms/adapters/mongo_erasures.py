@@ -61,6 +61,12 @@ class MongoErasures:
             ordered=False,
         )
 
+    async def remember(self, contact_id: str, addresses: Iterable[str]) -> None:
+        """More numbers of theirs; before what they are known from is gone."""
+        await self.collection.update_one(
+            {"_id": contact_id}, {"$addToSet": {"addresses": {"$each": sorted(addresses)}}}
+        )
+
     async def due(self, real_now: datetime, buckets: Members[int], limit: int) -> list[Erasure]:
         rows = self.collection.find(
             {"look_real_at": {"$lte": real_now}, "b": {"$in": list(buckets)}},

@@ -21,7 +21,14 @@ RECEIPTS = "receipts"
 INBOUND_INDEXES = (
     IndexModel([("stored_real_at", ASCENDING)], partialFilterExpression={"state": "new"}, name="new"),
     IndexModel([("activity_id", ASCENDING)]),
-    IndexModel([("sender", ASCENDING)]),
+    IndexModel(
+        [("contact_id", ASCENDING)],
+        partialFilterExpression={"contact_id": {"$exists": True}},
+        name="of_a_contact",
+    ),
+    IndexModel(
+        [("sender", ASCENDING)], partialFilterExpression={"state": "unmatched"}, name="unmatched_from"
+    ),
     IndexModel([("state", ASCENDING), ("_id", ASCENDING)]),
 )
 RECEIPT_INDEXES = (IndexModel([("stored_real_at", ASCENDING)]),)
@@ -114,10 +121,9 @@ class MongoInbound:
     async def of_activity(self, activity_id: str) -> list[Document]:
         return [row async for row in self.collection.find({"activity_id": activity_id})]
 
-    async def forget(self, contact_id: str, activity_ids: Members[str], addresses: Members[str]) -> None:
+    async def forget(self, contact_id: str) -> None:
         """Take words and numbers from what somebody wrote who was erased."""
-        where = [{"activity_id": {"$in": list(activity_ids)}}, {"sender": {"$in": list(addresses)}}]
-        await self._blank({"contact_id": contact_id, "sender": {"$ne": ""}, "$or": where})
+        await self._blank({"contact_id": contact_id, "sender": {"$ne": ""}})
 
     async def forget_unmatched(self, addresses: Members[str], before: datetime) -> None:
         """The same for what came from their numbers and led to nobody, up to this real time."""

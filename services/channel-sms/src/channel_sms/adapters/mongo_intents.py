@@ -28,6 +28,7 @@ INDEXES = (
     ),
     IndexModel([("to", ASCENDING), ("state", ASCENDING)]),
     IndexModel([("activity_id", ASCENDING)]),
+    IndexModel([("contact_id", ASCENDING)]),
     IndexModel(
         [("provider_message_id", ASCENDING)],
         unique=True,
@@ -205,24 +206,20 @@ class MongoIntents:
         rows = self.collection.find({"activity_id": activity_id})
         return [from_document(row) async for row in rows]
 
-    async def forget(self, contact_id: str, activity_ids: Members[str], addresses: Members[str]) -> int:
+    async def forget(self, contact_id: str) -> int:
         """Take words and numbers from what was written to somebody who was erased.
 
         Returns how many keep them, because nobody knows yet what became of them. One that was told to be
         unknown is not looked for any more, though a receipt may still settle it.
         """
-        theirs: Document = {
-            "contact_id": contact_id,
-            "to": {"$ne": ""},
-            "$or": [{"activity_id": {"$in": list(activity_ids)}}, {"to": {"$in": list(addresses)}}],
-        }
+        theirs: Document = {"contact_id": contact_id, "to": {"$ne": ""}}
         await self.collection.update_many(
             {**theirs, "state": IntentState.PENDING},
             {"$set": {"state": IntentState.CANCELLED}, "$inc": {"version": 1}},
         )
         given_up: Document = {"state": IntentState.UNKNOWN, "reported_unknown": True}
         await self.collection.update_many(
-            {"$and": [theirs, {"$or": [{"state": {"$nin": _IN_DOUBT}}, given_up]}]},
+            {**theirs, "$or": [{"state": {"$nin": _IN_DOUBT}}, given_up]},
             {
                 "$set": {"to": "", "text": ""},
                 "$unset": {"error": "", "look_real_at": ""},

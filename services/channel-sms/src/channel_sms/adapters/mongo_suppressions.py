@@ -13,7 +13,7 @@ from hashlib import sha256
 from pymongo import UpdateOne
 
 from channel_sms.domain.inbound import Arrived
-from servicekit.mongo import Collection, Document, Mongo, given, rows_behind
+from servicekit.mongo import Collection, Document, Mongo, rows_behind
 from servicekit.verdict import Write
 
 COLLECTION = "suppressions"
@@ -33,8 +33,9 @@ class MongoSuppressions:
         return self._mongo[COLLECTION]
 
     async def listed(self, address: str | None, after: str | None, limit: int) -> list[Document]:
-        """Those that opted out, and those that came back."""
-        return await rows_behind(self.collection, after, limit, given(_id=address))
+        """Those that opted out, and those that came back. address: also as the fingerprint of it."""
+        wanted = {} if address is None else {"_id": {"$in": [address, fingerprint(address)]}}
+        return await rows_behind(self.collection, after, limit, wanted)
 
     async def among(self, addresses: Members[str]) -> set[str]:
         if not addresses:
@@ -50,32 +51,6 @@ class MongoSuppressions:
         rows = self.collection.find({"_id": {"$in": list(address_of)}, "state": state}, {"_id": 1})
         return {address_of[row["_id"]] async for row in rows}
 
-    async def forget(self, contact_id: str, addresses: Members[str], theirs_alone: Members[str]) -> None:
-        """Of the numbers of somebody who was erased only a fingerprint stays, and that only of a no.
-
-        One that is being recorded is left for the next time. theirs_alone: numbers that no other contact has.
-        """
-        rows = self.collection.find({"_id": {"$in": list(theirs_alone)}, "state": {"$ne": "stopping"}})
-        async for row in rows:
-            if row["state"] == "active":
-                await self._copy(row, fingerprint(row["_id"]), ("state", "since"))
-            await self.collection.delete_one({"_id": row["_id"], "state": row["state"]})
-        await self.collection.update_many(
-            {"_id": {"$in": list(addresses)}, "contact_ids": contact_id},
-            {"$pull": {"contact_ids": contact_id}},
-        )
-
-    async def remember(self, addresses: Members[str]) -> None:
-        """Somebody with such a number writes again: what is known under its fingerprint is under it again."""
-        address_of = {fingerprint(address): address for address in addresses}
-        async for row in self.collection.find({"_id": {"$in": list(address_of)}}):
-            await self._copy(row, address_of[row["_id"]], ("state", "since"))
-            await self.collection.delete_one({"_id": row["_id"]})
-
-    async def _copy(self, row: Document, id_: str, fields: Sequence[str]) -> None:
-        kept = {name: row[name] for name in fields if name in row}
-        await self.collection.update_one({"_id": id_}, {"$setOnInsert": kept}, upsert=True)
-
     async def announce(self, addresses: Members[str]) -> None:
         """Block these addresses from now on, ahead of the transaction that records why."""
         stopping = {"$cond": [{"$eq": ["$state", "active"]}, "active", "stopping"]}
@@ -86,6 +61,38 @@ class MongoSuppressions:
             ],
             ordered=False,
         )
+
+    async def forget(self, contact_id: str, addresses: Members[str], theirs_alone: Members[str]) -> None:
+        """Of the numbers of somebody who was erased only a fingerprint stays, and that only of a no.
+
+        One that is being recorded is left for the next time. theirs_alone: numbers that no other contact has.
+        """
+        for address in theirs_alone:
+            await self._move(address, fingerprint(address))
+        await self.collection.update_many(
+            {"_id": {"$in": list(addresses)}, "contact_ids": contact_id},
+            {"$pull": {"contact_ids": contact_id}},
+        )
+
+    async def remember(self, addresses: Members[str]) -> None:
+        """Somebody with such a number writes again: what is known under its fingerprint is under it again."""
+        for address in addresses:
+            await self._move(fingerprint(address), address)
+
+    async def _move(self, old: str, new: str) -> None:
+        """Both at once: whoever moves it back meanwhile collides. Raises Conflict."""
+        if await self.collection.find_one({"_id": old}, {"_id": 1}) is None:
+            return
+        async with self._mongo.transaction() as session:
+            row = await self.collection.find_one({"_id": old, "state": {"$ne": "stopping"}}, session=session)
+            if row is None:
+                return
+            if row["state"] == "active":
+                kept = {name: row[name] for name in ("state", "since") if name in row}
+                await self.collection.update_one(
+                    {"_id": new}, {"$setOnInsert": kept}, upsert=True, session=session
+                )
+            await self.collection.delete_one({"_id": old}, session=session)
 
 
 def opted_out(arrived: Arrived, contact_ids: Sequence[str]) -> Write:

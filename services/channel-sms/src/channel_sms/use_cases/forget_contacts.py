@@ -16,10 +16,11 @@ from channel_sms.adapters.mongo_inbound import MongoInbound
 from channel_sms.adapters.mongo_intents import MongoIntents
 from channel_sms.adapters.mongo_knowledge import MongoKnowledge
 from channel_sms.adapters.mongo_suppressions import MongoSuppressions
-from channel_sms.domain.conversation import forgotten
+from channel_sms.domain.conversation import Conversation, forgotten
 from servicekit.clock import Clock, real_now
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict
+from servicekit.pipeline import is_dependency
 from servicekit.unit_of_work import Changes, Committer
 
 log = structlog.get_logger()
@@ -63,33 +64,37 @@ class ForgetContacts:
                 left = await self._forget(erasure)
             except Conflict:
                 left = 1
+            except Exception as error:
+                if is_dependency(error):
+                    raise
+                log.exception("a contact could not be forgotten", contact_id=erasure.contact_id)
+                left = 1
             await self._look_again_or_end(erasure, left, real_now())
         return len(due)
 
     async def _forget(self, erasure: Erasure) -> int:
         """Returns how many messages keep their words, because nobody knows yet whether they were sent."""
-        contact_id = erasure.contact_id
-        activity_ids, addresses = [], set(erasure.addresses)
-        async for conversation in self._conversations.of_contact(contact_id):
-            activity_ids.append(conversation.activity_id)
-            addresses.add(conversation.their_address)
-            if (after := forgotten(conversation, self._clock.now())) is None:
-                continue
-            waiting = conversation.intent_id
-            await self._committer.commit(
-                Changes(
-                    [(self._conversations, conversation, after)],
-                    also=[mongo_intents.cancelled(waiting)] if waiting else [],
-                )
-            )
-        addresses.discard("")
+        contact_id, addresses = erasure.contact_id, set(erasure.addresses)
+        conversations = [each async for each in self._conversations.of_contact(contact_id)]
+        spoken_to = {each.their_address for each in conversations} - addresses - {""}
+        if spoken_to:
+            await self._erasures.remember(contact_id, spoken_to)
+            addresses |= spoken_to
+        for conversation in conversations:
+            await self._forget_conversation(conversation)
         shared = await self._knowledge.contacts_with(addresses) if addresses else {}
         theirs_alone = {number for number in addresses if not set(shared.get(number, ())) - {contact_id}}
-        left = await self._intents.forget(contact_id, activity_ids, addresses)
-        await self._inbound.forget(contact_id, activity_ids, addresses)
+        left = await self._intents.forget(contact_id)
+        await self._inbound.forget(contact_id)
         await self._inbound.forget_unmatched(theirs_alone, erasure.told_real_at)
         await self._suppressions.forget(contact_id, addresses, theirs_alone)
         return left
+
+    async def _forget_conversation(self, conversation: Conversation) -> None:
+        if (after := forgotten(conversation, self._clock.now())) is None:
+            return
+        waiting = [mongo_intents.cancelled(conversation.intent_id)] if conversation.intent_id else []
+        await self._committer.commit(Changes([(self._conversations, conversation, after)], also=waiting))
 
     async def _look_again_or_end(self, erasure: Erasure, left: int, now: datetime) -> None:
         since = now - erasure.told_real_at

@@ -312,7 +312,10 @@ class _Standing:
         self._links: dict[TargetKey, Link] = {}
         for link in links_of(known) if known else ():
             now = world.resolve(link.target)
-            if now == link.target or now not in self._links:
+            standing = self._links.get(now)
+            # Of several that are one now, one that counts counts.
+            counts = standing is not None and link.counted and not standing.counted
+            if standing is None or now == link.target or (is_nobody(now) and counts):
                 self._links[now] = link if now == link.target else replace(link, target=now, decided=True)
 
     def link(self, target: TargetKey) -> Link | None:

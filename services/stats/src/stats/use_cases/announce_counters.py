@@ -46,8 +46,8 @@ _BATCH = 500
 _MARKS = 1000
 _REST, _LONGEST_REST = 3.0, 5.0
 """Times as long as it worked, and seconds."""
-_REST_BEHIND = 9.0
-"""Times as long as it worked, while there is a backlog."""
+_REST_BEHIND, _LONGEST_REST_BEHIND = 9.0, 30.0
+"""The same while there is a backlog."""
 
 
 class AnnounceCounters:
@@ -68,6 +68,7 @@ class AnnounceCounters:
         self._settings = settings
         self._every = every
         self._behind = behind
+        self._failed: int | None = None
         self._published = metrics.published.labels(settings.prefixed(ContactStatsChanged.wire.topic.name))
         self._leases = Leases(mongo, "announce", settings.instance, settings.lease_seconds)
 
@@ -83,7 +84,7 @@ class AnnounceCounters:
         if not behind:
             await rest(stopping, max(self._every, min(worked * _REST, _LONGEST_REST)))
             return
-        until = time.monotonic() + max(self._every, worked * _REST_BEHIND)
+        until = time.monotonic() + max(self._every, min(worked * _REST_BEHIND, _LONGEST_REST_BEHIND))
         while not stopping.is_set() and self._behind() and time.monotonic() < until:
             await rest(stopping, self._every)
 
@@ -96,10 +97,12 @@ class AnnounceCounters:
         return await self._announce_of(await self._leases.held())
 
     async def _announce_longest_waiting(self) -> None:
-        buckets = sorted(await self._leases.held())
+        """But for the bucket of which nothing could be published last time: the others have their turn."""
+        buckets = sorted(await self._leases.held() - {self._failed})
+        self._failed = None
         longest = await self._mongo[MARKS].find_one({"bucket": {"$in": buckets}}, sort=[("_id", 1)])
-        if longest is not None:
-            await self._announce_of([longest["bucket"]])
+        if longest is not None and not await self._announce_of([longest["bucket"]]):
+            self._failed = longest["bucket"]
 
     async def _announce_of(self, buckets: Collection[int]) -> bool:
         if not buckets:
