@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from channel_sms.adapters.mongo_suppressions import MongoSuppressions
 from contracts.activities import ActivityOutcome
+from servicekit.mongo import Conflict
 from tests.channel_sms.world import Scene, Stage, everybody
 from tests.kit import eventually, settled
 
@@ -171,3 +177,37 @@ async def test_it_is_looked_for_again_until_nothing_can_be_in_hand(stage: Stage)
         await talk.wire.publish_raw("contact-changed", None, key=talk.contact_id(1).encode())
         await settled(talk.service)
         await eventually(done, "the end of it again", within=5)
+
+
+async def test_a_number_that_somebody_had_before_is_forgotten_too(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1])
+        await talk.write(1, "HELP")
+        await talk.accepted(1)
+        await talk.write(1, "STOP")
+        await talk.accepted(2)
+        await talk.until("intents", {"state": "sent"}, 2)
+        moved = talk.contact(1, phones=talk.contact(2).phones, version=2)
+        await talk.wire.publish(moved)
+        await talk.until("contacts", {"_id": moved.contact_id, "numbers": [talk.theirs(2)]})
+        await erase(talk, 1)
+        await forgotten(talk, talk.theirs(1), talk.theirs(2))
+        # Whoever is stopped half-way finds it again.
+        await talk.until("erasures", {"_id": moved.contact_id, "addresses": talk.theirs(1)})
+
+
+async def test_a_no_is_not_lost_when_its_number_is_forgotten_and_remembered_at_once(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        suppressions, number = MongoSuppressions(talk.service.mongo), talk.theirs(1)
+        await suppressions.collection.insert_one({"_id": number, "state": "active"})
+
+        async def again(call: Callable[[], Awaitable[None]]) -> None:
+            for _ in range(50):
+                with suppress(Conflict):
+                    await call()
+
+        await asyncio.gather(
+            again(lambda: suppressions.forget("nobody", {number}, {number})),
+            again(lambda: suppressions.remember({number})),
+        )
+        assert await suppressions.among({number}) == {number}

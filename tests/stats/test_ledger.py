@@ -82,3 +82,12 @@ def test_a_cut_that_names_one_of_the_erased_leaves_the_other_an_attempt(first: s
     assert relink(command, rows, everybody) is None
     assert attempt_of(rows) is not None
     assert attempt_of(relink(cut("bob", both), rows, everybody) or rows) is None
+
+
+def test_of_two_who_are_erased_together_the_one_that_counted_stays_an_attempt() -> None:
+    both = interaction("ann", direction="outgoing", targets=(Target(id="ann"), Target(id="bob")))
+    rows = record(both, THEN, [], WORLD)
+    assert rows is not None
+    rows[0]["direction"] = "unknown"  # as a provider may decide for one of them
+    rows = forgotten(rows, replace(WORLD, gone={"contact/ann": ERASED, "contact/bob": ERASED}))
+    assert attempt_of(rows) is not None

@@ -121,6 +121,11 @@ class MongoInbound:
     async def of_activity(self, activity_id: str) -> list[Document]:
         return [row async for row in self.collection.find({"activity_id": activity_id})]
 
+    async def senders_of(self, contact_id: str) -> set[str]:
+        """The numbers that a contact wrote from."""
+        rows = self.collection.find({"contact_id": contact_id}, {"sender": True})
+        return {row["sender"] async for row in rows}
+
     async def forget(self, contact_id: str) -> None:
         """Take words and numbers from what somebody wrote who was erased."""
         await self._blank({"contact_id": contact_id, "sender": {"$ne": ""}})

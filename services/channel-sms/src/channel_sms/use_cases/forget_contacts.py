@@ -76,10 +76,10 @@ class ForgetContacts:
         """Returns how many messages keep their words, because nobody knows yet whether they were sent."""
         contact_id, addresses = erasure.contact_id, set(erasure.addresses)
         conversations = [each async for each in self._conversations.of_contact(contact_id)]
-        spoken_to = {each.their_address for each in conversations} - addresses - {""}
-        if spoken_to:
-            await self._erasures.remember(contact_id, spoken_to)
-            addresses |= spoken_to
+        known = {each.their_address for each in conversations} | await self._inbound.senders_of(contact_id)
+        if earlier := known - addresses - {""}:
+            await self._erasures.remember(contact_id, earlier)
+            addresses |= earlier
         for conversation in conversations:
             await self._forget_conversation(conversation)
         shared = await self._knowledge.contacts_with(addresses) if addresses else {}
