@@ -6,7 +6,7 @@ The number of somebody who was erased is kept as its fingerprint: their no still
 from __future__ import annotations
 
 from collections.abc import Collection as Members
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 
@@ -67,8 +67,7 @@ class MongoSuppressions:
 
         One that is being recorded is left for the next time. theirs_alone: numbers that no other contact has.
         """
-        for address in theirs_alone:
-            await self._move(address, fingerprint(address))
+        await self._move({address: fingerprint(address) for address in theirs_alone})
         await self.collection.update_many(
             {"_id": {"$in": list(addresses)}, "contact_ids": contact_id},
             {"$pull": {"contact_ids": contact_id}},
@@ -76,13 +75,16 @@ class MongoSuppressions:
 
     async def remember(self, addresses: Members[str]) -> None:
         """Somebody with such a number writes again: what is known under its fingerprint is under it again."""
-        for address in addresses:
-            await self._move(fingerprint(address), address)
+        await self._move({fingerprint(address): address for address in addresses})
 
-    async def _move(self, old: str, new: str) -> None:
+    async def _move(self, ids: Mapping[str, str]) -> None:
+        """Old id -> new id. Few of those that are asked about are there."""
+        there = await self.collection.find({"_id": {"$in": list(ids)}}, {"_id": 1}).to_list(len(ids))
+        for row in there:
+            await self._move_one(row["_id"], ids[row["_id"]])
+
+    async def _move_one(self, old: str, new: str) -> None:
         """Both at once: whoever moves it back meanwhile collides. Raises Conflict."""
-        if await self.collection.find_one({"_id": old}, {"_id": 1}) is None:
-            return
         async with self._mongo.transaction() as session:
             row = await self.collection.find_one({"_id": old, "state": {"$ne": "stopping"}}, session=session)
             if row is None:

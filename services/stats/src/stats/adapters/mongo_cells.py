@@ -22,15 +22,12 @@ CELL_INDEXES = (
 AGENT_CELL_INDEXES = (*CELL_INDEXES, IndexModel([("agent", ASCENDING), ("day", ASCENDING)], name="by_agent"))
 
 
-async def write_cells(mongo: Mongo, cells: Cells, shard: str, session: Session | None = None) -> int:
-    """Add these numbers to what is there; returns how many cells they were in."""
+async def write_cells(mongo: Mongo, cells: Cells, shard: str, session: Session | None = None) -> None:
+    """Add these numbers to what is there."""
     of_agents = {cell: numbers for cell, numbers in cells.items() if cell.agent is not None}
-    written = 0
     for collection, part in ((CELLS, of_all_agents(cells)), (AGENT_CELLS, of_agents)):
         if updates := cell_updates(part, shard):
             await mongo[collection].bulk_write(updates, ordered=False, session=session)
-        written += len(updates)
-    return written
 
 
 def cell_updates(cells: Cells | DecisionCells, shard: str) -> list[UpdateOne]:
