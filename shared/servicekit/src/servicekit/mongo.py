@@ -1,6 +1,7 @@
 """MongoDB behind one seam: Motor by default, PyMongo's own async client as a setting.
 
-The two differ in three calls (start_session, close, aggregate); nothing outside this file knows.
+The two differ in three calls (start_session, close, aggregate); nothing outside this file knows. PyMongo's
+`to_list` refuses a length of 0, which Motor takes: ask for nothing without asking.
 """
 
 from __future__ import annotations

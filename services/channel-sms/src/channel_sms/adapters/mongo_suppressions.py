@@ -79,6 +79,8 @@ class MongoSuppressions:
 
     async def _move(self, ids: Mapping[str, str]) -> None:
         """Old id -> new id. Few of those that are asked about are there."""
+        if not ids:
+            return
         there = await self.collection.find({"_id": {"$in": list(ids)}}, {"_id": 1}).to_list(len(ids))
         for row in there:
             await self._move_one(row["_id"], ids[row["_id"]])
