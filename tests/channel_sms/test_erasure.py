@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from channel_sms.adapters.mongo_suppressions import MongoSuppressions
+import pytest
+
+from channel_sms.adapters.mongo_suppressions import Fingerprints, MongoSuppressions
 from contracts.activities import ActivityOutcome
-from servicekit.mongo import Conflict
+from servicekit.mongo import Conflict, Mongo
+from servicekit.settings import BadSettings
 from tests.channel_sms.world import Scene, Stage, everybody
 from tests.kit import eventually, settled
 
@@ -198,7 +202,7 @@ async def test_a_number_that_somebody_had_before_is_forgotten_too(stage: Stage) 
 
 async def test_a_no_is_not_lost_when_its_number_is_forgotten_and_remembered_at_once(stage: Stage) -> None:
     async with stage.scene() as talk:
-        suppressions, number = MongoSuppressions(talk.service.mongo), talk.theirs(1)
+        suppressions, number = MongoSuppressions(talk.service.mongo, Fingerprints()), talk.theirs(1)
         await suppressions.collection.insert_one({"_id": number, "state": "active"})
 
         async def again(call: Callable[[], Awaitable[None]]) -> None:
@@ -211,3 +215,28 @@ async def test_a_no_is_not_lost_when_its_number_is_forgotten_and_remembered_at_o
             again(lambda: suppressions.remember({number})),
         )
         assert await suppressions.among({number}) == {number}
+
+
+async def test_a_no_stands_under_every_key_that_fingerprints_were_made_with(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        mongo, numbers = talk.service.mongo, [talk.theirs(each) for each in (1, 2, 3)]
+        none, old, new = _keyed(mongo), _keyed(mongo, "k" * 16), _keyed(mongo, "l" * 16, "k" * 16)
+        for number, at_the_time in zip(numbers, (none, old, new), strict=True):
+            await mongo["suppressions"].insert_one({"_id": number, "state": "active"})
+            await at_the_time.forget("nobody", {number}, {number})
+        assert await places_that_know(talk, *numbers) == set()
+        assert await new.among(numbers) == set(numbers)
+        await new.refuse_a_lost_key()
+        for missing in (none, old):
+            with pytest.raises(BadSettings, match="PARLEY_SMS_FINGERPRINT_KEY"):
+                await missing.refuse_a_lost_key()
+
+        await new.remember(numbers)
+        names = [row["_id"] async for row in mongo["suppressions"].find({"_id": {"$in": numbers}})]
+        assert sorted(names) == numbers
+        # Each row of its own: other stories of this stage have theirs under no key.
+        assert not [row async for row in mongo["suppressions"].find({"_id": re.compile("^erased:.*:")})]
+
+
+def _keyed(mongo: Mongo, *keys: str) -> MongoSuppressions:
+    return MongoSuppressions(mongo, Fingerprints(*keys))

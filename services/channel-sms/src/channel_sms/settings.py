@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from servicekit.settings import ServiceSettings
 
+_KEY_PATTERN = r"^$|^\S{16,200}$"
 _NOBODY = "AC" + "0" * 32
 
 
@@ -35,6 +36,11 @@ class Settings(ServiceSettings):
     `twilio`, which does not promise that its list is complete."""
     sms_unknown_after_seconds: float = Field(default=300, gt=0)
     """When an unresolved send is reported as outcome unknown."""
+    sms_fingerprint_key: str = Field(default="", pattern=_KEY_PATTERN)
+    """What numbers of erased people who opted out are hashed with; keep it as long as the database. Empty:
+    they are hashed without a key, and who has the database can find them by trying all numbers."""
+    sms_fingerprint_key_other: str = Field(default="", pattern=_KEY_PATTERN)
+    """The key from before: what was hashed with it stays so, because nobody knows the numbers."""
     sms_help_text: str = "Automated messages. Reply STOP to opt out, or HUMAN to talk to a person."
     sms_opt_out_text: str = "You are opted out and will get no more messages. Reply START to opt back in."
     sms_opt_in_text: str = "You are opted back in. Reply STOP to opt out."
@@ -52,6 +58,10 @@ class Settings(ServiceSettings):
         if given.data.get("sms_provider") == "twilio" and sid == _NOBODY:
             raise PydanticCustomError("twilio", "twilio needs your account, and its PARLEY_SMS_AUTH_TOKEN")
         return sid
+
+    @property
+    def fingerprint_keys(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.sms_fingerprint_key, self.sms_fingerprint_key_other)))
 
     @property
     def absence_proves_after(self) -> float | None:

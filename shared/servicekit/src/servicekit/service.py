@@ -88,6 +88,7 @@ class Service:
             leases.COLLECTION: (),
         }
         self._backgrounds: list[tuple[str, Callable[[], Awaitable[object]]]] = []
+        self._looks: list[Callable[[], Awaitable[None]]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.calm_seconds = 30.0
@@ -200,6 +201,10 @@ class Service:
 
         self.background(f"count {name}", keep_counting)
 
+    def before_start(self, look: Callable[[], Awaitable[None]]) -> None:
+        """Once the database answers, and before anything is made in it. Raises BadSettings."""
+        self._looks.append(look)
+
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         self._closers.append(close)
 
@@ -222,6 +227,8 @@ class Service:
         try:
             await self.mongo.wait(self.stopping)
             await self._refuse_wrong_topics()
+            for look in self._looks:
+                await look()
             await self.mongo.ensure_indexes(self._indexes, self._retired_indexes)
             loops = [*self._relaying(), ("clock", self._compare_clocks), *self._backgrounds]
             self._tasks = [asyncio.create_task(self._keep(name, run), name=name) for name, run in loops]
@@ -368,7 +375,7 @@ def run_service(name: str, settings_class: type[Settings], build: Callable[[Sett
             sys.exit(
                 _say(name, f"MongoDB at MONGO_URL refuses: {(failure.details or {}).get('errmsg', failure)}")
             )
-        case WrongTopics() | ConfigurationError() | PortTaken() | UnknownFailpoint():
+        case BadSettings() | WrongTopics() | ConfigurationError() | PortTaken() | UnknownFailpoint():
             sys.exit(_say(name, failure))
         case _:
             log.error("the service failed", exc_info=failure)

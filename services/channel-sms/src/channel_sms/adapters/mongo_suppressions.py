@@ -6,35 +6,58 @@ The number of somebody who was erased is kept as its fingerprint: their no still
 from __future__ import annotations
 
 from collections.abc import Collection as Members
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
+from hmac import digest
 
 from pymongo import UpdateOne
 
 from channel_sms.domain.inbound import Arrived
 from servicekit.mongo import Collection, Document, Mongo, rows_behind
+from servicekit.settings import BadSettings
 from servicekit.verdict import Write
 
 COLLECTION = "suppressions"
 _BLOCKING = {"$in": ["stopping", "active"]}
+_ERASED = "erased:"
 
 
-def fingerprint(address: str) -> str:
-    return f"erased:{sha256(address.encode()).hexdigest()}"
+class Fingerprints:
+    """What stands for the number of somebody who was erased: `erased:KEY:HMAC-SHA256`, KEY being a hash that
+    tells keys apart; without a key `erased:SHA-256`, which whoever has the database can find by trying."""
+
+    def __init__(self, *keys: str) -> None:
+        """The first is used from now on; with the others, or without any, earlier ones were made."""
+        self._keys = {sha256(b"key " + key.encode()).hexdigest()[:8]: key.encode() for key in keys}
+
+    def of(self, address: str) -> str:
+        return next(self._all(address))
+
+    def all_of(self, address: str) -> list[str]:
+        return list(self._all(address))
+
+    def foreign(self, key: str) -> bool:
+        return key not in self._keys
+
+    def _all(self, address: str) -> Iterator[str]:
+        for name, key in self._keys.items():
+            yield f"{_ERASED}{name}:{digest(key, address.encode(), 'sha256').hex()}"
+        yield f"{_ERASED}{sha256(address.encode()).hexdigest()}"
 
 
 class MongoSuppressions:
-    def __init__(self, mongo: Mongo) -> None:
+    def __init__(self, mongo: Mongo, fingerprints: Fingerprints) -> None:
         self._mongo = mongo
+        self._fingerprints = fingerprints
 
     @property
     def collection(self) -> Collection:
         return self._mongo[COLLECTION]
 
     async def listed(self, address: str | None, after: str | None, limit: int) -> list[Document]:
-        """Those that opted out, and those that came back. address: also as the fingerprint of it."""
-        wanted = {} if address is None else {"_id": {"$in": [address, fingerprint(address)]}}
+        """Those that opted out, and those that came back. address: also as a fingerprint of it."""
+        wanted = {} if address is None else {"_id": {"$in": self._known_as(address)}}
         return await rows_behind(self.collection, after, limit, wanted)
 
     async def among(self, addresses: Members[str]) -> set[str]:
@@ -46,10 +69,23 @@ class MongoSuppressions:
         return await self._found(addresses, "active")
 
     async def _found(self, addresses: Members[str], state: object) -> set[str]:
-        address_of = {address: address for address in addresses}
-        address_of |= {fingerprint(address): address for address in addresses}
+        address_of = {name: address for address in addresses for name in self._known_as(address)}
         rows = self.collection.find({"_id": {"$in": list(address_of)}, "state": state}, {"_id": 1})
         return {address_of[row["_id"]] async for row in rows}
+
+    def _known_as(self, address: str) -> list[str]:
+        return [address, *self._fingerprints.all_of(address)]
+
+    async def refuse_a_lost_key(self) -> None:
+        """Raises BadSettings: without its key nobody knows whom a fingerprint forbids to write to."""
+        made_with = {"$group": {"_id": {"$arrayElemAt": [{"$split": ["$_id", ":"]}, 1]}}}
+        keyed = {"$match": {"_id": {"$regex": f"^{_ERASED}[^:]+:"}}}
+        for row in await self._mongo.aggregate(COLLECTION, [keyed, made_with]):
+            if self._fingerprints.foreign(row["_id"]):
+                raise BadSettings(
+                    "people who were erased had opted out under a key that is missing: give it as"
+                    " PARLEY_SMS_FINGERPRINT_KEY, or as PARLEY_SMS_FINGERPRINT_KEY_OTHER beside a new one"
+                )
 
     async def announce(self, addresses: Members[str]) -> None:
         """Block these addresses from now on, ahead of the transaction that records why."""
@@ -67,7 +103,7 @@ class MongoSuppressions:
 
         One that is being recorded is left for the next time. theirs_alone: numbers that no other contact has.
         """
-        await self._move({address: fingerprint(address) for address in theirs_alone})
+        await self._move({address: self._fingerprints.of(address) for address in theirs_alone})
         await self.collection.update_many(
             {"_id": {"$in": list(addresses)}, "contact_ids": contact_id},
             {"$pull": {"contact_ids": contact_id}},
@@ -75,7 +111,7 @@ class MongoSuppressions:
 
     async def remember(self, addresses: Members[str]) -> None:
         """Somebody with such a number writes again: what is known under its fingerprint is under it again."""
-        await self._move({fingerprint(address): address for address in addresses})
+        await self._move({name: each for each in addresses for name in self._fingerprints.all_of(each)})
 
     async def _move(self, ids: Mapping[str, str]) -> None:
         """Old id -> new id. Few of those that are asked about are there."""
