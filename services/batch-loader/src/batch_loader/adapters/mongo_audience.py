@@ -16,6 +16,7 @@ from pymongo.errors import BulkWriteError
 
 from batch_loader.domain.audience import Candidate, attribute, masked, searchable
 from batch_loader.domain.filters import FieldValue, Filters, PhoneMatch
+from batch_loader.domain.zones import names_of
 from batch_loader.ports import Example
 from contracts.activities import ActivityChanged
 from contracts.contacts import ContactChanged
@@ -185,7 +186,8 @@ def query(filters: Filters, as_of: datetime) -> Document:
     if filters.phone is not None:
         every.append(_phone(filters.phone))
     if filters.time_zones:
-        found["time_zone"] = {"$in": list(filters.time_zones)}
+        named = {name for zone in filters.time_zones if zone is not None for name in names_of(zone)}
+        found["time_zone"] = {"$in": [*sorted(named), *((None,) if None in filters.time_zones else ())]}
     every.extend(_field(name, value) for name, value in filters.fields.items())
     if filters.last_subjects:
         found["last_subject_id"] = {"$in": list(filters.last_subjects)}

@@ -62,7 +62,7 @@ class Filters(BaseModel):
     published_only: bool = True
     phone: PhoneMatch | None = None
     time_zones: tuple[ZoneName | None, ...] = Field(default=(), max_length=_MOST_ALTERNATIVES)
-    """Any of these; null is a contact whose zone is unknown."""
+    """Any of these, under whichever of its names; null is a contact whose zone is unknown."""
     fields: dict[FieldName, FieldValue | tuple[FieldValue, ...]] = Field(default_factory=dict, max_length=50)
     """Custom field -> the value it equals, or a list of which it equals any. A field that holds a list
     matches with any of its elements."""
