@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.message import Topic
+from contracts.message import DAY_MS, Topic
 from servicekit.clock import DrivenClock, SystemClock
 from servicekit.failpoints import Failpoints, InjectedFault, UnknownFailpoint, UnknownFailpointAction
 from servicekit.logs import Repeats, mask, mask_personal_data
@@ -157,7 +157,11 @@ async def test_topics_that_differ_are_named(engines: Engines, namespace: str) ->
     topics = Topics(engines.kafka, namespace)
     await topics.create([Topic("right"), Topic("few", partitions=3), Topic("state", compacted=True)])
     assert await topics.create([Topic("right")]) == []
-    await topics.verify([Topic("right"), Topic("state", compacted=True)])
+    assert await topics.verify([Topic("right"), Topic("state", compacted=True)]) == []
+    assert await topics.verify([Topic("right", retention_days=8)]) == [
+        f"topic {namespace}.right has retention.ms={7 * DAY_MS} instead of {8 * DAY_MS}"
+    ]
+    assert await topics.verify([Topic("right", retention_days=6)]) == []
     with pytest.raises(WrongTopics) as wrong:
         await topics.verify([Topic("few"), Topic("absent"), Topic("state")])
     faults = sorted(wrong.value.faults)

@@ -12,6 +12,7 @@ from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from cli import console
+from cli.commands.topics import tell
 from cli.exits import Unavailable, WrongConfiguration
 from cli.line.chosen_engines import ask_database, make_topics
 from cli.options import Channels
@@ -45,7 +46,8 @@ def setup(
     """Create the topics of this deployment and see that its database can be used.
 
     Reads what the services read: KAFKA_BOOTSTRAP_SERVERS, MONGO_URL, PARLEY_NAMESPACE. What exists is left
-    as it is; a topic that differs from the contracts ends the command. The services make their own indexes.
+    as it is; one that the services cannot use ends the command, and one that keeps less than the contracts
+    say is named. The services make their own indexes.
 
     Examples:
 
@@ -64,13 +66,13 @@ def setup(
         formed = _patiently(lambda: _form_replica_set(settings.mongo_url), deadline)
         console.say("The replica set is new." if formed else "The replica set was there.")
     _patiently(lambda: ask_database(settings.mongo_url), deadline)
-    created = _patiently(
+    created, less = _patiently(
         lambda: make_topics(
             settings.kafka_bootstrap_servers, settings.namespace, replication, channel or (), retention_bytes
         ),
         deadline,
     )
-    console.say(f"Created {len(created)} topics." if created else "All topics are there.")
+    tell(created, less)
 
 
 def _patiently(ask: Callable[[], Answer], deadline: float) -> Answer:

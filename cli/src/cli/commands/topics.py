@@ -43,11 +43,13 @@ def topics(
     """
     if create:
         parley = find(data_dir, against)
-        made = make_topics(parley.kafka_bootstrap_servers, parley.namespace, replication, channel or ())
+        created, less = make_topics(
+            parley.kafka_bootstrap_servers, parley.namespace, replication, channel or ()
+        )
         if json:
-            console.print_json({"created": made})
+            console.print_json({"created": created, "keep_less": less})
         else:
-            console.say(f"Created {len(made)} topics." if made else "All topics are there.")
+            tell(created, less)
         return
     rows = [row for message in MESSAGES for row in _rows(message)]
     if json:
@@ -113,3 +115,9 @@ def docs(
     for path in changed:
         console.say(f"wrote {path}")
     console.say(f"{len(changed)} documents changed.")
+
+
+def tell(created: list[str], keep_less: list[str]) -> None:
+    console.say(f"Created {len(created)} topics." if created else "All topics are there.")
+    for each in keep_less:
+        console.say(f"{each}: kafka-configs --alter changes it.")

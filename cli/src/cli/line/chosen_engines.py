@@ -145,19 +145,20 @@ def make_topics(
     replication: int = 1,
     channels: Sequence[str] = (),
     retention_bytes: int | None = None,
-) -> list[str]:
-    """Create the topics that are missing and check the others; returns the names created.
+) -> tuple[list[str], list[str]]:
+    """Create the topics that are missing and check the others.
+
+    Returns the names created, and in words which of the others keep less than the contracts say.
 
     channels: further ones than Parley's own, each of which gets a topic for its dispatches. retention_bytes:
     the most that a partition keeps, read or not.
     """
     wanted = tuple(topics((*CHANNELS, *channels)))
 
-    async def make() -> list[str]:
+    async def make() -> tuple[list[str], list[str]]:
         ours = Topics(bootstrap_servers, namespace)
         created = await ours.create(wanted, replication, retention_bytes)
-        await ours.verify(wanted)
-        return created
+        return created, await ours.verify(wanted)
 
     try:
         return asyncio.run(make())

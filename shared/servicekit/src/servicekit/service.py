@@ -257,7 +257,8 @@ class Service:
             if self.stopping.is_set():
                 return
             try:
-                await self._topics_found.verify(self._topics)
+                if less := await self._topics_found.verify(self._topics):
+                    log.warning("topics keep less than the contracts say", topics=less)
                 return
             except (KafkaError, OSError) as error:
                 servers = self.settings.kafka_bootstrap_servers

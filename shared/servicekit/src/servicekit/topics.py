@@ -14,7 +14,8 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from contracts.message import Topic
 
 _CHECKED = ("cleanup.policy",)
-
+_LEAST = ("retention.ms", "delete.retention.ms", "max.message.bytes")
+_UNLIMITED = -1
 
 _KNOWN_WITHIN_SECONDS = 30.0
 
@@ -75,8 +76,12 @@ class Topics:
         finally:
             await admin.close()
 
-    async def verify(self, topics: Iterable[Topic]) -> None:
-        """Raises WrongTopics naming each difference."""
+    async def verify(self, topics: Iterable[Topic]) -> list[str]:
+        """Raises WrongTopics naming each difference that cannot be lived with.
+
+        Returns, in words, which topics keep less, or shorter, than the contracts say: somebody's choice, or
+        from before a release.
+        """
         wanted = {self._prefix + topic.name: topic for topic in topics}
         admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)
         await admin.start()
@@ -91,27 +96,34 @@ class Topics:
                 expected, found = wanted[described["topic"]].partitions, len(described["partitions"])
                 if found != expected:
                     faults.append(f"topic {described['topic']} has {found} partitions instead of {expected}")
-            faults += await self._wrong_settings(admin, {name: wanted[name] for name in present})
-            if faults:
+            wrong, less = await self._unlike(admin, {name: wanted[name] for name in present})
+            if faults := faults + wrong:
                 raise WrongTopics(faults)
+            return less
         finally:
             await admin.close()
 
-    async def _wrong_settings(self, admin: AIOKafkaAdminClient, topics: dict[str, Topic]) -> list[str]:
+    async def _unlike(
+        self, admin: AIOKafkaAdminClient, topics: dict[str, Topic]
+    ) -> tuple[list[str], list[str]]:
+        """What is wrong, and what is less than declared."""
+        wrong: list[str] = []
+        less: list[str] = []
         if not topics:
-            return []
-        faults = []
+            return wrong, less
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics]
         for answer in await admin.describe_configs(resources):
             for _, _, _, name, entries in answer.resources:
                 found = {entry[0]: entry[1] for entry in entries}
                 expected = topics[name].settings()
-                faults += [
-                    f"topic {name} has {key}={found[key]} instead of {expected[key]}"
-                    for key in _CHECKED
-                    if key in found and found[key] != expected[key]
-                ]
-        return faults
+                differing = [key for key in expected if key in found and found[key] != expected[key]]
+                for key in differing:
+                    said = f"topic {name} has {key}={found[key]} instead of {expected[key]}"
+                    if key in _CHECKED:
+                        wrong.append(said)
+                    elif key in _LEAST and _UNLIMITED != int(found[key]) < int(expected[key]):
+                        less.append(said)
+        return wrong, less
 
 
 async def partitions_of(servers: str, topics: Iterable[str]) -> list[TopicPartition]:
