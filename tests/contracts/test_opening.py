@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 
 from contracts.opening import filled, is_opening
 
-ANN = {"first_name": "Ann", "version": 3, "fields": {"plan": "plus", "birth date": "May 1", "a-b": 7}}
+ANN = {
+    "first_name": "Ann",
+    "version": 3,
+    "fields": {"plan": "plus", "birth date": "May 1", "a-b": 7, "paid": True},
+}
 
 
 @pytest.mark.parametrize(
@@ -18,6 +22,7 @@ ANN = {"first_name": "Ann", "version": 3, "fields": {"plan": "plus", "birth date
         ("Born {birth date}, {a-b}", "Born May 1, 7"),
         ("{{{first_name}}}, {{really}}", "{Ann}, {really}"),
         ("Yours, {organisation}", "Yours,"),
+        ("Paid: {paid}", "Paid: true"),
     ],
 )
 def test_an_opening_is_filled_with_what_is_known(opening: str, sent: str) -> None:

@@ -29,7 +29,7 @@ def is_opening(text: str) -> bool:
 
 
 def filled(opening: str, contact: Mapping[str, Any]) -> str:
-    """With the contact's own words; what is not known of them is left out.
+    """With the contact's own words; what is not known of them is left out. Yes and no are `true` and `false`.
 
     >>> filled("Hi {first_name}, it is time.", {"first_name": "Ann"}), filled("Hi {first_name}!", {})
     ('Hi Ann, it is time.', 'Hi!')
@@ -41,7 +41,9 @@ def filled(opening: str, contact: Mapping[str, Any]) -> str:
             return found["brace"][0]
         name = found["name"]
         told = contact.get(name) if name in _OWN_WORDS else fields.get(name)
-        return "" if told is None or isinstance(told, dict | list) else str(told)
+        if told is None or isinstance(told, dict | list):
+            return ""
+        return str(told).lower() if isinstance(told, bool) else str(told)
 
     text = _PART.sub(part, opening)
     return re.sub(r" +([,.!?])", r"\1", re.sub(r" {2,}", " ", text)).strip()
