@@ -75,7 +75,7 @@ def test_a_stop_ends_what_is_open_with_any_number_of_the_contact() -> None:
     assert decided.hear(text("2", sender=WORK), Meaning.ORDINARY) is None
     assert {outcome.activity_id for outcome in told(decided, ActivityOutcome)} == {"home", "work"}
     (later,) = told(decided, ActivityCreated)
-    assert (later.parent_id, later.destination) == ("work", WORK)
+    assert (later.parent_id, later.root_id, later.destination) == ("work", "work", WORK)
 
 
 def test_a_stop_takes_back_what_waits_to_be_sent() -> None:

@@ -48,6 +48,8 @@ class Thread:
     campaign_id: str | None = None
     subject_id: str | None = None
     endpoint_id: str | None = None
+    root_id: str | None = None
+    """The first activity of the chain; null where that is `activity_id`."""
 
 
 def announce_received(arrived: Arrived, thread: Thread) -> tuple[Message, ...]:
@@ -100,6 +102,7 @@ def preference(arrived: Arrived, contact_id: str, *, opted_out: bool) -> SetPref
 
 def inbound_activity(arrived: Arrived, thread: Thread, subject_id: str, now: datetime) -> ActivityCreated:
     """A person is to look at a message that belongs to no open conversation."""
+    root_id = thread.root_id or thread.activity_id
     return ActivityCreated(
         activity_id=ActivityId(stable_id("inbound", arrived.inbound_id)),
         contact_id=ContactId(thread.contact_id),
@@ -114,6 +117,7 @@ def inbound_activity(arrived: Arrived, thread: Thread, subject_id: str, now: dat
         scheduled_at=now,
         instructions="A text arrived outside any open conversation.",
         parent_id=None if thread.activity_id is None else ActivityId(thread.activity_id),
+        root_id=None if root_id is None else ActivityId(root_id),
         created_at=now,
         created_by=SYSTEM,
     )

@@ -195,6 +195,7 @@ class InboundBatch:
                 conversation.campaign_id,
                 conversation.subject_id,
                 conversation.endpoint_id,
+                conversation.root_id,
             )
         contacts = directory.contacts.get(arrived.sender)
         return Thread(contacts[0], endpoint_id=directory.endpoints.get(arrived.to)) if contacts else None
