@@ -34,9 +34,18 @@ def only_activity(when: dict[str, Any], done: ActivityCompleted) -> ActivityCrea
 
 
 def test_trying_again_keeps_what_the_activity_was() -> None:
-    done = completed()
+    done = completed(destination="+12165550177")
     again = only_activity(THREE_TRIES, done)
-    kept = {"contact_id", "kind", "mode", "subject_id", "campaign_id", "channel", "endpoint_id"}
+    kept = {
+        "contact_id",
+        "kind",
+        "mode",
+        "subject_id",
+        "campaign_id",
+        "channel",
+        "endpoint_id",
+        "destination",
+    }
     kept |= {"agent_profile_id", "urgency", "instructions", "owner"}
     assert again.model_dump(include=kept) == done.model_dump(include=kept)
 

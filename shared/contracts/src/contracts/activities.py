@@ -257,6 +257,8 @@ class ActivityCompleted(
     campaign_id: CampaignId | None = None
     channel: ChannelName | None = None
     endpoint_id: EndpointId | None = None
+    destination: str | None = None
+    """The address, where one was fixed in advance; another try goes to it too."""
     agent_profile_id: str | None = None
     disposition: DispositionFlags
     captured: dict[str, Any] = Field(default_factory=dict)

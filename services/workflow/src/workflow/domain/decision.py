@@ -168,6 +168,7 @@ def _once_more(retry: Retry, completed: ActivityCompleted, place: str) -> Activi
         campaign_id=completed.campaign_id,
         channel=completed.channel,
         endpoint_id=completed.endpoint_id,
+        destination=completed.destination,
         agent_profile_id=completed.agent_profile_id,
         scheduled_at=due_at(completed, retry.delay),
         urgency=retry.urgency or completed.urgency,
