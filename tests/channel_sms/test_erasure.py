@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from channel_sms.adapters.mongo_suppressions import Fingerprints, MongoSuppressions
+from channel_sms.adapters.mongo_suppressions import MongoSuppressions
+from channel_sms.domain.fingerprints import Fingerprints
 from contracts.activities import ActivityOutcome
 from servicekit.mongo import Conflict, Mongo
 from servicekit.settings import BadSettings
@@ -221,14 +222,15 @@ async def test_a_no_stands_under_every_key_that_fingerprints_were_made_with(stag
     async with stage.scene() as talk:
         mongo, numbers = talk.service.mongo, [talk.theirs(each) for each in (1, 2, 3)]
         none, old, new = _keyed(mongo), _keyed(mongo, "k" * 16), _keyed(mongo, "l" * 16, "k" * 16)
-        for number, at_the_time in zip(numbers, (none, old, new), strict=True):
+        soon = _keyed(mongo, "", "k" * 16)
+        for number, at_the_time in zip(numbers, (soon, old, new), strict=True):
             await mongo["suppressions"].insert_one({"_id": number, "state": "active"})
             await at_the_time.forget("nobody", {number}, {number})
         assert await places_that_know(talk, *numbers) == set()
         assert await new.among(numbers) == set(numbers)
         await new.refuse_a_lost_key()
-        for missing in (none, old):
-            with pytest.raises(BadSettings, match="PARLEY_SMS_FINGERPRINT_KEY"):
+        for missing in (none, old, soon):
+            with pytest.raises(BadSettings, match="numbers of erased people must not be written to"):
                 await missing.refuse_a_lost_key()
 
         await new.remember(numbers)
@@ -238,5 +240,5 @@ async def test_a_no_stands_under_every_key_that_fingerprints_were_made_with(stag
         assert not [row async for row in mongo["suppressions"].find({"_id": re.compile("^erased:.*:")})]
 
 
-def _keyed(mongo: Mongo, *keys: str) -> MongoSuppressions:
-    return MongoSuppressions(mongo, Fingerprints(*keys))
+def _keyed(mongo: Mongo, key: str = "", *others: str) -> MongoSuppressions:
+    return MongoSuppressions(mongo, Fingerprints(key, others))

@@ -34,3 +34,28 @@ def test_twilio_with_an_account_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert Settings.from_environment().sms_account_sid == ACCOUNT
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PARLEY_SMS_FINGERPRINT_KEY", "too-short"),
+        ("PARLEY_SMS_FINGERPRINT_KEY", "long enough but with spaces"),
+        ("PARLEY_SMS_FINGERPRINT_KEYS_OTHER", "k" * 16 + ",too-short"),
+        ("PARLEY_SMS_FINGERPRINT_KEYS_OTHER", "k" * 16 + ","),
+    ],
+)
+def test_a_wrong_key_is_refused_and_not_shown(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadSettings, match=f"^{name}: a key has 16 to 200 characters") as refused:
+        Settings.from_environment()
+    assert value not in str(refused.value)
+
+
+def test_keys_are_not_shown_where_settings_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_SMS_FINGERPRINT_KEY", "k" * 16)
+    monkeypatch.setenv("PARLEY_SMS_FINGERPRINT_KEYS_OTHER", "l" * 16 + "," + "m" * 16)
+    settings = Settings.from_environment()
+    assert not {"k" * 16, "l" * 16, "m" * 16} & set(repr(settings).replace(",", "'").split("'"))
+    of = settings.fingerprints.all_of("+12165550100")
+    assert (len(of), settings.fingerprints.of("+12165550100")) == (4, of[0])

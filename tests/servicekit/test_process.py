@@ -37,6 +37,7 @@ def test_an_unknown_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("KAFKA_BOOTSTRAP_SERVERS", "kafka", "KAFKA_BOOTSTRAP_SERVERS='kafka'"),
         ("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092,", "KAFKA_BOOTSTRAP_SERVERS='kafka:9092,'"),
         ("MONGO_URL", "http://somewhere", "MONGO_URL='http://somewhere'"),
+        ("MONGO_URL", "http://ann:secret@somewhere", "MONGO_URL='http://***@somewhere'"),
         ("PARLEY_MONGO_DRIVER", "mongoose", "'motor' or 'pymongo'"),
     ],
 )

@@ -17,7 +17,7 @@ from channel_sms.adapters.mongo_inbound import MongoInbound, MongoIntake, MongoR
 from channel_sms.adapters.mongo_intents import MongoIntents
 from channel_sms.adapters.mongo_knowledge import MongoKnowledge
 from channel_sms.adapters.mongo_recalls import MongoRecalls
-from channel_sms.adapters.mongo_suppressions import Fingerprints, MongoSuppressions
+from channel_sms.adapters.mongo_suppressions import MongoSuppressions
 from channel_sms.agents.scripted import ScriptedAgent
 from channel_sms.loops import repeat
 from channel_sms.providers.twilio import Twilio
@@ -65,7 +65,7 @@ def build(settings: Settings) -> Service:
     # State
     conversations, intents = MongoConversations(mongo), MongoIntents(mongo)
     inbound, receipts = MongoInbound(mongo), MongoReceipts(mongo)
-    suppressions = MongoSuppressions(mongo, Fingerprints(*settings.fingerprint_keys))
+    suppressions = MongoSuppressions(mongo, settings.fingerprints)
     service.before_start(suppressions.refuse_a_lost_key)
     service.indexes(mongo_conversations.COLLECTION, mongo_conversations.INDEXES)
     service.indexes(mongo_intents.COLLECTION, mongo_intents.INDEXES)

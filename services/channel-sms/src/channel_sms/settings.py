@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from channel_sms.domain.fingerprints import Fingerprints
 from servicekit.settings import ServiceSettings
 
-_KEY_PATTERN = r"^$|^\S{16,200}$"
+_KEY = re.compile(r"[^\s,]{16,200}")
 _NOBODY = "AC" + "0" * 32
 
 
@@ -21,9 +23,9 @@ class Settings(ServiceSettings):
         default="http://127.0.0.1:8110", pattern=r"^https?://", validate_default=True
     )
     sms_account_sid: str = Field(default=_NOBODY, pattern=r"^AC[0-9a-f]{32}$", validate_default=True)
-    sms_auth_token: str = Field(default="simulated", min_length=1)
+    sms_auth_token: str = Field(default="simulated", min_length=1, repr=False)
     """Authenticates us at the provider, and verifies its webhooks."""
-    sms_auth_token_other: str | None = None
+    sms_auth_token_other: str | None = Field(default=None, repr=False)
     """A second token that webhooks may be signed with, while tokens are rotated."""
     sms_public_url: str | None = Field(default=None, pattern=r"^https?://[^/]+(/.*[^/])?$")
     """Where the provider reaches this service, as it signs it; null means this process's own address."""
@@ -36,14 +38,30 @@ class Settings(ServiceSettings):
     `twilio`, which does not promise that its list is complete."""
     sms_unknown_after_seconds: float = Field(default=300, gt=0)
     """When an unresolved send is reported as outcome unknown."""
-    sms_fingerprint_key: str = Field(default="", pattern=_KEY_PATTERN)
+    sms_fingerprint_key: str = Field(default="", repr=False)
     """What numbers of erased people who opted out are hashed with; keep it as long as the database. Empty:
     they are hashed without a key, and who has the database can find them by trying all numbers."""
-    sms_fingerprint_key_other: str = Field(default="", pattern=_KEY_PATTERN)
-    """The key from before: what was hashed with it stays so, because nobody knows the numbers."""
+    sms_fingerprint_keys_other: str = Field(default="", repr=False)
+    """Further ones that something may be hashed with, with commas between them: those from before, because
+    nobody knows the numbers any more, and one that other replicas use already."""
     sms_help_text: str = "Automated messages. Reply STOP to opt out, or HUMAN to talk to a person."
     sms_opt_out_text: str = "You are opted out and will get no more messages. Reply START to opt back in."
     sms_opt_in_text: str = "You are opted back in. Reply STOP to opt out."
+
+    @field_validator("sms_fingerprint_key")
+    @classmethod
+    def _a_key(cls, key: str) -> str:
+        if key and not _KEY.fullmatch(key):
+            raise PydanticCustomError("key", "a key has 16 to 200 characters, no space or comma among them")
+        return key
+
+    @field_validator("sms_fingerprint_keys_other")
+    @classmethod
+    def _keys(cls, keys: str) -> str:
+        if keys:
+            for key in keys.split(","):
+                cls._a_key(key or " ")
+        return keys
 
     @field_validator("sms_provider_url")
     @classmethod
@@ -60,8 +78,9 @@ class Settings(ServiceSettings):
         return sid
 
     @property
-    def fingerprint_keys(self) -> tuple[str, ...]:
-        return tuple(filter(None, (self.sms_fingerprint_key, self.sms_fingerprint_key_other)))
+    def fingerprints(self) -> Fingerprints:
+        others = self.sms_fingerprint_keys_other.split(",")
+        return Fingerprints(self.sms_fingerprint_key, filter(None, others))
 
     @property
     def absence_proves_after(self) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Literal, Self
@@ -11,6 +12,9 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _NOT_OURS = ("PARLEY_TEST_", "PARLEY_CLI_")
+
+
+_PASSWORD = re.compile(r"//[^/\s]*@")
 
 
 class BadSettings(ValueError):
@@ -72,7 +76,11 @@ class ServiceSettings(BaseSettings):
             first = wrong.errors(include_url=False)[0]
             name = str(first["loc"][0])
             variable = name if name.isupper() else f"PARLEY_{name.upper()}"
-            raise BadSettings(f"{variable}={first['input']!r}: {first['msg']}") from wrong
+            field = cls.model_fields.get(name)
+            secret = field is not None and not field.repr
+            value = "" if secret else f"={_PASSWORD.sub('//***@', repr(first['input']))}"
+            # Without its cause, which would show the value.
+            raise BadSettings(f"{variable}{value}: {first['msg']}") from None
 
     def database(self, service: str) -> str:
         return "-".join(filter(None, (self.namespace, "parley", service)))

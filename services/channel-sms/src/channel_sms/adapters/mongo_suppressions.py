@@ -6,13 +6,12 @@ The number of somebody who was erased is kept as its fingerprint: their no still
 from __future__ import annotations
 
 from collections.abc import Collection as Members
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from hashlib import sha256
-from hmac import digest
 
 from pymongo import UpdateOne
 
+from channel_sms.domain.fingerprints import ERASED, Fingerprints
 from channel_sms.domain.inbound import Arrived
 from servicekit.mongo import Collection, Document, Mongo, rows_behind
 from servicekit.settings import BadSettings
@@ -20,30 +19,6 @@ from servicekit.verdict import Write
 
 COLLECTION = "suppressions"
 _BLOCKING = {"$in": ["stopping", "active"]}
-_ERASED = "erased:"
-
-
-class Fingerprints:
-    """What stands for the number of somebody who was erased: `erased:KEY:HMAC-SHA256`, KEY being a hash that
-    tells keys apart; without a key `erased:SHA-256`, which whoever has the database can find by trying."""
-
-    def __init__(self, *keys: str) -> None:
-        """The first is used from now on; with the others, or without any, earlier ones were made."""
-        self._keys = {sha256(b"key " + key.encode()).hexdigest()[:8]: key.encode() for key in keys}
-
-    def of(self, address: str) -> str:
-        return next(self._all(address))
-
-    def all_of(self, address: str) -> list[str]:
-        return list(self._all(address))
-
-    def foreign(self, key: str) -> bool:
-        return key not in self._keys
-
-    def _all(self, address: str) -> Iterator[str]:
-        for name, key in self._keys.items():
-            yield f"{_ERASED}{name}:{digest(key, address.encode(), 'sha256').hex()}"
-        yield f"{_ERASED}{sha256(address.encode()).hexdigest()}"
 
 
 class MongoSuppressions:
@@ -78,13 +53,13 @@ class MongoSuppressions:
 
     async def refuse_a_lost_key(self) -> None:
         """Raises BadSettings: without its key nobody knows whom a fingerprint forbids to write to."""
-        made_with = {"$group": {"_id": {"$arrayElemAt": [{"$split": ["$_id", ":"]}, 1]}}}
-        keyed = {"$match": {"_id": {"$regex": f"^{_ERASED}[^:]+:"}}}
+        made_with = {"$group": {"_id": {"$arrayElemAt": [{"$split": ["$_id", ":"]}, 1]}, "n": {"$sum": 1}}}
+        keyed = {"$match": {"_id": {"$regex": f"^{ERASED}[^:]+:"}}}
         for row in await self._mongo.aggregate(COLLECTION, [keyed, made_with]):
-            if self._fingerprints.foreign(row["_id"]):
+            if not self._fingerprints.knows(row["_id"]):
                 raise BadSettings(
-                    "people who were erased had opted out under a key that is missing: give it as"
-                    " PARLEY_SMS_FINGERPRINT_KEY, or as PARLEY_SMS_FINGERPRINT_KEY_OTHER beside a new one"
+                    f"{row['n']} numbers of erased people must not be written to, and their key is missing"
+                    f" (erased:{row['_id']}:...); add it to PARLEY_SMS_FINGERPRINT_KEYS_OTHER"
                 )
 
     async def announce(self, addresses: Members[str]) -> None:
