@@ -18,6 +18,18 @@ def test_a_place_with_the_same_clock_is_another() -> None:
     assert "America/Los_Angeles" not in names_of("America/New_York")
 
 
+def test_a_former_name_is_of_its_own_place_where_others_share_the_clock() -> None:
+    assert names_of("Iceland") == names_of("Atlantic/Reykjavik") == {"Iceland", "Atlantic/Reykjavik"}
+    assert not {"Iceland", "Africa/Timbuktu"} & names_of("Africa/Abidjan")
+    assert names_of("Europe/Berlin") == {"Europe/Berlin"}
+
+
+def test_a_clock_without_a_place_is_nobody_elses_zone() -> None:
+    assert names_of("EST") == {"EST"}
+    assert "EST" not in names_of("America/Panama")
+    assert names_of("Europe/Brussels") == {"Europe/Brussels"}
+
+
 def test_what_is_no_zone_is_itself() -> None:
     assert names_of("Nowhere/Atlantis") == {"Nowhere/Atlantis"}
 
