@@ -560,6 +560,13 @@ async def test_a_histogram_is_not_grouped(line: Line) -> None:
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:parley:problem:no-grouping")
 
 
+async def test_hours_are_not_reported_by_what_they_are_not_kept_by(line: Line) -> None:
+    for unkept, value in (("agent", "ann"), ("source", "api"), ("disposition", "sold")):
+        asked = {"first": "2026-01-01", "last": "2026-01-02", unkept: value}
+        answer = await line.http.get("/v1/reports/histograms/hours", params=asked)
+        assert (answer.status_code, answer.json()["detail"]) == (422, f"Hours are not kept by {unkept}.")
+
+
 async def test_the_last_day_there_is_can_be_reported(line: Line) -> None:
     asked = {"first": "8999-12-31", "last": "8999-12-31", "zone": "Pacific/Kiritimati"}
     answer = await line.http.get("/v1/reports/histograms/hours", params=asked)

@@ -38,6 +38,7 @@ OR_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schem
 _MOST_DAYS = 3700
 _DIMENSIONS: tuple[str, ...] = get_args(Dimension)
 _OPEN_DIMENSIONS: tuple[str, ...] = get_args(OpenDimension)
+_NOT_OF_HOURS = ("disposition", "agent", "source")
 
 
 class Report(BaseModel):
@@ -165,12 +166,14 @@ def report_routes(reports: ReadReports) -> APIRouter:
         - durations: `bar` (`le_60`: at most 60 seconds, ...; `longer`) and how many were `completed`
         - attempts: `attempt` (10 is ten or more) and how many were `completed`
         - hours: `weekday` (1 is Monday) and `hour` in the contact's own zone, how many were `completed`, and
-          how many of these `reached` a person
+          how many of these `reached` a person; not by disposition, agent or source
 
         `group_by` is not for histograms.
         """
         if asked.group_by:
             raise Problem(422, "no-grouping", "A histogram has no groups", "Filter by each of them instead.")
+        if which == "hours" and (unknown := [name for name in _NOT_OF_HOURS if name in asked.filters]):
+            raise Problem(422, "no-such-filter", "No such filter", f"Hours are not kept by {unknown[0]}.")
         rows = await reports.histogram(which, asked)
         return answered(asked, rows, format, list(rows[0]))
 
