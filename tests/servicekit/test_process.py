@@ -163,6 +163,11 @@ async def test_topics_that_differ_are_named(engines: Engines, namespace: str) ->
         f"topic {namespace}.right has retention.ms={7 * DAY_MS} instead of {8 * DAY_MS}"
     ]
     assert await topics.verify([Topic("right", retention_days=6)]) == []
+    await topics.create([Topic("small")], retention_bytes=1024**3)
+    assert await topics.verify([Topic("small")], {"retention.bytes": str(1024**3)}) == []
+    assert await topics.verify([Topic("small"), Topic("right")], {"retention.bytes": "-1"}) == [
+        f"topic {namespace}.small has retention.bytes={1024**3} instead of -1"
+    ]
     with pytest.raises(WrongTopics) as wrong:
         await topics.verify([Topic("few"), Topic("absent"), Topic("state")])
     faults = sorted(wrong.value.faults)

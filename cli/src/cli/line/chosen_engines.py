@@ -158,7 +158,8 @@ def make_topics(
     async def make() -> tuple[list[str], list[str]]:
         ours = Topics(bootstrap_servers, namespace)
         created = await ours.create(wanted, replication, retention_bytes)
-        return created, await ours.verify(wanted)
+        limit = -1 if retention_bytes is None else retention_bytes
+        return created, await ours.verify(wanted, {"retention.bytes": str(limit)})
 
     try:
         return asyncio.run(make())

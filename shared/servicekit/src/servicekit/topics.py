@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -14,7 +14,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from contracts.message import Topic
 
 _CHECKED = ("cleanup.policy",)
-_LEAST = ("retention.ms", "delete.retention.ms", "max.message.bytes")
+_LEAST = ("retention.ms", "delete.retention.ms", "retention.bytes", "max.message.bytes")
 _UNLIMITED = -1
 
 _KNOWN_WITHIN_SECONDS = 30.0
@@ -76,11 +76,11 @@ class Topics:
         finally:
             await admin.close()
 
-    async def verify(self, topics: Iterable[Topic]) -> list[str]:
+    async def verify(self, topics: Iterable[Topic], limits: dict[str, str] | None = None) -> list[str]:
         """Raises WrongTopics naming each difference that cannot be lived with.
 
         Returns, in words, which topics keep less, or shorter, than the contracts say: somebody's choice, or
-        from before a release.
+        from before a release. limits: what was asked for beside the contracts, of what is not compacted.
         """
         wanted = {self._prefix + topic.name: topic for topic in topics}
         admin = AIOKafkaAdminClient(bootstrap_servers=self._servers)
@@ -96,7 +96,11 @@ class Topics:
                 expected, found = wanted[described["topic"]].partitions, len(described["partitions"])
                 if found != expected:
                     faults.append(f"topic {described['topic']} has {found} partitions instead of {expected}")
-            wrong, less = await self._unlike(admin, {name: wanted[name] for name in present})
+            expected_of = {
+                name: wanted[name].settings() | ({} if wanted[name].compacted else limits or {})
+                for name in present
+            }
+            wrong, less = await self._unlike(admin, expected_of)
             if faults := faults + wrong:
                 raise WrongTopics(faults)
             return less
@@ -104,26 +108,30 @@ class Topics:
             await admin.close()
 
     async def _unlike(
-        self, admin: AIOKafkaAdminClient, topics: dict[str, Topic]
+        self, admin: AIOKafkaAdminClient, expected_of: Mapping[str, Mapping[str, str]]
     ) -> tuple[list[str], list[str]]:
-        """What is wrong, and what is less than declared."""
+        """Topic -> settings. What is wrong, and what is less than expected."""
         wrong: list[str] = []
         less: list[str] = []
-        if not topics:
+        if not expected_of:
             return wrong, less
-        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics]
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in expected_of]
         for answer in await admin.describe_configs(resources):
             for _, _, _, name, entries in answer.resources:
                 found = {entry[0]: entry[1] for entry in entries}
-                expected = topics[name].settings()
+                expected = expected_of[name]
                 differing = [key for key in expected if key in found and found[key] != expected[key]]
                 for key in differing:
                     said = f"topic {name} has {key}={found[key]} instead of {expected[key]}"
                     if key in _CHECKED:
                         wrong.append(said)
-                    elif key in _LEAST and _UNLIMITED != int(found[key]) < int(expected[key]):
+                    elif key in _LEAST and _is_less(int(found[key]), int(expected[key])):
                         less.append(said)
         return wrong, less
+
+
+def _is_less(found: int, expected: int) -> bool:
+    return found != _UNLIMITED and (expected == _UNLIMITED or found < expected)
 
 
 async def partitions_of(servers: str, topics: Iterable[str]) -> list[TopicPartition]:
