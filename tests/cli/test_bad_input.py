@@ -118,6 +118,7 @@ async def test_a_wrong_bundle_is_told_with_its_place(here: Here, old: str, new: 
         ((*BATCH[:5], "spring", *BATCH[6:]), 1, "There is no campaign 'spring'; known: welcome."),
         ((*BATCH[:7], "sales"), 1, "There is no subject 'sales'; known: welcome."),
         ((*BATCH, "--at", "2020-01-01T09:00"), 1, "The schedule 2020-01-01 has passed;"),
+        ((*BATCH, "--at", "2027-01-11T09:00Z"), 2, "by each contact's own clock"),
         ((*BATCH, "--at", "tomorrow"), 2, "--at 'tomorrow' is not a day and a time such as"),
         ((*BATCH, "--limit", "-3"), 2, "greater than or equal to 1"),
         ((*BATCH, "--type", "nobody"), 1, "There is no contact type 'nobody'; there are: member."),

@@ -304,11 +304,13 @@ def _tell(batch: dict[str, Any], json: bool) -> None:
 
 def _wall_clock(text: str) -> tuple[str, str]:
     try:
-        at = datetime.fromisoformat(text[:16])
-        if "T" not in text:
+        at = datetime.fromisoformat(text)
+        if "T" not in text or at.tzinfo is not None or at.second:
             raise ValueError(text)
     except ValueError:
-        raise WrongUsage(f"--at {text!r} is not a day and a time such as 2027-01-11T09:00.") from None
+        raise WrongUsage(
+            f"--at {text!r} is not a day and a time such as 2027-01-11T09:00, by each contact's own clock."
+        ) from None
     return f"{at:%Y-%m-%d}", f"{at:%H:%M}"
 
 
