@@ -117,6 +117,16 @@ def test_what_was_not_touched_goes_out_byte_for_byte(value: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("wrong", "right"),
+    [(b'{"n": true}', b'{"n": 1}'), (b'{"n": 1.0}', b'{"n": 1}'), (b'{"n": 0}', b'{"n": false}')],
+)
+def test_what_only_python_takes_for_the_same_is_mended(wrong: bytes, right: bytes) -> None:
+    letter = Letter("activity-created.dlq", 0, 1, b"k", wrong, dict(ORIGIN), False)
+    again = mended(letter, json.dumps(document(letter) | {"body": json.loads(right)}).encode())
+    assert again.value == right
+
+
+@pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"letter": "activity-created.dlq:0:9"}, "is about activity-created.dlq:0:9"),

@@ -196,10 +196,15 @@ def mended(letter: Letter, written: bytes) -> Letter:
     # What was not touched goes out byte for byte, for what is shown may not be all there is.
     if key != shown["key"]:
         letter = replace(letter, key=None if key is None else key.encode())
-    if body != shown["body"]:
-        text = body if isinstance(body, str) else json_.dumps(body, ensure_ascii=False)
+    if _written(body) != _written(shown["body"]):
+        text = body if isinstance(body, str) else _written(body)
         letter = replace(letter, value=text.encode())
     return replace(letter, headers=headers)
+
+
+def _written(body: Any) -> str:
+    """Tells 1, 1.0 and true apart, which are equal to Python and not to a reader."""
+    return json_.dumps(body, ensure_ascii=False)
 
 
 def document(letter: Letter) -> dict[str, Any]:
