@@ -238,6 +238,7 @@ async def test_a_no_stands_under_every_key_that_fingerprints_were_made_with(stag
         assert sorted(names) == numbers
         # Each row of its own: other stories of this stage have theirs under no key.
         assert not [row async for row in mongo["suppressions"].find({"_id": re.compile("^erased:.*:")})]
+        await mongo["fingerprint_keys"].delete_many({})
 
 
 def _keyed(mongo: Mongo, key: str = "", *others: str) -> MongoSuppressions:

@@ -42,6 +42,7 @@ from servicekit.verdict import Versioned
 log = structlog.get_logger()
 
 _LONGEST_LOOK_AT_TOPICS = 5.0
+_LOOK_AGAIN_EVERY = 60.0
 _COMPARE_CLOCKS_EVERY = 30.0
 CLOCKS_MAY_DIFFER = 5.0
 """Seconds; the alert says the same."""
@@ -201,8 +202,9 @@ class Service:
 
         self.background(f"count {name}", keep_counting)
 
-    def before_start(self, look: Callable[[], Awaitable[None]]) -> None:
-        """Once the database answers, and before anything is made in it. Raises BadSettings."""
+    def requires(self, look: Callable[[], Awaitable[None]]) -> None:
+        """Once the database answers, before anything is made in it, and each minute after that: a look that
+        raises BadSettings ends the process."""
         self._looks.append(look)
 
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
@@ -231,6 +233,8 @@ class Service:
                 await look()
             await self.mongo.ensure_indexes(self._indexes, self._retired_indexes)
             loops = [*self._relaying(), ("clock", self._compare_clocks), *self._backgrounds]
+            if self._looks:
+                loops.append(("look again", self._look_again))
             self._tasks = [asyncio.create_task(self._keep(name, run), name=name) for name, run in loops]
             self.ready.set()
             log.info("ready", port=self.port)
@@ -286,6 +290,16 @@ class Service:
             if abs(seconds) > CLOCKS_MAY_DIFFER:
                 log.warning("this machine's clock is not the database's", ahead_seconds=round(seconds, 1))
             await rest(self.stopping, _COMPARE_CLOCKS_EVERY)
+
+    async def _look_again(self) -> None:
+        while not self.stopping.is_set():
+            await rest(self.stopping, _LOOK_AGAIN_EVERY)
+            try:
+                for look in self._looks:
+                    await look()
+            except BadSettings as wrong:
+                self.failure = wrong
+                self.stopping.set()
 
     def failing(self) -> list[str]:
         """Background tasks that keep failing for reasons of their own, not while a dependency is away."""

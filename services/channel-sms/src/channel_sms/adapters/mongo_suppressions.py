@@ -11,13 +11,15 @@ from datetime import datetime
 
 from pymongo import UpdateOne
 
-from channel_sms.domain.fingerprints import ERASED, Fingerprints
+from channel_sms.domain.fingerprints import Fingerprints
 from channel_sms.domain.inbound import Arrived
 from servicekit.mongo import Collection, Document, Mongo, rows_behind
 from servicekit.settings import BadSettings
 from servicekit.verdict import Write
 
 COLLECTION = "suppressions"
+KEYS = "fingerprint_keys"
+"""Names of keys that something was hashed with, written before that."""
 _BLOCKING = {"$in": ["stopping", "active"]}
 
 
@@ -25,6 +27,7 @@ class MongoSuppressions:
     def __init__(self, mongo: Mongo, fingerprints: Fingerprints) -> None:
         self._mongo = mongo
         self._fingerprints = fingerprints
+        self._key_is_named = False
 
     @property
     def collection(self) -> Collection:
@@ -53,13 +56,11 @@ class MongoSuppressions:
 
     async def refuse_a_lost_key(self) -> None:
         """Raises BadSettings: without its key nobody knows whom a fingerprint forbids to write to."""
-        made_with = {"$group": {"_id": {"$arrayElemAt": [{"$split": ["$_id", ":"]}, 1]}, "n": {"$sum": 1}}}
-        keyed = {"$match": {"_id": {"$regex": f"^{ERASED}[^:]+:"}}}
-        for row in await self._mongo.aggregate(COLLECTION, [keyed, made_with]):
+        async for row in self._mongo[KEYS].find({}):
             if not self._fingerprints.knows(row["_id"]):
                 raise BadSettings(
-                    f"{row['n']} numbers of erased people must not be written to, and their key is missing"
-                    f" (erased:{row['_id']}:...); add it to PARLEY_SMS_FINGERPRINT_KEYS_OTHER"
+                    "numbers of erased people that must not be written to are hashed with a key that is"
+                    f" missing (erased:{row['_id']}:...); add it to PARLEY_SMS_FINGERPRINT_KEYS_OTHER"
                 )
 
     async def announce(self, addresses: Members[str]) -> None:
@@ -78,11 +79,17 @@ class MongoSuppressions:
 
         One that is being recorded is left for the next time. theirs_alone: numbers that no other contact has.
         """
+        await self._name_the_key()
         await self._move({address: self._fingerprints.of(address) for address in theirs_alone})
         await self.collection.update_many(
             {"_id": {"$in": list(addresses)}, "contact_ids": contact_id},
             {"$pull": {"contact_ids": contact_id}},
         )
+
+    async def _name_the_key(self) -> None:
+        if (name := self._fingerprints.name) and not self._key_is_named:
+            await self._mongo[KEYS].update_one({"_id": name}, {"$set": {}}, upsert=True)
+            self._key_is_named = True
 
     async def remember(self, addresses: Members[str]) -> None:
         """Somebody with such a number writes again: what is known under its fingerprint is under it again."""

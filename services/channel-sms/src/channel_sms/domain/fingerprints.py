@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from hmac import digest
 
-ERASED = "erased:"
+_ERASED = "erased:"
 
 
 class Fingerprints:
@@ -17,6 +17,11 @@ class Fingerprints:
         """key: makes those from now on; others: earlier ones may have been made with them."""
         self._key = key
         self._keys = [each for each in dict.fromkeys((key, *others)) if each]
+
+    @property
+    def name(self) -> str:
+        """KEY of those that are made from now on; empty without a key."""
+        return _name(self._key) if self._key else ""
 
     def of(self, address: str) -> str:
         return _keyed(self._key, address) if self._key else _plain(address)
@@ -30,11 +35,11 @@ class Fingerprints:
 
 
 def _plain(address: str) -> str:
-    return f"{ERASED}{sha256(address.encode()).hexdigest()}"
+    return f"{_ERASED}{sha256(address.encode()).hexdigest()}"
 
 
 def _keyed(key: str, address: str) -> str:
-    return f"{ERASED}{_name(key)}:{digest(key.encode(), address.encode(), 'sha256').hex()}"
+    return f"{_ERASED}{_name(key)}:{digest(key.encode(), address.encode(), 'sha256').hex()}"
 
 
 def _name(key: str) -> str:
