@@ -249,6 +249,22 @@ async def _told(line: Line, target_type: str) -> list[SetCounting]:
     return [each for each in found if each.target_type == target_type]
 
 
+async def test_nothing_is_linked_to_a_contact_that_nobody_could_ask_for(line: Line) -> None:
+    contact = name()
+    message = interaction(contact)
+    link = commands.SetTargetLink(
+        command_id=name(),
+        interaction_type=message.interaction_type,
+        interaction_id=message.interaction_id,
+        target_id="crm/77",
+        occurred_at=NOW,
+    )
+    await line.tell(message, link)
+    letters = await line.wire.dead_letters("stats-commands")
+    refused = {letter["ce_id"]: letter["dlq_detail"] for letter in letters}
+    assert "the id of a contact is 1 to 200 letters" in refused[link.event_id()]
+
+
 async def test_a_command_from_the_future_is_refused_and_silences_no_other(line: Line) -> None:
     deal = name("kind")
     far = SetCounting(command_id=deal, target_type=deal, enabled=True, occurred_at=NOW + timedelta(days=400))

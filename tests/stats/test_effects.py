@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from contracts.channel_sms import Target
 from contracts.stats import ContactStatsChanged
 from tests.kit import eventually
 from tests.stats.conftest import Line
@@ -206,6 +207,7 @@ async def test_what_can_be_no_row_is_a_dead_letter(line: Line) -> None:
         interaction("crm/77"),
         interaction(contact, version=2**63),
         interaction(contact, interaction_id=""),
+        interaction(contact, targets=[Target(id=contact), Target(id="crm/77")]),
     ]
     await line.tell(*impossible, interaction(contact))
     letters = {
@@ -220,5 +222,6 @@ async def test_what_can_be_no_row_is_a_dead_letter(line: Line) -> None:
         impossible[3].event_id(): (
             "interaction_id: must not be empty, or all that have none are one interaction"
         ),
+        impossible[4].event_id(): CONTACT_ID.replace("contact_id:", "targets: of a contact"),
     }
     assert await line.counts(contact) == (0, 1)

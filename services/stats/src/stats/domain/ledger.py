@@ -85,6 +85,9 @@ def fault_in(message: InteractionRecorded) -> str | None:
         return "interaction_id: must not be empty, or all that have none are one interaction"
     if not is_own_id(message.contact_id):
         return f"contact_id: {OWN_ID_RULE}"
+    for target in message.targets or ():
+        if target.type == "contact" and not is_own_id(target.id):
+            return f"targets: of a contact {OWN_ID_RULE}"
     if message.version > NEWEST:
         return f"version: must be at most {NEWEST}"
     return None
