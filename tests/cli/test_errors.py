@@ -164,6 +164,7 @@ def test_wrong_yaml_is_told_with_line_and_column(text: str, said: str, tmp_path:
     file.write_text(text)
     result = parley("apply", file, "--against", "compose")
     assert said in sentence(result)
+    assert not sentence(result).endswith("?.")
     assert result.exit_code == 2
 
 

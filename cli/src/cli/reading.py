@@ -72,8 +72,8 @@ def read_yaml(file: Path) -> Written:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = error.problem or error.context or ""
-        hint = "; is it indented like the lines around it?" if "block" in said else ""
-        raise WrongUsage(f"{_where(file, mark)}: {said}{hint}.") from error
+        end = "; is it indented like the lines around it?" if "block" in said else "."
+        raise WrongUsage(f"{_where(file, mark)}: {said}{end}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise WrongUsage(f"{file} is not YAML: {error}.") from error
     if root is None or not isinstance(content, dict):
