@@ -209,3 +209,19 @@ def test_the_demo_refuses_a_directory_that_it_did_not_make(tmp_path: Path) -> No
     assert "holds something that the demo did not make" in sentence(result)
     assert result.exit_code == 2
     assert (tmp_path / "precious.txt").read_text() == "keep me"
+
+
+@pytest.mark.parametrize(("there", "told"), [(2, False), (3, True)])
+def test_a_list_that_was_cut_says_so(there: int, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    activity = {
+        **dict.fromkeys(("assigned_to", "owner", "disposition"), None),
+        **dict.fromkeys(("activity_id", "state", "due_at", "contact_id", "subject_id", "campaign_id"), "it"),
+    }
+
+    def pages(_: Api, service: str, path: str, limit: int = 0, **__: object) -> list[dict[str, object]]:
+        return [dict(activity) for _ in range(there)][:limit] if service == "activities" else []
+
+    monkeypatch.setattr(Api, "pages", pages)
+    result = parley("activities", "list", "--limit", "2", "--against", "compose")
+    assert result.exit_code == 0, result.output
+    assert ("There are more than these 2" in result.stdout) is told

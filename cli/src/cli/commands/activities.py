@@ -41,7 +41,7 @@ def list_(
     ] = None,
     batch: Annotated[str | None, typer.Option(help="Id of the batch.")] = None,
     campaign: Annotated[str | None, typer.Option(help="Code or id of the campaign.")] = None,
-    limit: Annotated[int, typer.Option(min=1)] = 50,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,
     data_dir: DataDir = Path(".parley"),
     against: Against = None,
     json: Json = False,
@@ -63,7 +63,7 @@ def list_(
             api.pages(
                 "activities",
                 "/v1/activities",
-                limit,
+                limit + 1,
                 state=state,
                 mode=mode,
                 owner=owner,
@@ -72,7 +72,9 @@ def list_(
                 campaign_id=_campaign_id(api, campaign) if campaign else None,
             )
         )
-        _show(api, found, json)
+        _show(api, found[:limit], json)
+        if len(found) > limit and not json:
+            console.say(f"There are more than these {limit:,}: give a larger --limit.")
 
 
 @app.command("next")
