@@ -76,6 +76,7 @@ class Repeats(logging.Filter):
             if not (record.name == "asyncio" and isinstance(record.exc_info[1], OSError)):
                 return True
             record.exc_info = None
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
         key, now = (record.name, str(record.msg)), time.monotonic()
         said_at, left_out = self._said.get(key, (-math.inf, 0))
         if now - said_at < self._seconds:
