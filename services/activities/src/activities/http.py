@@ -321,7 +321,7 @@ def _request(new: NewActivity, idempotency_key: str | None, now: datetime) -> Ac
     # The request is in the id too: a key that is used every night makes every night's activity. As it was
     # sent, so that fields a later version adds do not make another one of a repeat.
     id_ = new.activity_id or (
-        stable_id("activity", "request", idempotency_key, new.model_dump_json(exclude_unset=True))
+        stable_id("activity", "request", idempotency_key, new.model_dump_json(exclude_defaults=True))
         if idempotency_key
         else str(uuid4())
     )

@@ -64,6 +64,8 @@ class ActivitySpec(Record):
     root_id: ActivityId | None = None
     """The first activity of the chain; null for the first itself."""
     chain_depth: int = Field(default=0, ge=0, le=1000)
+    """How many activities led here by themselves. What somebody begins, a contact's text outside any
+    conversation for example, is 0 again: a flow ends a chain after 50, and nobody who keeps writing."""
     exclusive: bool = False
     """The duplicate rule: refused if the contact has an open activity of the same subject."""
 

@@ -146,7 +146,7 @@ def report_routes(reports: ReadReports) -> APIRouter:
         A row has what it is grouped by, and of these days:
 
         - `created`; `completed`, `failed`, `cancelled`, `expired`, `purged`: activities that came to be, or
-          ended so
+          ended so; by agent or disposition none came to be, because at first they have neither
         - `attempts`: `attempts_in` + `attempts_out`
         - `reached`, `success`: of the completed ones, those whose disposition is `human_contact`, `success`
         - `on_time`, `late`: of the completed ones, those that were begun at most 15 minutes after their
