@@ -34,8 +34,17 @@ def test_a_data_directory_keeps_the_channels_it_was_told(tmp_path: Path) -> None
 
 
 async def test_a_further_channel_gets_its_topic(engines: Engines, namespace: str) -> None:
-    made, less = await asyncio.to_thread(make_topics, engines.kafka, namespace, 1, ("postcard",))
-    assert f"{namespace}.activity-dispatched.postcard" in made
-    assert f"{namespace}.activity-dispatched.sms" in made
-    assert less == []
-    assert await asyncio.to_thread(make_topics, engines.kafka, namespace, 1, ("postcard",)) == ([], [])
+    made = await asyncio.to_thread(make_topics, engines.kafka, namespace, 1, ("postcard",))
+    assert f"{namespace}.activity-dispatched.postcard" in made.created
+    assert f"{namespace}.activity-dispatched.sms" in made.created
+    again = await asyncio.to_thread(make_topics, engines.kafka, namespace, 1, ("postcard",), -1)
+    assert (again.created, again.keep_less, str(again)) == ([], [], "All topics are there.")
+
+
+async def test_topics_with_less_room_than_asked_for_are_named(engines: Engines, namespace: str) -> None:
+    small = await asyncio.to_thread(make_topics, engines.kafka, namespace, 1, (), 1024**2)
+    assert small.keep_less == []
+    again = await asyncio.to_thread(make_topics, engines.kafka, namespace, 1, (), -1)
+    told = f"topic {namespace}.activity-created has retention.bytes={1024**2} instead of -1"
+    assert told in again.keep_less
+    assert "kafka-configs.sh" in str(again)

@@ -12,7 +12,6 @@ from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from cli import console
-from cli.commands.topics import tell
 from cli.exits import Unavailable, WrongConfiguration
 from cli.line.chosen_engines import ask_database, make_topics
 from cli.options import Channels
@@ -65,14 +64,15 @@ def setup(
     if form_replica_set:
         formed = _patiently(lambda: _form_replica_set(settings.mongo_url), deadline)
         console.say("The replica set is new." if formed else "The replica set was there.")
+    limit = -1 if retention_bytes is None else retention_bytes
     _patiently(lambda: ask_database(settings.mongo_url), deadline)
-    created, less = _patiently(
+    made = _patiently(
         lambda: make_topics(
-            settings.kafka_bootstrap_servers, settings.namespace, replication, channel or (), retention_bytes
+            settings.kafka_bootstrap_servers, settings.namespace, replication, channel or (), limit
         ),
         deadline,
     )
-    tell(created, less)
+    console.say(str(made))
 
 
 def _patiently(ask: Callable[[], Answer], deadline: float) -> Answer:

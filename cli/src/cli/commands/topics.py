@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,13 +44,11 @@ def topics(
     """
     if create:
         parley = find(data_dir, against)
-        created, less = make_topics(
-            parley.kafka_bootstrap_servers, parley.namespace, replication, channel or ()
-        )
+        made = make_topics(parley.kafka_bootstrap_servers, parley.namespace, replication, channel or ())
         if json:
-            console.print_json({"created": created, "keep_less": less})
+            console.print_json(asdict(made))
         else:
-            tell(created, less)
+            console.say(str(made))
         return
     rows = [row for message in MESSAGES for row in _rows(message)]
     if json:
@@ -115,9 +114,3 @@ def docs(
     for path in changed:
         console.say(f"wrote {path}")
     console.say(f"{len(changed)} documents changed.")
-
-
-def tell(created: list[str], keep_less: list[str]) -> None:
-    console.say(f"Created {len(created)} topics." if created else "All topics are there.")
-    for each in keep_less:
-        console.say(f"{each}: kafka-configs --alter changes it.")

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -139,27 +140,45 @@ def ask_database(url: str) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of a deployment's topics."""
+
+    created: list[str]
+    keep_less: list[str]
+    """In words, which of the others keep less than the contracts say, or than was asked for."""
+
+    def __str__(self) -> str:
+        told = [f"Created {len(self.created)} topics." if self.created else "All topics are there."]
+        if self.keep_less:
+            told += [f"{each}." for each in self.keep_less]
+            told.append(
+                "To change one: kafka-configs.sh --bootstrap-server SERVER --entity-type topics"
+                " --entity-name TOPIC --alter --add-config NAME=VALUE"
+            )
+        return "\n".join(told)
+
+
 def make_topics(
     bootstrap_servers: str,
     namespace: str,
     replication: int = 1,
     channels: Sequence[str] = (),
     retention_bytes: int | None = None,
-) -> tuple[list[str], list[str]]:
+) -> Made:
     """Create the topics that are missing and check the others.
 
-    Returns the names created, and in words which of the others keep less than the contracts say.
-
     channels: further ones than Parley's own, each of which gets a topic for its dispatches. retention_bytes:
-    the most that a partition keeps, read or not.
+    the most that a partition keeps, read or not; -1 for all that comes in its days; None leaves that to the
+    broker, and takes any.
     """
     wanted = tuple(topics((*CHANNELS, *channels)))
 
-    async def make() -> tuple[list[str], list[str]]:
+    async def make() -> Made:
         ours = Topics(bootstrap_servers, namespace)
         created = await ours.create(wanted, replication, retention_bytes)
-        limit = -1 if retention_bytes is None else retention_bytes
-        return created, await ours.verify(wanted, {"retention.bytes": str(limit)})
+        limits = {} if retention_bytes is None else {"retention.bytes": str(retention_bytes)}
+        return Made(created, await ours.verify(wanted, limits))
 
     try:
         return asyncio.run(make())

@@ -114,12 +114,14 @@ class Line:
         self.state.kafka_bootstrap_servers = endpoints.bootstrap_servers
         self.state.mongo_url = endpoints.mongo_url
         self.state.kafka_port, self.state.mongo_port = self._engines.kafka_port, self._engines.mongo_port
-        make_topics(
+        made = make_topics(
             endpoints.bootstrap_servers,
             self.state.namespace,
             channels=self.state.channels,
             retention_bytes=_EMBEDDED_RETENTION_BYTES if self._engines.kafka_port is not None else None,
         )
+        if made.keep_less:
+            self._say(str(made))
 
     def _start_services(self) -> None:
         taken: set[int] = set()
