@@ -159,7 +159,7 @@ def _cell(value: object) -> str:
         case dict() | list() | tuple():
             return json.dumps(value, default=_plain, ensure_ascii=False).replace("[", r"\[")
         case str() if _TIME.match(value):
-            return value[:16].replace("T", " ")
+            return f"{value[:16].replace('T', ' ')} UTC"
         case _:
             return str(value)
 

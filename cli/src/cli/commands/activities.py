@@ -80,7 +80,7 @@ def list_(
 @app.command("next")
 def next_(
     agent: Annotated[str, typer.Option(help="Who asks.")],
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 20,
     data_dir: DataDir = Path(".parley"),
     against: Against = None,
     json: Json = False,
@@ -112,11 +112,14 @@ def show(
     """
     with Api(find(data_dir, against)) as api:
         activity = api.get("activities", f"/v1/activities/{activity_id}")
-        decision = api.get("activities", "/v1/decisions", activity_id=activity_id)
-    if json:
-        console.print_json(activity | {"decision": decision["decision"]})
-        return
-    console.fields(f"Activity {activity_id}", activity | {"gate": decision["decision"]})
+        decision = api.get("activities", "/v1/decisions", activity_id=activity_id)["decision"]
+        if json:
+            console.print_json(activity | {"decision": decision})
+            return
+        named = {"contact": _whom(api, activity["contact_id"]), **_named(api, [activity])[0]}
+    audit = named.pop("audit")
+    console.fields(f"Activity {activity_id}", named | {"gate": decision})
+    console.table("What happened", ("at", "what", "who"), [(e["at"], e["what"], e["who"]) for e in audit])
 
 
 @app.command()
@@ -157,7 +160,7 @@ def complete(
 
     Example:
 
-      parley activities complete 6f1d... --disposition sold --actor ada --field interested=true
+      parley activities complete 6f1d... --disposition reached --actor ada --field satisfied=true
     """
     body: dict[str, Any] = {
         "disposition": disposition,
@@ -178,17 +181,27 @@ def _show(api: Api, found: list[dict[str, Any]], json: bool) -> None:
     if json:
         console.print_json(found)
         return
-    subjects, campaigns = _codes(api, "subject"), _codes(api, "campaign")
-    for activity in found:
-        activity["owner"] = activity["assigned_to"] or activity["owner"]
-        activity["subject"] = subjects.get(activity["subject_id"], activity["subject_id"])
-        activity["campaign"] = campaigns.get(activity["campaign_id"], activity["campaign_id"])
+    found = [activity | {"owner": activity["assigned_to"] or activity["owner"]} for activity in found]
+    found = _named(api, found)
     ended = any(activity["disposition"] for activity in found)
     columns: tuple[str, ...] = _COLUMNS if ended else _COLUMNS[:-1]
     if all("contact" in activity for activity in found):
         columns = tuple("contact" if name == "contact_id" else name for name in columns)
     rows = [[activity.get(name.lstrip("!")) for name in columns] for activity in found]
     console.table(None, columns, rows)
+
+
+def _named(api: Api, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With the codes of subject and campaign in front of the rest."""
+    subjects, campaigns = _codes(api, "subject"), _codes(api, "campaign")
+    return [
+        {
+            "subject": subjects.get(activity["subject_id"], activity["subject_id"]),
+            "campaign": campaigns.get(activity["campaign_id"], activity["campaign_id"]),
+            **activity,
+        }
+        for activity in found
+    ]
 
 
 def _whom(api: Api, contact_id: str) -> str:

@@ -239,7 +239,7 @@ def cancel(
 @app.command("list")
 def list_(
     state: Annotated[str | None, typer.Option(help="Only in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1)] = 50,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,
     data_dir: DataDir = Path(".parley"),
     against: Against = None,
     json: Json = False,
@@ -251,7 +251,8 @@ def list_(
       parley batch list --state loaded
     """
     with Api(find(data_dir, against)) as api:
-        batches = list(api.pages("batch-loader", "/v1/batches", limit, state=state))
+        batches = list(api.pages("batch-loader", "/v1/batches", limit + 1, state=state))
+    more, batches = len(batches) > limit, batches[:limit]
     if json:
         console.print_json(batches)
         return
@@ -260,6 +261,8 @@ def list_(
         skipped = sorted(batch["skipped"].items())
         batch["skipped"] = ", ".join(f"{count:,} {reason}" for reason, count in skipped) or "-"
     console.table(None, columns, [[batch[name.lstrip("#!")] for name in columns] for batch in batches])
+    if more:
+        console.say(f"There are more than these {limit:,}: give a larger --limit.")
 
 
 def watch_batch(api: Api, batch_id: str, bars: Progress, title: str | None = None) -> dict[str, Any]:

@@ -166,13 +166,13 @@ def _keep_running(check: Callable[[], None]) -> None:
 
 
 def _tell_a_story(api: Api, file: Path) -> str | None:
-    """Of whom: any other row of the list may be one that was rejected."""
+    """Of whom, and in which zone: any other row of the list may be one that was rejected."""
     contact_id = worth_telling(api)
     if contact_id is None:
         return None
     story = Story(api, contact_id, file)
     console.table(story.title, ("when", "who", "what"), [(e.at, e.who, e.what) for e in story.events()])
-    return str(story.contact["external_id"])
+    return f"{story.contact['external_id']} --zone {story.zone.key}"
 
 
 def _say_where_to_look(

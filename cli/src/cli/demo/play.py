@@ -185,7 +185,7 @@ class Play:
 
     def _live_through_the_days(self) -> None:
         end = self._marker.began_at + timedelta(days=DAYS)
-        bar = self._bars.add_task("Living through the week", total=None, note="")
+        bar = self._bars.add_task("Living through the week", total=None, note="outcomes make new work")
         look = _Look(self._api, self._bars, bar, self._clock.now)
         while True:
             self._quiet.wait(look)

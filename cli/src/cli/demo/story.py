@@ -29,7 +29,7 @@ class Story:
         self._api = api
         self._file = file
         self.contact = api.get("contacts", f"/v1/contacts/{contact_id}")
-        self._zone = ZoneInfo(self.contact.get("time_zone") or "UTC")
+        self.zone = ZoneInfo(self.contact.get("time_zone") or "UTC")
         self._activities = sorted(
             api.pages("activities", "/v1/activities", contact_id=contact_id),
             key=lambda activity: (activity["created_at"], activity["chain_depth"]),
@@ -38,7 +38,7 @@ class Story:
     @property
     def title(self) -> str:
         who = f"{self.contact.get('first_name', '')} {self.contact.get('last_name', '')}".strip()
-        return f"The story of {who}, {self.contact['phones'][0]['number']}, times in {self._zone.key}"
+        return f"The story of {who}, {self.contact['phones'][0]['number']}, times in {self.zone.key}"
 
     def events(self) -> list[Event]:
         told = [(self.contact["created_at"], "contacts", self._imported())]
@@ -128,7 +128,7 @@ class Story:
 
     def _counters(self) -> list[Event]:
         path = f"/v1/contacts/{self.contact['contact_id']}/stats"
-        seen = self._api.get("stats", path, zone=self._zone.key)
+        seen = self._api.get("stats", path, zone=self.zone.key)
         total = seen["total"]
         out, in_ = total["contact_count_out"], total["contact_count_in"]
         told = f"contacted {total['contact_count']} times: {out} out, {in_} in"
@@ -139,7 +139,7 @@ class Story:
         return [Event("", "stats", f"{told} ({channels}); last {self._local(total['last_contact_at'])}")]
 
     def _local(self, at: str | None) -> str:
-        return _instant(at).astimezone(self._zone).strftime("%a %H:%M") if at else "never"
+        return _instant(at).astimezone(self.zone).strftime("%a %H:%M") if at else "never"
 
 
 def _instant(at: str) -> datetime:
