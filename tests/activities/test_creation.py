@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from activities.adapters.mongo_facts import Missing
 from activities.domain.captured import faults_in
 from activities.domain.creation import CreationFacts, create
 from activities.http import NewActivity, _request
@@ -21,6 +24,23 @@ def test_manual_work_on_a_subject_that_is_not_known_yet_waits_for_it() -> None:
     assert "there is no subject with id 'nope' here" in verdict.reason
     assert not verdict.patient, "it ends as a dead letter"
     assert isinstance(create(manual("a-1"), None, FACTS), Become)
+
+
+def test_others_do_not_wait_for_a_subject_that_was_waited_for_in_vain() -> None:
+    missing = Missing()
+    assert missing.too_long({"nope"}, now=100) == set()
+    assert missing.too_long({"nope", "late"}, now=131) == {"nope"}
+    assert missing.too_long(set(), now=140) == set()
+    assert missing.too_long({"nope", "late"}, now=150) == {"nope"}
+    assert missing.too_long({"nope"}, now=401) == set(), "it is waited for anew"
+
+    unknown = manual("a-1").model_copy(update={"subject_id": "nope"})
+    verdict = create(unknown, None, replace(FACTS, missing_too_long=frozenset({"nope"})))
+    assert isinstance(verdict, GiveUp)
+    assert (verdict.reason, verdict.detail) == (
+        "tries_exhausted",
+        {"error": "there is no subject with id 'nope' here"},
+    )
 
 
 @pytest.mark.parametrize(

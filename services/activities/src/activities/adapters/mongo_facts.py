@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as Members
 
 from activities.domain.activity import slot_of
 from activities.domain.creation import CreationFacts, crowded_in
 from activities.domain.outcomes import OutcomeFacts, Report
 from activities.ports import Catalogs, Contacts
 from contracts.activities import ActivityCreated, ActivityOutcome
+from contracts.vocabulary import Mode
 from servicekit.clock import Clock
 from servicekit.mongo import Collection
+
+_MAY_BE_LATE = 30.0
+_ASKED_ANEW = 300.0
+
+
+class Missing:
+    """What was asked for and not found, and since when.
+
+    The first may wait for it. Whoever comes when that was in vain need not, nor what is behind them.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def too_long(self, missing: Members[str], now: float) -> frozenset[str]:
+        """now: seconds by a clock that only goes forward. After five minutes it is waited for anew."""
+        recent = {name: since for name, since in self._since.items() if now - since < _ASKED_ANEW}
+        self._since = recent | {name: now for name in missing if name not in recent}
+        return frozenset(name for name in missing if now - self._since[name] > _MAY_BE_LATE)
 
 
 class MongoFacts:
@@ -27,15 +49,19 @@ class MongoFacts:
         self._contacts = contacts
         self._slots = slots
         self._channels = channels
+        self._missing = Missing()
 
     async def for_creation(self, batch: Sequence[ActivityCreated]) -> CreationFacts:
+        catalog = await self._catalogs.read()
+        subjects = {message.subject_id for message in batch if message.mode is Mode.MANUAL}
         return CreationFacts(
             self._clock.now(),
-            await self._catalogs.read(),
+            catalog,
             await self._contacts.read(message.contact_id for message in batch),
             self._channels,
             await self._holders(batch),
             crowded_in(batch),
+            self._missing.too_long(subjects - catalog.subjects.keys(), time.monotonic()),
         )
 
     async def for_outcomes(self, batch: Sequence[Report]) -> OutcomeFacts:

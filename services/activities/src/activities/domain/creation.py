@@ -26,6 +26,8 @@ class CreationFacts:
     """Open activities by slot, for exclusive requests."""
     crowded: frozenset[str] = frozenset()
     """Exclusive requests that follow another one for the same slot in the same batch."""
+    missing_too_long: frozenset[str] = frozenset()
+    """Subjects that others have waited for in vain just now."""
 
 
 def create(message: ActivityCreated, state: Activity | None, facts: CreationFacts) -> Verdict[Activity]:
@@ -35,7 +37,10 @@ def create(message: ActivityCreated, state: Activity | None, facts: CreationFact
         return GiveUp("impossible_activity", {"error": fault})
     if message.mode is Mode.MANUAL and message.subject_id not in facts.catalog.subjects:
         # Nobody could complete it. The catalogue may be late; what stays unknown is a dead letter.
-        return TryAgain(f"there is no subject with id {message.subject_id!r} here", after=1.0)
+        why = f"there is no subject with id {message.subject_id!r} here"
+        if message.subject_id in facts.missing_too_long:
+            return GiveUp("tries_exhausted", {"error": why})
+        return TryAgain(why, after=1.0)
     activity = scheduled(message, facts.now)
     contact = facts.contacts.get(message.contact_id)
     if contact is not None and contact.erased and not needs_gate(message, facts.now):
