@@ -52,6 +52,16 @@ def test_an_id_that_nobody_can_ask_for_is_refused(field: str, value: str) -> Non
     assert str(verdict.detail["error"]).startswith(f"{field}: 1 to 200 letters")
 
 
+def test_whoever_asks_has_a_name_and_not_a_book() -> None:
+    verdict = create(manual("a-1").model_copy(update={"created_by": "x" * 201}), None, FACTS)
+    assert isinstance(verdict, GiveUp)
+    assert (verdict.reason, verdict.detail) == (
+        "impossible_activity",
+        {"error": "created_by: must have at most 200 characters"},
+    )
+    assert isinstance(create(manual("a-1").model_copy(update={"created_by": "x" * 200}), None, FACTS), Become)
+
+
 def test_an_attempt_number_that_no_database_keeps_is_refused() -> None:
     verdict = create(manual("a-1").model_copy(update={"attempt_number": 2**63}), None, FACTS)
     assert isinstance(verdict, GiveUp)

@@ -97,6 +97,13 @@ def test_a_wish_of_somebody_unknown_is_given_up() -> None:
     assert isinstance(decide(prefer(), None, KNOWN), GiveUp)
 
 
+def test_a_no_stands_however_long_the_name_is_of_whoever_brought_it() -> None:
+    verdict = decide(prefer(actor="x" * 300, source="y" * 300), a_contact(), KNOWN)
+    assert isinstance(verdict, Become)
+    told = verdict.state.preferences[SMS]
+    assert (told.actor, told.source) == ("x" * 200, "y" * 200)
+
+
 def test_an_upsert_creates_and_announces_the_full_state() -> None:
     verdict = decide(upsert(first_name="Ada", phones=[{"number": "+12025550143"}]), None, KNOWN)
     assert isinstance(verdict, Become)

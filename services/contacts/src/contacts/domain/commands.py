@@ -15,6 +15,7 @@ from contracts.vocabulary import OWN_ID_RULE, is_own_id, to_millisecond
 from servicekit.verdict import Become, GiveUp, Unchanged, Verdict, Write
 
 HANDLED = "handled_commands"
+_LONGEST_NAME = 200
 
 Command = SetPreference | UpsertContact
 
@@ -52,8 +53,9 @@ def _set_preference(command: SetPreference, contact: Contact | None, known: Know
         entry_id=command.command_id,
         preference=command.preference,
         opted_out=command.opted_out,
-        source=command.source,
-        actor=command.actor,
+        # Cut rather than refused: a no stands, whoever says that they brought it.
+        source=command.source[:_LONGEST_NAME],
+        actor=command.actor[:_LONGEST_NAME],
         occurred_at=to_millisecond(command.occurred_at),
     )
     return with_preference(contact, request, known.now)
