@@ -12,7 +12,6 @@ from contracts import stats as commands
 from contracts.vocabulary import Code, Identifier
 from servicekit.clock import Clock
 from servicekit.problems import Problem, answered_by
-from stats.http.ids import TargetId
 from stats.use_cases.command_over_rest import CommandOverRest, Refusal
 from stats.use_cases.set_counting import ANY, Counting
 
@@ -65,10 +64,8 @@ class CountingSetting(BaseModel):
 def command_routes(carry_out: CommandOverRest, counting: Counting, clock: Clock) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["commands"], route_class=answered_by(_problem_of))
 
-    @routes.post(
-        "/targets/{target_type}/{target_id:path}/merge", status_code=204, operation_id="merge_targets"
-    )
-    async def merge(target_type: Code, target_id: TargetId, asked: MergeRequest) -> None:
+    @routes.post("/targets/{target_type}/{target_id}/merge", status_code=204, operation_id="merge_targets")
+    async def merge(target_type: Code, target_id: str, asked: MergeRequest) -> None:
         """`target_id` was another record of `survivor_id`; done when this answers."""
         await carry_out(
             commands.MergeTargets(
@@ -80,8 +77,8 @@ def command_routes(carry_out: CommandOverRest, counting: Counting, clock: Clock)
             )
         )
 
-    @routes.delete("/targets/{target_type}/{target_id:path}", status_code=204, operation_id="erase_target")
-    async def erase(target_type: Code, target_id: TargetId) -> None:
+    @routes.delete("/targets/{target_type}/{target_id}", status_code=204, operation_id="erase_target")
+    async def erase(target_type: Code, target_id: str) -> None:
         """Nothing leads to the target afterwards; the totals of reports stay."""
         await carry_out(
             commands.EraseTarget(
@@ -98,8 +95,8 @@ def command_routes(carry_out: CommandOverRest, counting: Counting, clock: Clock)
             )
         )
 
-    @routes.put("/targets/{target_type}/{target_id:path}/parent", status_code=204, operation_id="set_parent")
-    async def set_parent(target_type: Code, target_id: TargetId, asked: ParentRequest) -> None:
+    @routes.put("/targets/{target_type}/{target_id}/parent", status_code=204, operation_id="set_parent")
+    async def set_parent(target_type: Code, target_id: str, asked: ParentRequest) -> None:
         await carry_out(
             commands.SetParent(
                 command_id=str(uuid4()),

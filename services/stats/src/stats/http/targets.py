@@ -16,7 +16,6 @@ from servicekit.clock import Clock
 from servicekit.pages import Cursor, Limit, Page, cursor_of, moment, page_of, parts_of, text, whole
 from stats.adapters.mongo_targets import Column, Filters, MongoTargets, Place
 from stats.domain.ledger import is_attempt, target_key, target_of
-from stats.http.ids import TargetId
 from stats.http.zones import Zone
 from stats.use_cases.read_counters import Counters, ReadCounters, RollUp, TargetStatistics, statistics
 from stats.use_cases.read_totals import ReadTotals, Totals
@@ -86,22 +85,22 @@ def target_routes(read: ReadCounters, targets: MongoTargets, totals: ReadTotals,
         return tagged(await read("contact", contact_id, zone), response, if_none_match)
 
     @routes.get(
-        "/targets/{target_type}/{target_id:path}/stats",
+        "/targets/{target_type}/{target_id}/stats",
         operation_id="get_target_statistics",
         response_model=TargetStatistics,
         responses=_UNCHANGED,
     )
     async def target_statistics(
         target_type: Code,
-        target_id: TargetId,
+        target_id: str,
         zone: Zone,
         response: Response,
         if_none_match: Annotated[str | None, Header()] = None,
     ) -> TargetStatistics | Response:
         return tagged(await read(target_type, target_id, zone), response, if_none_match)
 
-    @routes.get("/targets/{target_type}/{target_id:path}/roll-up", operation_id="get_roll_up")
-    async def roll_up(target_type: Code, target_id: TargetId, zone: Zone) -> RollUp:
+    @routes.get("/targets/{target_type}/{target_id}/roll-up", operation_id="get_roll_up")
+    async def roll_up(target_type: Code, target_id: str, zone: Zone) -> RollUp:
         return await read.roll_up(target_type, target_id, zone)
 
     @routes.get("/stats", operation_id="list_statistics")
