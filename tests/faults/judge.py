@@ -17,6 +17,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -262,7 +263,8 @@ def statistics_add_up(evidence: Evidence) -> Finding:
         )
         if told != (ins + outs, ins, outs):
             found.faults.append(f"contact {target}: announced {told}, recounted {(ins + outs, ins, outs)}")
-        dates = [total.get(name) for name in ("last_contact_at", "last_contact_at_in", "last_contact_at_out")]
+        # As text a whole second would be later than what came a moment after it.
+        dates = [_instant(total.get(f"last_contact_at{which}")) for which in ("", "_in", "_out")]
         if total and dates[0] != max(filter(None, dates[1:]), default=None):
             found.faults.append(f"contact {target}: last contact is not the later of in and out")
     accepted, replies = len(evidence.accepted()), len(evidence.replies())
@@ -305,6 +307,10 @@ def _whom_it_counts_for(evidence: Evidence) -> Callable[[str], str | None]:
         return None if target in erased else target
 
     return final
+
+
+def _instant(at: str | None) -> datetime | None:
+    return None if at is None else datetime.fromisoformat(at)
 
 
 def _target_key(type_: str | None, id_: str) -> str:

@@ -243,6 +243,18 @@ def test_a_repeated_delivery_of_the_same_event_breaks_nothing() -> None:
     assert broken(evidence) == set()
 
 
+@pytest.mark.parametrize(
+    ("last", "kept"), [("2026-01-05T10:00:00.008Z", True), ("2026-01-05T10:00:00Z", False)]
+)
+def test_the_last_contact_is_the_later_one_at_a_whole_second_too(last: str, kept: bool) -> None:
+    evidence = honest()
+    told = counters("c1", 1, 2, version=2)[1]
+    assert told.body is not None
+    told.body["total"] |= {"last_contact_at": last, "last_contact_at_in": "2026-01-05T10:00:00.008Z"}
+    evidence.topics["contact-stats-changed"].append(told)
+    assert broken(evidence) == (set() if kept else {"P3"})
+
+
 def test_merged_and_erased_targets_are_counted_where_they_went() -> None:
     evidence = honest()
     one, two, gone = (message(f"k{n}", f"k{n}", "outgoing", f"K{n}") for n in (1, 2, 3))

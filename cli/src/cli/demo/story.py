@@ -32,7 +32,7 @@ class Story:
         self.zone = ZoneInfo(self.contact.get("time_zone") or "UTC")
         self._activities = sorted(
             api.pages("activities", "/v1/activities", contact_id=contact_id),
-            key=lambda activity: (activity["created_at"], activity["chain_depth"]),
+            key=lambda activity: (_instant(activity["created_at"]), activity["chain_depth"]),
         )
 
     @property
