@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from urllib.parse import quote
 
 from contracts.channel_sms import Target
 from contracts.stats import ContactStatsChanged
@@ -225,3 +226,14 @@ async def test_what_can_be_no_row_is_a_dead_letter(line: Line) -> None:
         impossible[4].event_id(): CONTACT_ID.replace("contact_id:", "targets: of a contact"),
     }
     assert await line.counts(contact) == (0, 1)
+
+
+async def test_a_target_is_found_and_erased_whatever_its_id(line: Line) -> None:
+    for id_ in (f"acc/{name()} y", f"{name()}/stats", f"a//{name()}?#%", f"%2F{name()}"):
+        await line.tell(interaction(name(), targets=[Target(type="account", id=id_)]))
+        path = f"/v1/targets/account/{quote(id_, safe='')}"
+        told = (await line.http.get(f"{path}/stats")).json()
+        assert (told["target_id"], told["total"]["contact_count"]) == (id_, 1)
+        assert (await line.http.delete(path)).status_code == 204
+        told = (await line.http.get(f"{path}/stats")).json()
+        assert told["total"]["contact_count"] == 0

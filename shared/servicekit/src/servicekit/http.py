@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from urllib.parse import unquote
 
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -44,6 +46,31 @@ class TraceContext:
             current_traceparent.reset(token)
 
 
+_SLASH = "\uf8ff"
+"""A character for private use: an id that has one cannot be asked for."""
+
+
+class SlashesInIds:
+    """ASGI middleware: a slash that is written as %2F belongs to an id, and does not part the path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw = scope.get("raw_path") or b""
+        if b"%2f" in raw.lower():
+            parts = re.split("%2f", raw.decode("latin-1"), flags=re.IGNORECASE)
+            scope = {**scope, "path": _SLASH.join(unquote(part) for part in parts)}
+        await self._app(scope, receive, send)
+
+
+async def with_slashes(request: Request) -> None:
+    """After the route was found: ids have their slashes again."""
+    for name, value in request.path_params.items():
+        if isinstance(value, str):
+            request.path_params[name] = value.replace(_SLASH, "/")
+
+
 def create_app(
     service: Service, routers: tuple[APIRouter, ...], asyncapi: Mapping[str, Any], streamed: tuple[str, ...]
 ) -> FastAPI:
@@ -59,10 +86,10 @@ def create_app(
         RequestGuard, mongo=service.mongo, instance=service.settings.instance, streamed=streamed
     )
     app.add_middleware(TraceContext)
+    app.add_middleware(SlashesInIds)
+    asked = [Depends(with_slashes), Depends(only_known_parameters), Depends(only_heard_conditions)]
     for router in routers:
-        app.include_router(
-            router, dependencies=[Depends(only_known_parameters), Depends(only_heard_conditions)]
-        )
+        app.include_router(router, dependencies=asked)
     app.include_router(_process_routes(service, asyncapi))
     _document_keys(app)
     return app
