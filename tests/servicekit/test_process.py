@@ -176,6 +176,22 @@ async def test_topics_that_differ_are_named(engines: Engines, namespace: str) ->
     assert f"topic {namespace}.state has cleanup.policy=compact instead of delete" in faults
 
 
+async def test_a_service_that_lacks_what_its_database_needs_ends(engines: Engines, namespace: str) -> None:
+    settings = ServiceSettings(
+        kafka_bootstrap_servers=engines.kafka, mongo_url=engines.mongo, port=0, namespace=namespace
+    )
+    service = Service("keyless", settings)
+
+    async def look() -> None:
+        raise BadSettings("a key is missing")
+
+    service.requires(look)
+    async with service.running(), asyncio.timeout(30):
+        await service.stopping.wait()
+    assert isinstance(service.failure, BadSettings)
+    assert not service.ready.is_set()
+
+
 async def test_a_service_without_its_topics_leaves_the_database_as_it_was(
     engines: Engines, namespace: str
 ) -> None:
