@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from servicekit.service import Service
 from tests.engines import Engines
-from tests.kit import running, settled
+from tests.kit import eventually, running, settled
 
 BUNDLE = """\
 contact_types:
@@ -233,3 +234,29 @@ async def test_an_illegal_move_is_told_with_the_legal_ones(here: Here) -> None:
     assert told.exit_code == 1
     assert "This batch is draft and cannot be paused; only one that is loading can." in told.stderr
     assert await here.everything() == before
+
+
+async def test_a_contact_is_shown_for_people_to_read(here: Here) -> None:
+    shown = (await here.parley("contacts", "show", "P-2")).stdout
+    assert re.search(r"^ *phones +\+12025550102 \(Cell\) *$", shown, re.MULTILINE)
+    assert re.search(r"^ *field visits +1 *$", shown, re.MULTILINE)
+    assert not set('{}[]"') & set(shown)
+
+
+async def test_a_list_that_was_cut_says_so(here: Here) -> None:
+    """Last in this file: it is the only one that lets the services work."""
+    drafted = await here.parley(*BATCH, "--type", "member", "--json")
+    batch_id = drafted.stdout.split('"batch_id": "')[1].split('"')[0]
+    loaded = await here.parley("batch", "load", batch_id)
+    assert loaded.exit_code == 0, loaded.output
+    said = "There are more than these 1: give a larger --limit."
+
+    async def next_(limit: str) -> str:
+        return (await here.parley("activities", "next", "--agent", "ada", "--limit", limit)).stdout
+
+    async def cut() -> bool:
+        return said in await next_("1")
+
+    await eventually(cut, "a worklist of two")
+    assert said not in await next_("2")
+    assert said in (await here.parley("activities", "list", "--limit", "1")).stdout

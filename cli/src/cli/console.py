@@ -83,6 +83,10 @@ def say(text: str) -> None:
     out.print(text)
 
 
+def say_cut(limit: int) -> None:
+    say(f"There are more than these {limit:,}: give a larger --limit.")
+
+
 class _Lines(Progress):
     """For whoever reads a log: a line when a step begins, now and then, and when it is done."""
 
@@ -159,9 +163,14 @@ def _cell(value: object) -> str:
         case dict() | list() | tuple():
             return json.dumps(value, default=_plain, ensure_ascii=False).replace("[", r"\[")
         case str() if _TIME.match(value):
-            return f"{value[:16].replace('T', ' ')} UTC"
+            return time_of(value)
         case _:
             return str(value)
+
+
+def time_of(written: str) -> str:
+    """`2026-07-01 10:00 UTC`, of the time that an API writes."""
+    return f"{written[:16].replace('T', ' ')} UTC"
 
 
 def _plain(value: Any) -> Any:

@@ -74,13 +74,13 @@ def list_(
         )
         _show(api, found[:limit], json)
         if len(found) > limit and not json:
-            console.say(f"There are more than these {limit:,}: give a larger --limit.")
+            console.say_cut(limit)
 
 
 @app.command("next")
 def next_(
     agent: Annotated[str, typer.Option(help="Who asks.")],
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 20,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=999)] = 20,
     data_dir: DataDir = Path(".parley"),
     against: Against = None,
     json: Json = False,
@@ -92,12 +92,15 @@ def next_(
       parley activities next --agent ada
     """
     with Api(find(data_dir, against)) as api:
-        found = api.get("activities", "/v1/next", agent=agent, limit=limit)["items"]
+        found = api.get("activities", "/v1/next", agent=agent, limit=limit + 1)["items"]
+        cut, found = len(found) > limit, found[:limit]
         if not json:
             people = {id_: _whom(api, id_) for id_ in dict.fromkeys(a["contact_id"] for a in found)}
             for activity in found:
                 activity["contact"] = people[activity["contact_id"]]
         _show(api, found, json)
+        if cut and not json:
+            console.say_cut(limit)
 
 
 @app.command()

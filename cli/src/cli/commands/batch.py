@@ -262,7 +262,7 @@ def list_(
         batch["skipped"] = ", ".join(f"{count:,} {reason}" for reason, count in skipped) or "-"
     console.table(None, columns, [[batch[name.lstrip("#!")] for name in columns] for batch in batches])
     if more:
-        console.say(f"There are more than these {limit:,}: give a larger --limit.")
+        console.say_cut(limit)
 
 
 def watch_batch(api: Api, batch_id: str, bars: Progress, title: str | None = None) -> dict[str, Any]:

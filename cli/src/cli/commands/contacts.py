@@ -163,7 +163,28 @@ def show(
     if json:
         console.print_json(contact)
     else:
-        console.fields(f"Contact {contact['contact_id']}", contact)
+        console.fields(f"Contact {contact['contact_id']}", _for_people(contact))
+
+
+def _for_people(contact: dict[str, Any]) -> dict[str, Any]:
+    """One line for each number, custom field and preference, in the place where they stood."""
+    shown: dict[str, Any] = {}
+    for name, value in contact.items():
+        match name:
+            case "phones":
+                shown |= {"phones": ", ".join(f"{phone['number']} ({phone['type']})" for phone in value)}
+            case "emails":
+                shown |= {"emails": ", ".join(value)}
+            case "fields":
+                shown |= {f"field {field}": content for field, content in value.items()}
+            case "preferences":
+                shown |= {
+                    kind: f"since {console.time_of(no['at'])}, by {no['actor']} ({no['source']})"
+                    for kind, no in value.items()
+                }
+            case _:
+                shown[name] = value
+    return shown
 
 
 def find_contact(api: Api, wanted: str) -> dict[str, Any]:

@@ -48,7 +48,8 @@ def list_(
     """
     dead = DeadLetters(find(data_dir, against))
     if letters:
-        found = dead.listed(topic, limit)
+        waiting = dead.listed(topic, limit + 1)
+        found = waiting[:limit]
         if json:
             console.print_json([document(letter) for letter in found])
         else:
@@ -58,6 +59,8 @@ def list_(
                 for each in found
             ]
             console.table(None, columns, shown)
+            if len(waiting) > limit:
+                console.say_cut(limit)
             if shown:
                 console.say("Next: parley dlq show LETTER, then parley dlq replay LETTER, or dismiss it")
         return
