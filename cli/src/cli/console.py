@@ -25,6 +25,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Column, Table
+from rich.text import Text
 
 _TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
 
@@ -37,8 +38,10 @@ _UNSEEN_WIDTH = 160
 _ROOM_FOR_BARS = 112
 """Columns of a terminal; on a narrower one the counts beside the bars would be cut."""
 
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _UNSEEN_WIDTH)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# What is shown is other people's: a name with brackets or colons is a name, and what has a style is a Text.
+_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
+out = Console(width=None if sys.stdout.isatty() else _UNSEEN_WIDTH, **_PLAIN)
+err = Console(stderr=True, **_PLAIN)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -75,11 +78,11 @@ def fields(title: str, values: Mapping[str, object], as_named: bool = False) -> 
     )
     for name, value in values.items():
         if value not in (None, "", {}, []):
-            shown.add_row(f"[dim]{name if as_named else name.replace('_', ' ')}[/]", _cell(value))
+            shown.add_row(Text(name if as_named else name.replace("_", " "), style="dim"), _cell(value))
     out.print(shown)
 
 
-def say(text: str) -> None:
+def say(text: str | Text) -> None:
     out.print(text)
 
 
@@ -123,7 +126,7 @@ class _Lines(Progress):
 
     def _say(self, task_id: TaskID, line: str) -> None:
         self._said[task_id] = time.monotonic()
-        err.print(line, markup=False)
+        err.print(line)
 
 
 def progress() -> Progress:
@@ -132,11 +135,11 @@ def progress() -> Progress:
         return _Lines()
     return Progress(
         SpinnerColumn(finished_text="[green]✓[/]"),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         *([BarColumn(bar_width=30)] if err.width >= _ROOM_FOR_BARS else []),
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TimeElapsedColumn(table_column=Column(no_wrap=True)),
-        TextColumn("[dim]{task.fields[note]}[/]", table_column=Column(no_wrap=False)),
+        TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=Column(no_wrap=False)),
         console=err,
     )
 
@@ -148,20 +151,22 @@ def doing(what: str) -> Iterator[None]:
         err.print(what)
         yield
         return
-    with err.status(what):
+    with err.status(Text(what)):
         yield
 
 
-def _cell(value: object) -> str:
+def _cell(value: object) -> str | Text:
     match value:
+        case Text():
+            return value
         case None:
-            return "[dim]-[/]"
+            return Text("-", style="dim")
         case bool():
             return "yes" if value else "no"
         case int():
             return f"{value:,}"
         case dict() | list() | tuple():
-            return json.dumps(value, default=_plain, ensure_ascii=False).replace("[", r"\[")
+            return json.dumps(value, default=_plain, ensure_ascii=False)
         case str() if _TIME.match(value):
             return time_of(value)
         case _:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from cli import console
 from cli.api import Api
@@ -103,7 +104,10 @@ def _demo(
 ) -> bool:
     marker, continues = prepare(data_dir, contacts, seed)
     console.err.print(
-        f"[bold]Parley demo[/] on {data_dir}" + (", going on where it was interrupted" if continues else "")
+        Text.assemble(
+            ("Parley demo", "bold"),
+            f" on {data_dir}" + (", going on where it was interrupted" if continues else ""),
+        )
     )
     with PeakMemory() as memory, _line(data_dir, against) as (parley, check), Api(parley, patience=30) as api:
         with console.progress() as bars:

@@ -97,10 +97,8 @@ def show(
     headers = {name: for_people(name, value) for name, value in shown["headers"].items()}
     console.fields(f"Dead letter {letter}", {"key": shown["key"]} | headers, as_named=True)
     body = shown["body"]
-    console.out.print("")
-    console.out.print(
-        body if isinstance(body, str) else json_.dumps(body, indent=2, ensure_ascii=False), markup=False
-    )
+    console.say("")
+    console.say(body if isinstance(body, str) else json_.dumps(body, indent=2, ensure_ascii=False))
 
 
 @app.command()

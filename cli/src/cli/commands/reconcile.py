@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from cli import console
 from cli.accounts import Equation, equations
@@ -17,7 +18,7 @@ from cli.found import find
 from cli.options import Against, DataDir
 
 Differing = Annotated[bool, typer.Option("--differing", help="Show only what differs.")]
-_MARKS = {True: "[green]yes[/]", False: "[bold red]NO[/]"}
+_MARKS = {True: Text("yes", style="green"), False: Text("NO", style="bold red")}
 
 
 def reconcile(

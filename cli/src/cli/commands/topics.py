@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from cli import console
 from cli.console import Json
@@ -56,10 +57,11 @@ def topics(
         return
     for name, group in groupby(rows, key=lambda row: row["topic"]):
         messages = list(group)
-        console.say(f"[bold]{name}[/] [dim]{_settings(messages[0])}[/]")
+        console.say(Text.assemble((name, "bold"), " ", (_settings(messages[0]), "dim")))
         for row in messages:
             writers, readers = (", ".join(row[who]) or "others" for who in ("published_by", "read_by"))
-            console.say(f"  {row['type']} [dim]by {row['key']}:[/] {writers} [dim]->[/] {readers}")
+            by, to = (f"by {row['key']}:", "dim"), ("->", "dim")
+            console.say(Text.assemble(f"  {row['type']} ", by, f" {writers} ", to, f" {readers}"))
     console.say("\nDead letters of a topic are in <topic>.dlq for 30 days; `others` are systems of your own.")
 
 

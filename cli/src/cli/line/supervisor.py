@@ -110,9 +110,7 @@ class Supervisor:
         delay = min(_FIRST_DELAY * 2 ** (each.failures - 1), _LONGEST_DELAY)
         each.again_at = time.monotonic() + delay
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        self._say(
-            f"[yellow]{each.member.name} {how}; it starts again in {delay:g} s[/] [dim](log: {each.log})[/]"
-        )
+        self._say(f"{each.member.name} {how}; it starts again in {delay:g} s (log: {each.log})")
 
     def stop(self) -> None:
         """Services first, all at once and with time to drain; the carrier, which they talk to, last."""
