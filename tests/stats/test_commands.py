@@ -249,6 +249,18 @@ async def _told(line: Line, target_type: str) -> list[SetCounting]:
     return [each for each in found if each.target_type == target_type]
 
 
+async def test_an_id_that_is_too_long_is_told_as_that(line: Line) -> None:
+    path = f"/v1/targets/account/{'x' * 201}"
+    for method, what, body in (
+        ("DELETE", path, None),
+        ("POST", f"{path}/merge", {"survivor_id": "y"}),
+        ("PUT", f"{path}/parent", {}),
+    ):
+        answer = await line.http.request(method, what, json=body)
+        assert answer.status_code == 422, what
+        assert answer.json()["detail"] == "path.target_id: String should have at most 200 characters"
+
+
 async def test_nothing_is_linked_to_a_contact_that_nobody_could_ask_for(line: Line) -> None:
     contact = name()
     message = interaction(contact)

@@ -65,7 +65,7 @@ def command_routes(carry_out: CommandOverRest, counting: Counting, clock: Clock)
     routes = APIRouter(prefix="/v1", tags=["commands"], route_class=answered_by(_problem_of))
 
     @routes.post("/targets/{target_type}/{target_id}/merge", status_code=204, operation_id="merge_targets")
-    async def merge(target_type: Code, target_id: str, asked: MergeRequest) -> None:
+    async def merge(target_type: Code, target_id: Identifier, asked: MergeRequest) -> None:
         """`target_id` was another record of `survivor_id`; done when this answers."""
         await carry_out(
             commands.MergeTargets(
@@ -78,7 +78,7 @@ def command_routes(carry_out: CommandOverRest, counting: Counting, clock: Clock)
         )
 
     @routes.delete("/targets/{target_type}/{target_id}", status_code=204, operation_id="erase_target")
-    async def erase(target_type: Code, target_id: str) -> None:
+    async def erase(target_type: Code, target_id: Identifier) -> None:
         """Nothing leads to the target afterwards; the totals of reports stay."""
         await carry_out(
             commands.EraseTarget(
@@ -96,7 +96,7 @@ def command_routes(carry_out: CommandOverRest, counting: Counting, clock: Clock)
         )
 
     @routes.put("/targets/{target_type}/{target_id}/parent", status_code=204, operation_id="set_parent")
-    async def set_parent(target_type: Code, target_id: str, asked: ParentRequest) -> None:
+    async def set_parent(target_type: Code, target_id: Identifier, asked: ParentRequest) -> None:
         await carry_out(
             commands.SetParent(
                 command_id=str(uuid4()),
