@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from contracts import stats as commands
-from contracts.channel_sms import Addresses
+from contracts.channel_sms import Addresses, Target
 from contracts.stats import ContactStatsChanged, SetCounting
 from servicekit.failpoints import FAILPOINTS
 from tests.kit import eventually
@@ -275,6 +276,26 @@ async def test_nothing_is_linked_to_a_contact_that_nobody_could_ask_for(line: Li
     letters = await line.wire.dead_letters("stats-commands")
     refused = {letter["ce_id"]: letter["dlq_detail"] for letter in letters}
     assert "the id of a contact is 1 to 200 letters" in refused[link.event_id()]
+
+
+async def test_no_contact_takes_the_key_of_another_target(line: Line) -> None:
+    contact, account = name(), name()
+    await line.tell(interaction(contact, targets=[Target(id=contact), Target(type="account", id=account)]))
+    key = f"account/{account}"
+    as_contact = f"/v1/targets/contact/{quote(key, safe='')}"
+    for method, path, body in (
+        ("DELETE", as_contact, None),
+        ("POST", f"/v1/targets/contact/{contact}/merge", {"survivor_id": key}),
+        ("PUT", f"/v1/targets/contact/{contact}/parent", {"parent_type": "contact", "parent_id": key}),
+        ("PUT", f"{as_contact}/parent", {}),
+    ):
+        answer = await line.http.request(method, path, json=body)
+        assert answer.status_code == 409, path
+        assert answer.json()["detail"].startswith("The id of a contact is 1 to 200 letters")
+    await line.at_rest()
+    told = [r for r in await line.wire.records("contact-stats-changed") if r.key == key.encode()]
+    assert len(told) == 1
+    assert told[0].value is not None
 
 
 async def test_a_command_from_the_future_is_refused_and_silences_no_other(line: Line) -> None:

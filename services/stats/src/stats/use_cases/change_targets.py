@@ -13,7 +13,6 @@ from datetime import datetime
 from pymongo import UpdateOne
 
 from contracts.stats import SetParent, SetTargetLink
-from contracts.vocabulary import OWN_ID_RULE, is_own_id
 from servicekit.conflicts import undisputed
 from servicekit.failpoints import Failpoint
 from servicekit.mongo import Conflict
@@ -124,8 +123,6 @@ class LinkTarget:
 
     async def __call__(self, command: SetTargetLink) -> bool:
         """False if it changed nothing."""
-        if command.linked and command.target_type == "contact" and not is_own_id(command.target_id):
-            raise Refused(f"the id of a contact is {OWN_ID_RULE}")
         return await undisputed(lambda: self._relink(command), "the interaction")
 
     async def _relink(self, command: SetTargetLink) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import assert_never
 
 from contracts import stats as commands
+from contracts.vocabulary import OWN_ID_RULE, is_own_id
 from servicekit.clock import Clock
 from servicekit.delivery import Delivery
 from servicekit.verdict import GiveUp, Outcome, Unchanged
@@ -62,6 +63,9 @@ class ObeyCommands:
         if command.occurred_at > self._clock.now() + _CLOCKS_DIFFER:
             # It would be newer than everything that is commanded until then.
             return GiveUp("from_the_future", {"error": f"occurred_at is {command.occurred_at.isoformat()}"})
+        if not all(map(is_own_id, _contacts_in(command))):
+            # Its key could be another target's, whose counters would be gone where the topic is compacted.
+            return GiveUp("refused", {"error": f"the id of a contact is {OWN_ID_RULE}"})
         try:
             return await self._obey(command)
         except Refused as refused:
@@ -96,3 +100,19 @@ class ObeyCommands:
             case _:
                 assert_never(command)
         return None
+
+
+def _contacts_in(command: Command) -> Iterator[str]:
+    """Ids of contacts that it gives something to or takes it from; a link may be cut whatever it leads to."""
+    match command:
+        case commands.SetTargetLink(linked=False) | commands.SetCounting() | commands.Recalculate():
+            return
+        case commands.MergeTargets(target_type="contact"):
+            yield from (command.target_id, command.survivor_id)
+        case commands.SetTargetLink(target_type="contact") | commands.EraseTarget(target_type="contact"):
+            yield command.target_id
+        case commands.SetParent():
+            if command.target_type == "contact":
+                yield command.target_id
+            if command.parent_type == "contact" and command.parent_id is not None:
+                yield command.parent_id
