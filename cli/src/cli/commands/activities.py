@@ -67,7 +67,7 @@ def list_(
                 state=state,
                 mode=mode,
                 owner=owner,
-                contact_id=find_contact(api, contact)["contact_id"] if contact else None,
+                contact_id=find_contact(api, contact)["contact_id"] if contact is not None else None,
                 batch_id=batch,
                 campaign_id=_campaign_id(api, campaign) if campaign else None,
             )

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import typer
@@ -17,7 +18,7 @@ from cli.api import Api, Refused
 from cli.console import Json
 from cli.exits import Failure, WrongUsage
 from cli.found import find
-from cli.options import Against, DataDir, an_id
+from cli.options import Against, DataDir
 from cli.waiting import follow
 
 app = typer.Typer(no_args_is_help=True, help="Contacts: import a list, show one.")
@@ -144,7 +145,7 @@ def _show(done: dict[str, Any], rejects: Path | None) -> None:
 def show(
     contact_id: Annotated[
         str,
-        typer.Argument(help="Its id, external id, or number with + and country code.", callback=an_id),
+        typer.Argument(help="Its id, external id, or number with + and country code."),
     ],
     data_dir: DataDir = Path(".parley"),
     against: Against = None,
@@ -188,13 +189,15 @@ def _for_people(contact: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_contact(api: Api, wanted: str) -> dict[str, Any]:
-    """By id, external id or number."""
+    """By id, external id or number. An external id may have marks that mean something in an address."""
+    if not wanted.strip():
+        raise WrongUsage("A contact has an id, an external id or a number, and this is empty.")
     by = "phone" if wanted.startswith("+") else "external_id"
     found: list[dict[str, Any]] = api.get("contacts", "/v1/contacts", **{by: wanted}, limit=1)["items"]
     if found:
         return found[0]
     try:
-        return dict(api.get("contacts", f"/v1/contacts/{wanted}"))
+        return dict(api.get("contacts", f"/v1/contacts/{quote(wanted, safe='')}"))
     except Refused as refused:
         if refused.status != HTTPStatus.NOT_FOUND:
             raise

@@ -25,9 +25,7 @@ app = typer.Typer(no_args_is_help=True, help="Statistics of contact attempts.")
 
 @app.command()
 def show(
-    contact: Annotated[
-        str, typer.Argument(help="Its id, external id, or number with + and country code.", callback=an_id)
-    ],
+    contact: Annotated[str, typer.Argument(help="Its id, external id, or number with + and country code.")],
     zone: Annotated[str, typer.Option(help="The viewer's time zone, IANA name.")] = "UTC",
     data_dir: DataDir = Path(".parley"),
     against: Against = None,
