@@ -38,6 +38,8 @@ def test_an_unknown_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092,", "KAFKA_BOOTSTRAP_SERVERS='kafka:9092,'"),
         ("MONGO_URL", "http://somewhere", "MONGO_URL='http://somewhere'"),
         ("MONGO_URL", "http://ann:secret@somewhere", "MONGO_URL='http://***@somewhere'"),
+        ("MONGO_URL", "mongodb:/ann:secret@somewhere", "MONGO_URL='mongodb:/***@somewhere'"),
+        ("MONGO_URL", "mongo://ann:sec/r@t@somewhere", "MONGO_URL='mongo://***@somewhere'"),
         ("PARLEY_MONGO_DRIVER", "mongoose", "'motor' or 'pymongo'"),
     ],
 )

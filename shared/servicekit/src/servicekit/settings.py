@@ -12,9 +12,8 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _NOT_OURS = ("PARLEY_TEST_", "PARLEY_CLI_")
-
-
-_PASSWORD = re.compile(r"//[^/\s]*@")
+_LOGIN = re.compile(r"(?<=:)(/*).*@")
+"""In an address that may be wrong in any way: with one slash, or with one in the password."""
 
 
 class BadSettings(ValueError):
@@ -78,7 +77,8 @@ class ServiceSettings(BaseSettings):
             variable = name if name.isupper() else f"PARLEY_{name.upper()}"
             field = cls.model_fields.get(name)
             secret = field is not None and not field.repr
-            value = "" if secret else f"={_PASSWORD.sub('//***@', repr(first['input']))}"
+            shown = _LOGIN.sub(r"\1***@", repr(first["input"]))
+            value = "" if secret else f"={shown}"
             # Without its cause, which would show the value.
             raise BadSettings(f"{variable}{value}: {first['msg']}") from None
 
