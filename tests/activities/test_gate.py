@@ -78,6 +78,7 @@ def test_what_the_catalogue_may_still_bring_is_waited_for(
         (contact(), {"campaign": campaign(ends_at=NOON)}, "campaign_ended"),
         (contact(), {"campaign": campaign(state="paused", ends_at=NOON)}, "campaign_ended"),
         (Contact("contact-1", 9, erased=True), {}, "contact_erased"),
+        (Contact("contact-1", 9, erased=True), {"campaign": campaign(state="paused")}, "contact_erased"),
         (contact(lifecycle=Lifecycle.DRAFT), {}, "contact_is_draft"),
         (Contact.of(opted_out()), {}, "opted_out"),
         (contact(), {"campaign": campaign(endpoint_id=None)}, "no_endpoint"),

@@ -151,9 +151,11 @@ async def test_nothing_is_made_for_a_contact_that_was_erased(rest: httpx.AsyncCl
     await eventually(
         lambda: case.service.mongo["contacts"].find_one({"_id": case.contact_id, "erased": True}), "erasure"
     )
-    answer = await rest.post("/activities", json=call(case))
-    assert answer.json()["type"] == "urn:parley:problem:impossible-activity"
-    assert "was erased" in answer.json()["detail"]
+    for changes in ({}, {"kind": "sms", "mode": "automated", "channel": "sms"}):
+        answer = await rest.post("/activities", json=call(case, **changes))
+        assert answer.json()["type"] == "urn:parley:problem:impossible-activity"
+        assert "was erased" in answer.json()["detail"]
+    assert await case.service.mongo["activities"].count_documents({"contact_id": case.contact_id}) == 0
 
 
 async def test_an_automated_activity_passes_the_same_gate(rest: httpx.AsyncClient, case: Case) -> None:

@@ -271,8 +271,9 @@ async def test_a_contact_that_was_erased_is_not_contacted(case: Case) -> None:
     await eventually(
         lambda: case.service.mongo["contacts"].find_one({"_id": case.contact_id, "erased": True}), "erasure"
     )
-    await case.wire.publish(case.created())
-    await case.becomes(state="cancelled", reason="denied: contact_erased")
+    await case.wire.publish(case.created(instructions="Ask Ann.", destination="+12165550123"))
+    denied = await case.becomes(state="cancelled", reason="denied: contact_erased")
+    assert (denied["instructions"], denied["destination"]) == ("", None)
     await case.wire.publish(case.manual("by-hand", instructions="Ask Ann."))
     refused = await case.becomes("by-hand", state="cancelled", reason="contact_erased")
     assert refused["instructions"] == ""

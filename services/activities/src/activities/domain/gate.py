@@ -116,6 +116,11 @@ def judge(case: Case) -> Ruling:
 Objection = Defer | Deny | None
 
 
+def contact_was_not_erased(case: Case) -> Objection:
+    """Before all else: nothing of theirs is kept until a campaign goes on."""
+    return Deny("contact_erased") if case.contact is not None and case.contact.erased else None
+
+
 def campaign_is_open(case: Case) -> Objection:
     wanted = case.activity.campaign_id
     if wanted is None:
@@ -142,8 +147,6 @@ def contact_is_reachable(case: Case) -> Objection:
             return Deny("contact_unknown")
         case None:
             return Defer("contact_unknown", case.now + _pause(case), awaits_contact=True)
-        case Contact(erased=True):
-            return Deny("contact_erased")
         case Contact(lifecycle=Lifecycle.DRAFT):
             return Deny("contact_is_draft")
     return None
@@ -202,6 +205,7 @@ def _zones(case: Case, policy: PolicyChanged) -> tuple[Sequence[tzinfo], bool]:
 
 
 RULES: tuple[Callable[[Case], Objection], ...] = (
+    contact_was_not_erased,
     campaign_is_open,
     subject_is_known,
     contact_is_reachable,

@@ -175,6 +175,8 @@ def _judged(
             }
         case Deny():
             changes |= {"state": S.CANCELLED, "reason": f"denied: {reason}"}
+            if reason == CONTACT_ERASED:
+                changes |= _FORGOTTEN
         case Defer():
             why = f"deferred: {reason}"
             changes |= {

@@ -11,6 +11,8 @@ from servicekit.conflicts import undisputed
 from servicekit.unit_of_work import Changes, Committer, Store
 from servicekit.verdict import Become, GiveUp
 
+_OF_SOMEBODY_ERASED = (CONTACT_ERASED, f"denied: {CONTACT_ERASED}")
+
 
 class Impossible(Exception):
     """This can never be worked."""
@@ -53,7 +55,7 @@ class CreateActivity:
         verdict = create(message, state, await self._facts.for_creation([message]))
         if isinstance(verdict, GiveUp):
             raise Impossible(verdict.detail["error"])
-        if isinstance(verdict, Become) and verdict.state.reason == CONTACT_ERASED:
+        if isinstance(verdict, Become) and verdict.state.reason in _OF_SOMEBODY_ERASED:
             raise Impossible(f"The contact {message.contact_id!r} was erased.")
         if not isinstance(verdict, Become):
             assert state is not None
