@@ -279,6 +279,16 @@ async def test_a_contact_that_was_erased_is_not_contacted(case: Case) -> None:
     assert refused["instructions"] == ""
 
 
+async def test_what_was_being_written_when_the_erasure_came_is_forgotten_too(case: Case) -> None:
+    await case.wire.publish(case.manual("early", instructions="Ask Ann."))
+    early = await case.becomes("early", state="available")
+    await case.wire.publish_raw("contact-changed", None, key=case.contact_id.encode())
+    await case.becomes("early", state="purged")
+    late = case.id("late")
+    await case.service.mongo["activities"].insert_one(early | {"_id": late})
+    await case.becomes("late", state="purged", reason="contact_erased", instructions="")
+
+
 async def test_what_is_open_for_a_contact_ends_with_its_erasure_and_nothing_said_stays(case: Case) -> None:
     await case.open()
     await case.wire.publish(case.manual("call", instructions="Ask Ann."), case.created("text"))

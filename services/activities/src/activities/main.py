@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from activities import http
+from activities.adapters import mongo_erasures
 from activities.adapters.mongo_activities import INDEXES, MongoActivities
 from activities.adapters.mongo_catalog import MongoCatalog, keep_item
 from activities.adapters.mongo_contacts import KnowContacts, MongoContacts, keep_contact
+from activities.adapters.mongo_erasures import MongoErasures
 from activities.adapters.mongo_facts import MongoFacts
 from activities.domain.activity import Activity
 from activities.domain.creation import create
@@ -15,6 +17,7 @@ from activities.settings import Settings
 from activities.use_cases.create_activity import CreateActivity
 from activities.use_cases.dispatch_due import DispatchDue
 from activities.use_cases.forget_contacts import ForgetContacts
+from activities.use_cases.look_for_erased import LookForErased
 from activities.use_cases.work_activity import WorkActivity
 from contracts.activities import ActivityCreated, ActivityOutcome, ActivityProgressed, ActivityReturned
 from contracts.asyncapi import asyncapi_document
@@ -38,6 +41,7 @@ def build(settings: Settings) -> Service:
 
     store = service.store("activities", Activity, "activity_id", indexes=INDEXES)
     service.indexes(SLOTS, ())
+    service.indexes(mongo_erasures.COLLECTION, mongo_erasures.INDEXES)
     known_contacts = service.projection("contacts", keep_contact)
     activities = MongoActivities(service.mongo, store, service.metrics)
     contacts = MongoContacts(known_contacts)
@@ -47,6 +51,10 @@ def build(settings: Settings) -> Service:
     create_activity = CreateActivity(store, service.committer, catalog, facts)
     work_activity = WorkActivity(store, service.commands(store), service.clock, catalog, contacts)
     forget_contacts = ForgetContacts(activities, service.commands(store), service.clock)
+    erasures = MongoErasures(service.mongo)
+    look_for_erased = LookForErased(
+        erasures, forget_contacts, Leases(service.mongo, "forget", settings.instance, settings.lease_seconds)
+    )
     dispatch_due = DispatchDue(
         store,
         service.committer,
@@ -64,7 +72,7 @@ def build(settings: Settings) -> Service:
     service.subscribe(
         "know-contacts",
         ContactChanged,
-        KnowContacts(known_contacts, store.collection, service.clock, forget_contacts),
+        KnowContacts(known_contacts, erasures, store.collection, service.clock, forget_contacts),
     )
     service.subscribe(
         "create-activities",
@@ -90,6 +98,7 @@ def build(settings: Settings) -> Service:
         tries=6,
     )
     service.background("scheduler", lambda: dispatch_due.run(service.stopping))
+    service.background("forget", lambda: look_for_erased.run(service.stopping))
     service.counted_gauge(
         "parley_activities_due",
         "Activities whose time has come and that nothing holds, up to 10,000",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from activities.adapters.mongo_erasures import MongoErasures
 from activities.domain.catalog import Contact
 from contracts.contacts import ContactChanged
 from contracts.vocabulary import Lifecycle, PhoneType, PreferenceKind
@@ -45,15 +46,27 @@ class KnowContacts:
     """Keeps the copy, wakes the activities that only waited for a newer contact, and has those of somebody
     who was erased forgotten."""
 
-    def __init__(self, projection: Projection, activities: Collection, clock: Clock, forget: Forget) -> None:
+    def __init__(
+        self,
+        projection: Projection,
+        erasures: MongoErasures,
+        activities: Collection,
+        clock: Clock,
+        forget: Forget,
+    ) -> None:
         self._projection = projection
+        self._erasures = erasures
         self._activities = activities
         self._clock = clock
         self._forget = forget
 
     async def __call__(self, batch: Sequence[Delivery[Any] | Tombstone]) -> Sequence[Outcome]:
+        erased = [each.key for each in batch if isinstance(each, Tombstone)]
+        if new := await self._not_known_as_erased(erased):
+            # What is in hand was decided by the copy from before, and may be written after the look below.
+            await self._erasures.announce(new)
         outcomes = await self._projection(batch)
-        if erased := [each.key for each in batch if isinstance(each, Tombstone)]:
+        if erased:
             await self._forget(erased)
         _BEFORE_WAKE()
         ids = {each.key if isinstance(each, Tombstone) else each.message.contact_id for each in batch}
@@ -63,6 +76,12 @@ class KnowContacts:
             {"$min": {"due_at": self._clock.now()}},
         )
         return outcomes
+
+    async def _not_known_as_erased(self, contact_ids: Sequence[str]) -> set[str]:
+        if not contact_ids:
+            return set()
+        known = self._projection.collection.find({"_id": {"$in": list(contact_ids)}, "erased": True})
+        return set(contact_ids) - {row["_id"] async for row in known}
 
 
 def _contact(row: Document) -> Contact:

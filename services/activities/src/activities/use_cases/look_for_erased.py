@@ -1,0 +1,58 @@
+"""Activities of somebody who was erased that were being written when the erasure came."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from activities.ports import Erasure, Erasures
+from activities.use_cases.forget_contacts import ForgetContacts
+from servicekit.clock import real_now
+from servicekit.leases import Leases
+from servicekit.mongo import Conflict
+from servicekit.pipeline import is_dependency
+from servicekit.resting import rest
+
+log = structlog.get_logger()
+
+_BATCH = 50
+_REST_SECONDS = 0.5
+
+
+class LookForErased:
+    """Again is harmless: what is forgotten stays so."""
+
+    def __init__(self, erasures: Erasures, forget: ForgetContacts, leases: Leases) -> None:
+        self._erasures = erasures
+        self._forget = forget
+        self._leases = leases
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            if not await self():
+                await rest(stopping, _REST_SECONDS)
+        await self._leases.release()
+
+    async def __call__(self) -> int:
+        """One batch. Returns how many people were looked for."""
+        buckets = await self._leases.held()
+        if not buckets:
+            return 0
+        due = await self._erasures.due(real_now(), buckets, _BATCH)
+        for erasure in due:
+            left = not await self._forgotten(erasure)
+            await self._erasures.look_again_or_end(erasure, left, real_now())
+        return len(due)
+
+    async def _forgotten(self, erasure: Erasure) -> bool:
+        try:
+            await self._forget([erasure.contact_id])
+        except Conflict:
+            return False
+        except Exception as error:
+            if is_dependency(error):
+                raise
+            log.exception("a contact could not be forgotten", contact_id=erasure.contact_id)
+            return False
+        return True
