@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from contracts.catalogue import dead_letters_of
 from servicekit.bus import Bus, LostConsumer, Subscription
-from servicekit.delivery import Reader, event_time
+from servicekit.delivery import Delivery, Reader, event_time
 from servicekit.failpoints import FAILPOINTS
 from servicekit.metrics import Metrics
 from servicekit.mongo import Conflict
@@ -166,6 +166,37 @@ async def test_what_never_arrives_ends_in_the_dead_letters(
         (letter,) = await eventually(lambda: wire.dead_letters("word-said"), "the dead letter")
         assert letter["dlq_reason"] == "tries_exhausted"
         assert letter["dlq_detail"] == "not yet"
+
+
+async def test_what_waits_long_is_not_given_up_because_others_wait_less() -> None:
+    tries: dict[bytes, list[float]] = {}
+
+    async def handler(batch: Sequence[Any]) -> Sequence[Outcome]:
+        for delivery in batch:
+            tries.setdefault(delivery.record.value, []).append(time.monotonic())
+        waits = {b"long": 0.3, b"behind": 0.01, b"short": 0.01}
+        return [TryAgain("not yet", after=waits[delivery.record.value]) for delivery in batch]
+
+    letters: list[Any] = []
+
+    class Post:
+        async def publish(self, outgoing: Sequence[Any]) -> list[None]:
+            letters.extend(outgoing)
+            return [None] * len(outgoing)
+
+    def reader(record: Any) -> Delivery[Any]:
+        return Delivery(SimpleNamespace(), {}, record)
+
+    pipeline = Pipeline("patience", reader, handler, Post(), Metrics(), asyncio.Event(), tries=3)  # type: ignore[arg-type]
+    records = [
+        SimpleNamespace(topic="t", partition=0, offset=n, timestamp=0, key=key, value=value, headers=[])
+        for n, (key, value) in enumerate([(b"a", b"long"), (b"a", b"behind"), (b"b", b"short")])
+    ]
+    await pipeline(records)
+    assert [letter.value for letter in letters].count(b"long") == 1
+    assert len(letters) == 3
+    assert tries[b"long"][-1] - tries[b"long"][0] >= 0.7, "0.3 s, and half as long again"
+    assert tries[b"short"][-1] - tries[b"short"][0] < 0.3
 
 
 async def test_a_database_that_is_away_is_waited_for(engines: Engines, wire: Wire, ears: EarService) -> None:

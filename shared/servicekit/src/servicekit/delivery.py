@@ -29,6 +29,8 @@ class Delivery(Generic[M_co]):
     headers: Mapping[str, bytes | None]
     record: Any
     attempts: int = 0
+    not_before: float = 0.0
+    """By a clock that only goes forward: when the next try is due."""
 
     @property
     def key(self) -> bytes | None:

@@ -212,19 +212,35 @@ class Pipeline:
                     rejected.append(
                         Rejected(delivery.record, reason, _text(detail), getattr(delivery, "attempts", 0) + 1)
                     )
-                case TryAgain(reason, after, patient):
+                case TryAgain():
                     follows = delivery.record.key in blocked
                     blocked.add(delivery.record.key)
-                    attempts = getattr(delivery, "attempts", 0) + (not follows and not patient)
-                    if isinstance(delivery, Tombstone) and (patient or follows):
-                        wait = min(wait, after)
-                        again.append(delivery)
-                    elif attempts >= self._tries or isinstance(delivery, Tombstone):
-                        rejected.append(Rejected(delivery.record, "tries_exhausted", reason, attempts))
+                    # Who follows waits as long as the one before it, and then not at all.
+                    later, seconds = (delivery, _MAX_WAIT) if follows else self._later(delivery, outcome)
+                    wait = min(wait, seconds)
+                    if isinstance(later, Rejected):
+                        rejected.append(later)
                     else:
-                        wait = min(wait, after * 1.5 ** max(attempts - 1, 0))
-                        again.append(replace(delivery, attempts=attempts))
+                        again.append(later)
         return again, wait
+
+    def _later(
+        self, delivery: Delivery[Any] | Tombstone, outcome: TryAgain
+    ) -> tuple[Delivery[Any] | Tombstone | Rejected, float]:
+        """What becomes of it, and in how many seconds. A look ahead of its time, because others of the batch
+        wait less, is not a try."""
+        if outcome.patient:
+            return delivery, outcome.after
+        if isinstance(delivery, Tombstone):
+            return Rejected(delivery.record, "tries_exhausted", outcome.reason, 1), 0.0
+        now = time.monotonic()
+        if now < delivery.not_before:
+            return delivery, delivery.not_before - now
+        attempts = delivery.attempts + 1
+        if attempts >= self._tries:
+            return Rejected(delivery.record, "tries_exhausted", outcome.reason, attempts), 0.0
+        seconds = min(outcome.after * 1.5 ** (attempts - 1), _MAX_WAIT)
+        return replace(delivery, attempts=attempts, not_before=now + seconds), seconds
 
     async def _pause(self, seconds: float) -> None:
         try:
