@@ -229,7 +229,8 @@ async def test_what_can_be_no_row_is_a_dead_letter(line: Line) -> None:
 
 
 async def test_a_target_is_found_and_erased_whatever_its_id(line: Line) -> None:
-    for id_ in (f"acc/{name()} y", f"{name()}/stats", f"a//{name()}?#%", f"%2F{name()}"):
+    slashes = (f"acc/{name()} y", f"{name()}/stats", f"a//{name()}?#%", f"%2F{name()}")
+    for id_ in (*slashes, f"\uf8ff{name()}", f"\uf8ffs/\uf8ff{name()}"):
         await line.tell(interaction(name(), targets=[Target(type="account", id=id_)]))
         path = f"/v1/targets/account/{quote(id_, safe='')}"
         told = (await line.http.get(f"{path}/stats")).json()

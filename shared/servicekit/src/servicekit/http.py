@@ -46,8 +46,11 @@ class TraceContext:
             current_traceparent.reset(token)
 
 
-_SLASH = "\uf8ff"
-"""A character for private use: an id that has one cannot be asked for."""
+_MARK = "\uf8ff"
+"""A character for private use; one that was asked for is written as two."""
+_SLASH = f"{_MARK}s"
+_MEANT = {_SLASH: "/", 2 * _MARK: _MARK}
+_WRITTEN = re.compile("|".join(_MEANT))
 
 
 class SlashesInIds:
@@ -58,9 +61,9 @@ class SlashesInIds:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw = scope.get("raw_path") or b""
-        if b"%2f" in raw.lower():
+        if b"%2f" in raw.lower() or _MARK in scope.get("path", ""):
             parts = re.split("%2f", raw.decode("latin-1"), flags=re.IGNORECASE)
-            scope = {**scope, "path": _SLASH.join(unquote(part) for part in parts)}
+            scope = {**scope, "path": _SLASH.join(unquote(part).replace(_MARK, 2 * _MARK) for part in parts)}
         await self._app(scope, receive, send)
 
 
@@ -68,7 +71,7 @@ async def with_slashes(request: Request) -> None:
     """After the route was found: ids have their slashes again."""
     for name, value in request.path_params.items():
         if isinstance(value, str):
-            request.path_params[name] = value.replace(_SLASH, "/")
+            request.path_params[name] = _WRITTEN.sub(lambda found: _MEANT[found[0]], value)
 
 
 def create_app(
