@@ -10,7 +10,7 @@ from activities.adapters.mongo_facts import Missing
 from activities.domain.captured import faults_in
 from activities.domain.creation import CreationFacts, create
 from activities.http import NewActivity, _request
-from servicekit.verdict import Become, GiveUp, TryAgain
+from servicekit.verdict import Become, GiveUp, TryAgain, Unchanged
 from tests.activities.builders import NOON, SUBJECT, catalog, manual
 
 FACTS = CreationFacts(NOON, catalog(), {}, frozenset({"sms"}))
@@ -50,6 +50,15 @@ def test_an_id_that_nobody_can_ask_for_is_refused(field: str, value: str) -> Non
     verdict = create(manual("a-1").model_copy(update={field: value}), None, FACTS)
     assert isinstance(verdict, GiveUp)
     assert str(verdict.detail["error"]).startswith(f"{field}: 1 to 200 letters")
+
+
+def test_an_id_that_another_contacts_activity_has_is_no_repeat() -> None:
+    born = create(manual("a-1"), None, FACTS)
+    assert isinstance(born, Become)
+    assert isinstance(create(manual("a-1"), born.state, FACTS), Unchanged)
+    verdict = create(manual("a-1").model_copy(update={"contact_id": "someone-else"}), born.state, FACTS)
+    assert isinstance(verdict, GiveUp)
+    assert verdict.reason == "wrong_contact"
 
 
 def test_whoever_asks_has_a_name_and_not_a_book() -> None:

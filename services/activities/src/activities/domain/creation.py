@@ -33,6 +33,8 @@ class CreationFacts:
 
 
 def create(message: ActivityCreated, state: Activity | None, facts: CreationFacts) -> Verdict[Activity]:
+    if state is not None and state.contact_id != message.contact_id:
+        return GiveUp("wrong_contact", {"error": "an activity of another contact has this activity_id"})
     if state is not None:
         return Unchanged("already created")
     if fault := fault_in(message, facts.channels):
