@@ -232,13 +232,18 @@ async def test_a_no_stands_under_every_key_that_fingerprints_were_made_with(stag
         for missing in (none, old, soon):
             with pytest.raises(BadSettings, match="hashed with a key that is missing"):
                 await missing.refuse_a_lost_key()
+        # As an earlier version left it, which named no key.
+        await mongo["fingerprint_keys"].delete_many({})
+        await new.refuse_a_lost_key()
+        for missing in (none, old, soon):
+            with pytest.raises(BadSettings, match="hashed with a key that is missing"):
+                await missing.refuse_a_lost_key()
 
         await new.remember(numbers)
         names = [row["_id"] async for row in mongo["suppressions"].find({"_id": {"$in": numbers}})]
         assert sorted(names) == numbers
         # Each row of its own: other stories of this stage have theirs under no key.
         assert not [row async for row in mongo["suppressions"].find({"_id": re.compile("^erased:.*:")})]
-        await mongo["fingerprint_keys"].delete_many({})
 
 
 def _keyed(mongo: Mongo, key: str = "", *others: str) -> MongoSuppressions:

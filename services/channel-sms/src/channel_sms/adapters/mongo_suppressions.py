@@ -11,7 +11,7 @@ from datetime import datetime
 
 from pymongo import UpdateOne
 
-from channel_sms.domain.fingerprints import Fingerprints
+from channel_sms.domain.fingerprints import KEYED, Fingerprints
 from channel_sms.domain.inbound import Arrived
 from servicekit.mongo import Collection, Document, Mongo, rows_behind
 from servicekit.settings import BadSettings
@@ -19,7 +19,7 @@ from servicekit.verdict import Write
 
 COLLECTION = "suppressions"
 KEYS = "fingerprint_keys"
-"""Names of keys that something was hashed with, written before that."""
+"""Names of keys that something was hashed with, written before that; earlier versions wrote none."""
 _BLOCKING = {"$in": ["stopping", "active"]}
 
 
@@ -28,6 +28,7 @@ class MongoSuppressions:
         self._mongo = mongo
         self._fingerprints = fingerprints
         self._key_is_named = False
+        self._rows_were_seen = False
 
     @property
     def collection(self) -> Collection:
@@ -56,12 +57,19 @@ class MongoSuppressions:
 
     async def refuse_a_lost_key(self) -> None:
         """Raises BadSettings: without its key nobody knows whom a fingerprint forbids to write to."""
-        async for row in self._mongo[KEYS].find({}):
-            if not self._fingerprints.knows(row["_id"]):
+        names = [row["_id"] async for row in self._mongo[KEYS].find({})]
+        if not self._rows_were_seen:
+            # There may be many, so once: this version names a key before it hashes with it.
+            keyed = {"$match": {"_id": {"$regex": KEYED}}}
+            of_key = {"$group": {"_id": {"$arrayElemAt": [{"$split": ["$_id", ":"]}, 1]}}}
+            names += [row["_id"] for row in await self._mongo.aggregate(COLLECTION, [keyed, of_key])]
+        for name in names:
+            if not self._fingerprints.knows(name):
                 raise BadSettings(
                     "numbers of erased people that must not be written to are hashed with a key that is"
-                    f" missing (erased:{row['_id']}:...); add it to PARLEY_SMS_FINGERPRINT_KEYS_OTHER"
+                    f" missing (erased:{name}:...); add it to PARLEY_SMS_FINGERPRINT_KEYS_OTHER"
                 )
+        self._rows_were_seen = True
 
     async def announce(self, addresses: Members[str]) -> None:
         """Block these addresses from now on, ahead of the transaction that records why."""

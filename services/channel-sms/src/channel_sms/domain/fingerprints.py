@@ -7,6 +7,8 @@ from hashlib import sha256
 from hmac import digest
 
 _ERASED = "erased:"
+KEYED = f"^{_ERASED}[^:]+:"
+"""A pattern of those that were made with a key."""
 
 
 class Fingerprints:
