@@ -40,6 +40,13 @@ def test_an_unknown_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MONGO_URL", "http://ann:secret@somewhere", "MONGO_URL='http://***@somewhere'"),
         ("MONGO_URL", "mongodb:/ann:secret@somewhere", "MONGO_URL='mongodb:/***@somewhere'"),
         ("MONGO_URL", "mongo://ann:sec/r@t@somewhere", "MONGO_URL='mongo://***@somewhere'"),
+        (
+            "MONGO_URL",
+            "mongodb://ann:sec/r%40et@somewhere",
+            "MONGO_URL='mongodb://***@somewhere': Port contains",
+        ),
+        ("MONGO_URL", "mongodb://ann:sec%ret@somewhere", "must be escaped according to RFC 3986"),
+        ("MONGO_URL", "mongodb://ann:secret@", "MONGO_URL='mongodb://***@': Empty host"),
         ("PARLEY_MONGO_DRIVER", "mongoose", "'motor' or 'pymongo'"),
     ],
 )

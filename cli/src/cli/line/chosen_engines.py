@@ -128,7 +128,7 @@ def ask_database(url: str) -> None:
     try:
         with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=5000) as client:
             hello = client.admin.command("hello")
-    except ConfigurationError as error:
+    except (ConfigurationError, ValueError) as error:
         raise WrongConfiguration(f"MONGO_URL cannot be used: {error}.") from error
     except PyMongoError as error:
         raise Unavailable(

@@ -8,8 +8,11 @@ import socket
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pymongo.errors import ConfigurationError
+from pymongo.uri_parser import parse_uri
 
 _NOT_OURS = ("PARLEY_TEST_", "PARLEY_CLI_")
 _LOGIN = re.compile(r"(?<=:)(/*).*@")
@@ -57,6 +60,17 @@ class ServiceSettings(BaseSettings):
     """How often, at the most, subscribers that nobody waits for begin a batch: counters, projections."""
     outbox_batch: int = Field(default=1000, ge=1, le=5000)
     lease_seconds: float = Field(default=10, ge=1, le=300)
+
+    @field_validator("mongo_url")
+    @classmethod
+    def _a_url(cls, url: str) -> str:
+        # That of +srv is asked for by name when a client is made.
+        if url.startswith("mongodb://"):
+            try:
+                parse_uri(url, warn=True)
+            except (ValueError, ConfigurationError) as wrong:
+                raise PydanticCustomError("url", "{why}", {"why": str(wrong)}) from wrong
+        return url
 
     @classmethod
     def from_environment(cls) -> Self:
