@@ -28,8 +28,9 @@ def test_manual_work_on_a_subject_that_is_not_known_yet_waits_for_it() -> None:
 
 def test_others_do_not_wait_for_a_subject_that_was_waited_for_in_vain() -> None:
     missing = Missing()
-    assert missing.too_long({"nope"}, now=100) == set()
-    assert missing.too_long({"nope", "late"}, now=131) == {"nope"}
+    for now in (100, 102, 105, 110, 116):
+        assert missing.too_long({"nope"}, now) == set()
+    assert missing.too_long({"nope", "late"}, now=122) == {"nope"}
     assert missing.too_long(set(), now=140) == set()
     assert missing.too_long({"nope", "late"}, now=150) == {"nope"}
     assert missing.too_long({"nope"}, now=401) == set(), "it is waited for anew"
@@ -41,6 +42,14 @@ def test_others_do_not_wait_for_a_subject_that_was_waited_for_in_vain() -> None:
         "tries_exhausted",
         {"error": "there is no subject with id 'nope' here"},
     )
+
+
+def test_while_nothing_could_come_nothing_was_waited_for() -> None:
+    missing = Missing()
+    for now in (100, 101, 160, 161):
+        assert missing.too_long({"late"}, now) == set(), "the database was away for a minute"
+    assert missing.too_long({"late"}, now=169) == set()
+    assert missing.too_long({"late"}, now=175) == {"late"}
 
 
 @pytest.mark.parametrize(
