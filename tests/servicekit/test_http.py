@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict
 from pymongo import MongoClient
 
 from cli.engines import ports
 from cli.engines.database import EmbeddedDatabase
-from servicekit.pages import IfMatch, version_of
+from servicekit.pages import TAGGED, IfMatch, etag, version_of
 from servicekit.problems import MEDIA_TYPE, Problem, answer, answered_by
 from servicekit.refusals import NotFound
 from servicekit.service import Service
@@ -80,6 +80,11 @@ class Kitchen:
         async def show(id_: str) -> None:
             raise NotFound("order", id_)
 
+        @router.get("/v1/menu", responses=TAGGED)
+        async def menu(response: Response) -> list[str]:
+            response.headers["ETag"] = etag(7)
+            return ["soup"]
+
         service.routes(router)
         return service
 
@@ -110,6 +115,38 @@ async def test_the_same_key_gets_the_same_answer_and_one_effect(
     assert (first.status_code, first.content) == (again.status_code, again.content) == (201, b'{"number":1}')
     assert again.headers["idempotency-replayed"] == "true"
     assert kitchen.cooked == ["soup"]
+
+
+async def test_the_same_json_otherwise_written_is_the_same_request(
+    client: httpx.AsyncClient, kitchen: Kitchen
+) -> None:
+    for body in (
+        '{"dish":"soup","count":2}',
+        '{\n  "count": 2,\n  "dish": "soup"\n}',
+        '{"dish":"soup","count":3}',
+    ):
+        headers = {"Idempotency-Key": "k1", "Content-Type": "application/json"}
+        answer = await client.post("/v1/orders", content=body, headers=headers)
+        assert answer.status_code == (201 if "2" in body else 422)
+    assert kitchen.cooked == ["soup"]
+
+
+@pytest.mark.parametrize("known", ['"7"', 'W/"7"', '"6", "7"', "*"])
+async def test_what_is_known_is_not_sent_again(client: httpx.AsyncClient, known: str) -> None:
+    answer = await client.get("/v1/menu", headers={"If-None-Match": known})
+    assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", '"7"')
+    assert "content-type" not in answer.headers
+    newer = await client.get("/v1/menu", headers={"If-None-Match": '"6"'})
+    assert (newer.status_code, newer.json()) == (200, ["soup"])
+    untagged = await client.get("/v1/orders", headers={"If-None-Match": known})
+    assert untagged.status_code == 200
+
+
+async def test_the_document_tells_where_a_version_may_be_known(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    assert "If-None-Match" in [each["name"] for each in paths["/v1/menu"]["get"]["parameters"]]
+    assert "304" in paths["/v1/menu"]["get"]["responses"]
+    assert "304" not in paths["/v1/orders"]["get"]["responses"]
 
 
 async def test_a_request_that_broke_off_was_none(client: httpx.AsyncClient, kitchen: Kitchen) -> None:

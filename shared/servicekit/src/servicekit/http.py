@@ -18,9 +18,10 @@ from fastapi.responses import JSONResponse
 from prometheus_client import generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from servicekit import problems
+from servicekit import problems, unchanged
 from servicekit.idempotency import KEY_PARAMETER, RequestGuard
 from servicekit.tracing import child_of, current_traceparent, valid_traceparent
+from servicekit.unchanged import Unchanged
 
 if TYPE_CHECKING:
     from servicekit.service import Service
@@ -88,18 +89,19 @@ def create_app(
     app.add_middleware(
         RequestGuard, mongo=service.mongo, instance=service.settings.instance, streamed=streamed
     )
+    app.add_middleware(Unchanged)
     app.add_middleware(TraceContext)
     app.add_middleware(SlashesInIds)
     asked = [Depends(with_slashes), Depends(only_known_parameters), Depends(only_heard_conditions)]
     for router in routers:
         app.include_router(router, dependencies=asked)
     app.include_router(_process_routes(service, asyncapi))
-    _document_keys(app)
+    _document_headers(app)
     return app
 
 
-def _document_keys(app: FastAPI) -> None:
-    """Idempotency-Key is taken before any route is asked, so that no route declares it."""
+def _document_headers(app: FastAPI) -> None:
+    """Idempotency-Key and If-None-Match are taken outside all routes, so that no route declares them."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -107,6 +109,8 @@ def _document_keys(app: FastAPI) -> None:
             for path in plain()["paths"].values():
                 if "post" in path:
                     path["post"].setdefault("parameters", []).append(KEY_PARAMETER)
+                if "get" in path:
+                    unchanged.document(path["get"])
         return plain()
 
     app.openapi = openapi  # type: ignore[method-assign]

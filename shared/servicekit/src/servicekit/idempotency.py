@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import structlog
 from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError, PyMongoError
@@ -131,9 +132,8 @@ class RequestGuard:
             await answer(problem)(scope, receive, send)
             return
         id_ = key.decode("latin-1")
-        fingerprint = hashlib.sha256(
-            b"\n".join((scope["path"].encode(), scope["query_string"], length, body))
-        ).hexdigest()
+        asked = (scope["path"].encode(), scope["query_string"], *_said(body, length))
+        fingerprint = hashlib.sha256(b"\n".join(asked)).hexdigest()
         refusal = await self._claim(id_, fingerprint)
         if isinstance(refusal, Problem):
             await answer(refusal)(scope, receive, send)
@@ -232,6 +232,15 @@ class RequestGuard:
         else:
             saved = {"$set": {"state": "done", "answer": done}}
             await self._mongo[COLLECTION].update_one({"_id": id_}, saved)
+
+
+def _said(body: bytes, length: bytes) -> tuple[bytes, ...]:
+    """JSON whose members stand in another order, or further apart, says the same. Of a streamed body only
+    the length is known here."""
+    try:
+        return (orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS),)
+    except orjson.JSONDecodeError:
+        return (length, body)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -93,7 +93,7 @@ TAGGED: dict[int | str, dict[str, Any]] = {
         "description": "As it now stands",
         "headers": {
             "ETag": {
-                "description": "The version, for If-Match where a change takes it",
+                "description": "The version, for If-None-Match, and for If-Match where a change takes it",
                 "schema": {"type": "string"},
             }
         },
