@@ -47,6 +47,12 @@ def test_an_unknown_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("MONGO_URL", "mongodb://ann:sec%ret@somewhere", "must be escaped according to RFC 3986"),
         ("MONGO_URL", "mongodb://ann:secret@", "MONGO_URL='mongodb://***@': Empty host"),
+        ("MONGO_URL", "ann:secret@somewhere", "MONGO_URL='ann:***@somewhere'"),
+        (
+            "MONGO_URL",
+            "mongodb://ann:sec?ret@somewhere/?w=1",
+            "MONGO_URL='mongodb://***@somewhere/?w=1': Port",
+        ),
         ("PARLEY_MONGO_DRIVER", "mongoose", "'motor' or 'pymongo'"),
     ],
 )
@@ -106,6 +112,10 @@ def test_a_library_that_repeats_itself_is_heard_once_and_then_how_often() -> Non
         return logging.LogRecord("aiokafka", logging.ERROR, "file", 1, message, arguments, wrong)
 
     repeats = Repeats(seconds=0.2)
+    away, bug = said("Unable connect to node with id %s: %s", 1, "refused"), said("Unable to decode")
+    assert repeats.filter(away)
+    assert repeats.filter(bug)
+    assert (away.levelname, bug.levelname) == ("WARNING", "ERROR")
     heard = [repeats.filter(said("no node %s", number)) for number in range(5)]
     assert heard == [True, False, False, False, False]
     assert repeats.filter(said("something else"))
@@ -195,6 +205,23 @@ async def test_a_service_that_lacks_what_its_database_needs_ends(engines: Engine
         raise BadSettings("a key is missing")
 
     service.requires(look)
+    async with service.running(), asyncio.timeout(30):
+        await service.stopping.wait()
+    assert isinstance(service.failure, BadSettings)
+    assert not service.ready.is_set()
+
+
+async def test_a_service_that_comes_to_lack_it_ends_too(engines: Engines, namespace: str) -> None:
+    settings = ServiceSettings(
+        kafka_bootstrap_servers=engines.kafka, mongo_url=engines.mongo, port=0, namespace=namespace
+    )
+    service = Service("keyless", settings)
+
+    async def look() -> None:
+        if service.ready.is_set():
+            raise BadSettings("a key is missing")
+
+    service.requires(look, every=0.05)
     async with service.running(), asyncio.timeout(30):
         await service.stopping.wait()
     assert isinstance(service.failure, BadSettings)

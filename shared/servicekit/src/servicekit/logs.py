@@ -58,6 +58,15 @@ def mask_personal_data(_: WrappedLogger, __: str, event: EventDict) -> EventDict
     return event
 
 
+_WITHOUT_A_BROKER = (
+    "Unable connect to",
+    "Unable to update metadata",
+    "Group Coordinator Request failed",
+    "Failed fetch messages",
+)
+"""How what aiokafka says in an outage begins; each is tried again."""
+
+
 class Repeats(logging.Filter):
     """Lets a library say the same thing once in so many seconds, and then how often it was left out.
 
@@ -76,7 +85,9 @@ class Repeats(logging.Filter):
             if not (record.name == "asyncio" and isinstance(record.exc_info[1], OSError)):
                 return True
             record.exc_info = None
-            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            _lower(record)
+        elif record.name.startswith("aiokafka") and str(record.msg).startswith(_WITHOUT_A_BROKER):
+            _lower(record)
         key, now = (record.name, str(record.msg)), time.monotonic()
         said_at, left_out = self._said.get(key, (-math.inf, 0))
         if now - said_at < self._seconds:
@@ -88,6 +99,11 @@ class Repeats(logging.Filter):
             self._said.clear()
         self._said[key] = (now, 0)
         return True
+
+
+def _lower(record: logging.LogRecord) -> None:
+    """It stands in every outage, and whoever counts errors would be misled."""
+    record.levelno, record.levelname = logging.WARNING, "WARNING"
 
 
 def _to_json(event: EventDict, **_: Any) -> str:

@@ -90,6 +90,7 @@ class Service:
         }
         self._backgrounds: list[tuple[str, Callable[[], Awaitable[object]]]] = []
         self._looks: list[Callable[[], Awaitable[None]]] = []
+        self._look_every = _LOOK_AGAIN_EVERY
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.calm_seconds = 30.0
@@ -202,10 +203,11 @@ class Service:
 
         self.background(f"count {name}", keep_counting)
 
-    def requires(self, look: Callable[[], Awaitable[None]]) -> None:
-        """Once the database answers, before anything is made in it, and each minute after that: a look that
-        raises BadSettings ends the process."""
+    def requires(self, look: Callable[[], Awaitable[None]], every: float = _LOOK_AGAIN_EVERY) -> None:
+        """Once the database answers, before anything is made in it, and each minute (or `every` seconds)
+        after that: a look that raises BadSettings ends the process."""
         self._looks.append(look)
+        self._look_every = min(self._look_every, every)
 
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         self._closers.append(close)
@@ -293,7 +295,7 @@ class Service:
 
     async def _look_again(self) -> None:
         while not self.stopping.is_set():
-            await rest(self.stopping, _LOOK_AGAIN_EVERY)
+            await rest(self.stopping, self._look_every)
             try:
                 for look in self._looks:
                     await look()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import warnings
 from pathlib import Path
 from typing import Literal, Self
 
@@ -67,7 +68,8 @@ class ServiceSettings(BaseSettings):
         # That of +srv is asked for by name when a client is made.
         if url.startswith("mongodb://"):
             try:
-                parse_uri(url, warn=True)
+                with warnings.catch_warnings(action="ignore"):  # they may name a part of a password
+                    parse_uri(url, warn=True)
             except (ValueError, ConfigurationError) as wrong:
                 raise PydanticCustomError("url", "{why}", {"why": str(wrong)}) from wrong
         return url
