@@ -72,7 +72,7 @@ def build(settings: Settings) -> Service:
     service.subscribe(
         "know-contacts",
         ContactChanged,
-        KnowContacts(known_contacts, erasures, store.collection, service.clock, forget_contacts),
+        KnowContacts(known_contacts, erasures, store.collection, service.clock),
     )
     service.subscribe(
         "create-activities",

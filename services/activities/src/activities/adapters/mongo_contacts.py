@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from activities.adapters.mongo_erasures import MongoErasures
@@ -16,7 +16,6 @@ from servicekit.mongo import Collection, Document
 from servicekit.projection import Projection
 from servicekit.verdict import Outcome
 
-Forget = Callable[[Sequence[str]], Awaitable[None]]
 _BEFORE_WAKE = Failpoint("activities.before_wake")
 
 
@@ -43,31 +42,21 @@ class MongoContacts:
 
 
 class KnowContacts:
-    """Keeps the copy, wakes the activities that only waited for a newer contact, and has those of somebody
-    who was erased forgotten."""
+    """Keeps the copy, notes who was erased before the copy forgets it, and wakes the activities that only
+    waited for a newer contact."""
 
     def __init__(
-        self,
-        projection: Projection,
-        erasures: MongoErasures,
-        activities: Collection,
-        clock: Clock,
-        forget: Forget,
+        self, projection: Projection, erasures: MongoErasures, activities: Collection, clock: Clock
     ) -> None:
         self._projection = projection
         self._erasures = erasures
         self._activities = activities
         self._clock = clock
-        self._forget = forget
 
     async def __call__(self, batch: Sequence[Delivery[Any] | Tombstone]) -> Sequence[Outcome]:
-        erased = [each.key for each in batch if isinstance(each, Tombstone)]
-        if new := await self._not_known_as_erased(erased):
-            # What is in hand was decided by the copy from before, and may be written after the look below.
-            await self._erasures.announce(new)
+        if erased := {each.key for each in batch if isinstance(each, Tombstone)}:
+            await self._erasures.announce(erased, again=await self._known_as_erased(erased))
         outcomes = await self._projection(batch)
-        if erased:
-            await self._forget(erased)
         _BEFORE_WAKE()
         ids = {each.key if isinstance(each, Tombstone) else each.message.contact_id for each in batch}
         # Without a version: it only makes the scheduler look earlier, and a lost wake costs at most an hour.
@@ -77,11 +66,9 @@ class KnowContacts:
         )
         return outcomes
 
-    async def _not_known_as_erased(self, contact_ids: Sequence[str]) -> set[str]:
-        if not contact_ids:
-            return set()
+    async def _known_as_erased(self, contact_ids: Iterable[str]) -> set[str]:
         known = self._projection.collection.find({"_id": {"$in": list(contact_ids)}, "erased": True})
-        return set(contact_ids) - {row["_id"] async for row in known}
+        return {row["_id"] async for row in known}
 
 
 def _contact(row: Document) -> Contact:

@@ -1,4 +1,5 @@
-"""People who were erased, for a while: what was in hand then may be written after the first look."""
+"""People who were erased, for a while: what was in hand then was decided by the copy of before, and may be
+written after the first look."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class MongoErasures:
     def collection(self) -> Collection:
         return self._mongo[COLLECTION]
 
-    async def announce(self, contact_ids: Iterable[str]) -> None:
+    async def announce(self, contact_ids: Iterable[str], again: Members[str]) -> None:
+        """Of those that were erased before nothing is in hand: one look is enough."""
         now = real_now()
         await self.collection.bulk_write(
             [
@@ -35,8 +37,8 @@ class MongoErasures:
                     {"_id": contact_id},
                     {
                         "$setOnInsert": {
-                            "told_real_at": now,
-                            "look_real_at": now + _FIRST,
+                            "told_real_at": now - _LOOKED_FOR if contact_id in again else now,
+                            "look_real_at": now,
                             "b": bucket_of(contact_id.encode()),
                         }
                     },

@@ -1,4 +1,5 @@
-"""Activities of somebody who was erased that were being written when the erasure came."""
+"""Activities of somebody who was erased, and those that were being written when the erasure came. Beside the
+consumer of contacts: somebody with a thousand activities keeps nobody's opt-out waiting."""
 
 from __future__ import annotations
 
