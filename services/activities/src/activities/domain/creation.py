@@ -14,7 +14,7 @@ from contracts.activities import ActivityCreated
 from contracts.vocabulary import OWN_ID_RULE, Mode, is_own_id
 from servicekit.verdict import GiveUp, TryAgain, Unchanged, Verdict
 
-_LONGEST_NAME = 200
+_LONGEST = {"created_by": 200, "owner": 200, "destination": 320}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,9 @@ def fault_in(message: ActivityCreated, channels: frozenset[str]) -> str | None:
         return f"activity_id: {OWN_ID_RULE}"
     if not is_own_id(message.contact_id):
         return f"contact_id: {OWN_ID_RULE}"
-    if len(message.created_by) > _LONGEST_NAME:
-        return f"created_by: must have at most {_LONGEST_NAME} characters"
+    for name, longest in _LONGEST.items():
+        if len(getattr(message, name) or "") > longest:
+            return f"{name}: must have at most {longest} characters"
     if message.attempt_number >= 2**63:
         return "attempt_number: must be at most 9223372036854775807"
     if message.mode is not Mode.AUTOMATED:

@@ -77,6 +77,7 @@ _FORGOTTEN: dict[str, Any] = {
 }
 """What was said of and to a person, and where they are reached."""
 
+_BY_PEOPLE = (Move.CLAIM, Move.START, Move.COMPLETE)
 _PROGRESS = (S.DISPATCHED, S.IN_PROGRESS, S.AWAITING_REPLY)
 
 
@@ -91,7 +92,12 @@ class IllegalMove(Exception):
         self.legal = sorted(MAY[move].get(activity.mode, ()))
         right = f"only one that is {' or '.join(self.legal)}" if self.legal else "that is never done"
         kind = "an automated" if activity.mode is Mode.AUTOMATED else "a manual"
-        super().__init__(f"Cannot {move} {kind} activity that is {activity.state}; {right}.")
+        stands = str(activity.state)
+        if activity.state is S.SCHEDULED:
+            stands += f" for {activity.due_at:%Y-%m-%d %H:%M} UTC"
+            if move in _BY_PEOPLE:
+                right += ", and it can be rescheduled to an earlier time"
+        super().__init__(f"Cannot {move} {kind} activity that is {stands}; {right}.")
 
 
 class Taken(Exception):
