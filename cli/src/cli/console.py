@@ -173,9 +173,9 @@ def _cell(value: object) -> str | Text:
             return str(value)
 
 
-def time_of(written: str) -> str:
+def time_of(written: str, seconds: bool = False) -> str:
     """`2026-07-01 10:00 UTC`, of the time that an API writes."""
-    return f"{written[:16].replace('T', ' ')} UTC"
+    return f"{written[: 19 if seconds else 16].replace('T', ' ')} UTC"
 
 
 def _plain(value: Any) -> Any:

@@ -121,8 +121,11 @@ def show(
             return
         named = {"contact": _whom(api, activity["contact_id"]), **_named(api, [activity])[0]}
     audit = named.pop("audit")
-    console.fields(f"Activity {activity_id}", named | {"gate": decision})
-    console.table("What happened", ("at", "what", "who"), [(e["at"], e["what"], e["who"]) for e in audit])
+    del named["last_verdict"]
+    gate = {"gate": _ruling(decision), "gate_saw": _seen(decision)}
+    console.fields(f"Activity {activity_id}", named | gate)
+    happened = [(console.time_of(e["at"], seconds=True), e["what"], e["who"]) for e in audit]
+    console.table("What happened", ("at", "what", "who"), happened)
 
 
 @app.command()
@@ -205,6 +208,23 @@ def _named(api: Api, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for activity in found
     ]
+
+
+def _ruling(decision: dict[str, Any] | None) -> str | None:
+    """What the policy gate said, why, until when."""
+    if decision is None:
+        return None
+    words = [decision["verdict"], decision["reason"]]
+    if decision["until"] is not None:
+        words.append(f"until {console.time_of(decision['until'])}")
+    return ": ".join(filter(None, words[:2])) + "".join(f", {word}" for word in words[2:])
+
+
+def _seen(decision: dict[str, Any] | None) -> str | None:
+    """What the gate looked at."""
+    if decision is None:
+        return None
+    return ", ".join(f"{name} {value}" for name, value in decision["inputs"].items() if value is not None)
 
 
 def _whom(api: Api, contact_id: str) -> str:

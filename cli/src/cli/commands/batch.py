@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from math import isfinite
 from pathlib import Path
@@ -307,9 +307,7 @@ def _tell(batch: dict[str, Any], json: bool) -> None:
 
 def _wall_clock(text: str) -> tuple[str, str]:
     try:
-        at = datetime.fromisoformat(text)
-        if "T" not in text or at.tzinfo is not None or at.second:
-            raise ValueError(text)
+        at = datetime.strptime(text.replace(" ", "T", 1), "%Y-%m-%dT%H:%M").replace(tzinfo=UTC)
     except ValueError:
         raise WrongUsage(
             f"--at {text!r} is not a day and a time such as 2027-01-11T09:00, by each contact's own clock."
