@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, ConfigDict
+from fastapi import APIRouter, Depends, FastAPI, Query, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 from pymongo import MongoClient
 
 from cli.engines import ports
@@ -177,6 +177,20 @@ async def test_what_a_use_case_refuses_is_answered_as_its_routes_say(client: htt
 def test_a_problem_that_quotes_half_a_character_is_still_an_answer() -> None:
     told = answer(Problem(422, "odd", "Odd", "no such field: \ud800 \u00e9"))
     assert json.loads(bytes(told.body))["detail"] == "no such field: ? \u00e9"
+
+
+async def test_a_time_without_a_zone_is_refused_with_how_to_write_one() -> None:
+    app = FastAPI()
+    install(app)
+
+    @app.get("/at")
+    async def at(time: AwareDatetime) -> None: ...
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://kit") as asking:
+        refused = await asking.get("/at", params={"time": "2026-12-05T10:00"})
+    assert refused.status_code == 422
+    assert "query.time: a time needs its zone, as in 2026-03-01T12:00:00Z" in refused.json()["detail"]
 
 
 async def test_the_same_key_for_another_request_is_refused(client: httpx.AsyncClient) -> None:

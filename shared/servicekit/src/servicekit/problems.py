@@ -114,6 +114,8 @@ def _what(fault: Mapping[str, Any]) -> str:
     """In the words of somebody who does not know our libraries."""
     if fault["type"] == "extra_forbidden":
         return "there is no such field"
+    if fault["type"] == "timezone_aware":
+        return "a time needs its zone, as in 2026-03-01T12:00:00Z or 2026-03-01T13:00:00+01:00"
     return str(fault["msg"]).removeprefix("Value error, ")
 
 
