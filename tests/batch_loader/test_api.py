@@ -55,7 +55,7 @@ async def test_a_wrong_draft_is_refused_with_one_clear_sentence(here: Line) -> N
     past = AUTOMATIC | {"schedule": {"kind": "local_time", "date": "2020-01-01", "time": "09:00"}}
     assert (
         await refused(here, draft | {"choices": past})
-        == "The schedule 2020-01-01 has passed; leave it out to begin when the batch is loaded."
+        == "The schedule 2020-01-01 09:00 has passed; leave it out to begin when the batch is loaded."
     )
     assert "needs an agent_profile" in await refused(
         here, draft | {"choices": {"campaign": "spring", "subject": "renewal", "source": "automatic"}}

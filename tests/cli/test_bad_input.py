@@ -118,7 +118,7 @@ async def test_a_wrong_bundle_is_told_with_its_place(here: Here, old: str, new: 
     [
         ((*BATCH[:5], "spring", *BATCH[6:]), 1, "There is no campaign 'spring'; known: welcome."),
         ((*BATCH[:7], "sales"), 1, "There is no subject 'sales'; known: welcome."),
-        ((*BATCH, "--at", "2020-01-01T09:00"), 1, "The schedule 2020-01-01 has passed;"),
+        ((*BATCH, "--at", "2020-01-01T09:00"), 1, "The schedule 2020-01-01 09:00 has passed;"),
         ((*BATCH, "--at", "2027-01-11T09:00Z"), 2, "by each contact's own clock"),
         ((*BATCH, "--at", "tomorrow"), 2, "--at 'tomorrow' is not a day and a time such as"),
         ((*BATCH, "--limit", "-3"), 2, "greater than or equal to 1"),
@@ -244,7 +244,7 @@ async def test_a_contact_is_shown_for_people_to_read(here: Here) -> None:
     assert not set('{}[]"') & set(shown)
 
 
-async def test_a_list_that_was_cut_says_so(here: Here) -> None:
+async def test_a_worklist_is_worked(here: Here) -> None:
     """Last in this file: it is the only one that lets the services work."""
     drafted = await here.parley(*BATCH, "--type", "member", "--json")
     batch_id = drafted.stdout.split('"batch_id": "')[1].split('"')[0]
@@ -261,3 +261,23 @@ async def test_a_list_that_was_cut_says_so(here: Here) -> None:
     await eventually(cut, "a worklist of two")
     assert said not in await next_("2")
     assert said in (await here.parley("activities", "list", "--limit", "1")).stdout
+
+    found = (await here.parley("activities", "next", "--agent", "ada", "--json")).stdout
+    activity = found.split('"activity_id": "')[1].split('"')[0]
+    later = await here.parley(
+        "activities", "reschedule", activity, "--actor", "ada", "--at", "2999-01-01T09:00:00Z"
+    )
+    assert f"{activity} is scheduled." in later.stdout
+    early = await here.parley("activities", "claim", activity, "--agent", "ada")
+    assert "is scheduled for 2999-01-01 09:00 UTC; only one that is available, and it can be" in early.stderr
+    assert (
+        "is scheduled" in (await here.parley("activities", "reschedule", activity, "--actor", "ada")).stdout
+    )
+
+    async def offered() -> bool:
+        return activity in await next_("9")
+
+    await eventually(offered, "what was rescheduled to now")
+    shown = (await here.parley("activities", "show", activity)).stdout
+    assert re.search(r"rescheduled +ada *$", shown, re.MULTILINE)
+    assert not set("{}[]") & set(shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from uuid import NAMESPACE_OID, uuid5
 
 import pytest
 from rich.console import Console
@@ -22,6 +23,24 @@ def test_a_name_with_brackets_is_a_name(capsys: pytest.CaptureFixture[str]) -> N
     assert told.count(MARKED) == 5
     assert "field plan [/x]" in told
     assert "[red]" in told
+
+
+@pytest.mark.parametrize(("width", "lines"), [(200, 4), (80, 6)])
+def test_what_does_not_fit_beside_each_other_stands_in_blocks(
+    monkeypatch: pytest.MonkeyPatch, width: int, lines: int
+) -> None:
+    terminal = Console(file=io.StringIO(), width=width, record=True, soft_wrap=True)
+    monkeypatch.setattr(console, "out", terminal)
+    ids = [str(uuid5(NAMESPACE_OID, str(number))) for number in range(2)]
+    rows = [(id_, "available", "Ada van der Berg, +12025550142", "renewal", None) for id_ in ids]
+    console.table(None, ("!id", "state", "contact", "subject", "owner"), rows, else_blocks=True)
+    told = [line.rstrip() for line in terminal.export_text().splitlines() if line.strip()]
+    assert len(told) == lines
+    assert max(map(len, told)) <= width
+    shown = "\n".join(told)
+    for id_, *cells in rows:
+        assert shown.count(id_) == 1
+        assert all(shown.count(cell) == 2 for cell in cells if cell)
 
 
 def test_a_batch_with_brackets_is_loaded_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

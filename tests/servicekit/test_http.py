@@ -17,7 +17,7 @@ from pymongo import MongoClient
 from cli.engines import ports
 from cli.engines.database import EmbeddedDatabase
 from servicekit.pages import TAGGED, IfMatch, etag, version_of
-from servicekit.problems import MEDIA_TYPE, Problem, answer, answered_by
+from servicekit.problems import MEDIA_TYPE, Problem, answer, answered_by, install
 from servicekit.refusals import NotFound
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings

@@ -35,6 +35,8 @@ _EVERY = 15.0
 _UNSEEN_WIDTH = 160
 """Of output that goes to no terminal."""
 
+_UNBOUNDED = 10_000
+_INDENT = "  "
 _ROOM_FOR_BARS = 112
 """Columns of a terminal; on a narrower one the counts beside the bars would be cut."""
 
@@ -55,8 +57,18 @@ def print_json_line(value: object) -> None:
     sys.stdout.flush()
 
 
-def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns whose name starts with `#` hold numbers, those with `!` are never wrapped."""
+def table(
+    title: str | None,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    else_blocks: bool = False,
+) -> None:
+    """Columns whose name starts with `#` hold numbers, those with `!` are never wrapped.
+
+    else_blocks: where not all fits beside each other, each row is a block of lines under its first cell.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
     shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         name = column.removeprefix("#").removeprefix("!")
@@ -66,9 +78,28 @@ def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[obj
             no_wrap=column.startswith("!"),
             overflow="fold",
         )
-    for row in rows:
-        shown.add_row(*(_cell(value) for value in row))
-    out.print(shown)
+    for row_of_cells in cells:
+        shown.add_row(*row_of_cells)
+    room = out.options.update(max_width=_UNBOUNDED)
+    if else_blocks and out.measure(shown, options=room).maximum > out.width:
+        for row_of_cells in cells:
+            _block(columns, row_of_cells)
+    else:
+        out.print(shown)
+
+
+def _block(columns: Sequence[str], row: Sequence[str | Text]) -> None:
+    """The first cell on a line of its own, the others with their names, none of them parted."""
+    out.print(Text(str(row[0]), style="bold"))
+    line = Text(_INDENT)
+    for column, cell in zip(columns[1:], row[1:], strict=True):
+        name = column.removeprefix("#").removeprefix("!").replace("_", " ")
+        part = Text.assemble((name, "dim"), " ", cell)
+        if len(line) > len(_INDENT) and len(line) + len(_INDENT) + len(part) > out.width:
+            out.print(line)
+            line = Text(_INDENT)
+        line.append(_INDENT if len(line) > len(_INDENT) else "").append(part)
+    out.print(line)
 
 
 def fields(title: str, values: Mapping[str, object], as_named: bool = False) -> None:

@@ -16,7 +16,7 @@ from cli.exits import Unavailable, WrongUsage
 from cli.found import find
 from cli.options import Against, DataDir, an_id
 
-app = typer.Typer(no_args_is_help=True, help="Activities: list, show, claim, complete.")
+app = typer.Typer(no_args_is_help=True, help="Activities: list, show, claim, reschedule, complete.")
 
 ActivityId = Annotated[str, typer.Argument(help="Id of the activity.", callback=an_id)]
 _COLUMNS = (
@@ -72,7 +72,7 @@ def list_(
                 campaign_id=_campaign_id(api, campaign) if campaign else None,
             )
         )
-        _show(api, found[:limit], json)
+        _show(api, found[:limit], json, without="contact_id" if contact is not None else "")
         if len(found) > limit and not json:
             console.say_cut(limit)
 
@@ -148,6 +148,29 @@ def claim(
 
 
 @app.command()
+def reschedule(
+    activity_id: ActivityId,
+    actor: Annotated[str, typer.Option(help="Who asks.")],
+    at: Annotated[str | None, typer.Option(help="When it is due, RFC 3339; else at once.")] = None,
+    data_dir: DataDir = Path(".parley"),
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """Give an activity another time: a call that was agreed on, or work that is wanted earlier.
+
+    Examples:
+
+      parley activities reschedule 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11 --actor ada
+
+      parley activities reschedule 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11 --actor ada --at 2027-03-01T12:00:00Z
+    """
+    body = {"scheduled_at": at, "actor": actor}
+    with Api(find(data_dir, against)) as api:
+        activity = api.post("activities", f"/v1/activities/{activity_id}/reschedule", body)
+    _tell(activity, json)
+
+
+@app.command()
 def complete(
     activity_id: ActivityId,
     disposition: Annotated[str, typer.Option(help="Code of the outcome.")],
@@ -183,7 +206,7 @@ def complete(
     _tell(activity, json)
 
 
-def _show(api: Api, found: list[dict[str, Any]], json: bool) -> None:
+def _show(api: Api, found: list[dict[str, Any]], json: bool, without: str = "") -> None:
     if json:
         console.print_json(found)
         return
@@ -191,10 +214,11 @@ def _show(api: Api, found: list[dict[str, Any]], json: bool) -> None:
     found = _named(api, found)
     ended = any(activity["disposition"] for activity in found)
     columns: tuple[str, ...] = _COLUMNS if ended else _COLUMNS[:-1]
+    columns = tuple(name for name in columns if name != without)
     if all("contact" in activity for activity in found):
         columns = tuple("contact" if name == "contact_id" else name for name in columns)
     rows = [[activity.get(name.lstrip("!")) for name in columns] for activity in found]
-    console.table(None, columns, rows)
+    console.table(None, columns, rows, else_blocks=True)
 
 
 def _named(api: Api, found: list[dict[str, Any]]) -> list[dict[str, Any]]:

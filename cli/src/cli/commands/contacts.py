@@ -67,7 +67,9 @@ def import_(
             console.say(f"{stale} is of an earlier import.")
     if done["state"] == "failed":
         raise Failure(f"The import failed: {done['error']}.")
-    if done["rows"] and not done["imported"]:
+    if not done["rows"]:
+        raise Failure("The file has a header and no rows.")
+    if not done["imported"]:
         hint = "; numbers without a country code need --region" if _need_region(done, region) else ""
         raise Failure(f"No row was taken{hint}.")
 

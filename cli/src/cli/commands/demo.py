@@ -184,7 +184,7 @@ def _say_where_to_look(
 ) -> None:
     if against is None:
         where = f" --data-dir {data_dir}"
-        console.say(f"{seconds:.0f} seconds, at most {peak / 2**20:,.0f} MiB of memory.")
+        console.say(f"This run took {seconds:.0f} seconds, at most {peak / 2**20:,.0f} MiB of memory.")
         console.say(f"The list: {data_dir / LIST}. The carrier's journal: {data_dir / 'carrier.jsonl'}.")
         console.say(f"Logs: {data_dir / 'logs'}. The bundle it ran on: cli/src/cli/sample/bundle.yaml.")
         if not keep:

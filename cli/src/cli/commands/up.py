@@ -58,8 +58,8 @@ def up(
     with signals_as_interrupts():
         line = Line(data_dir, wanted, console.say)
         try:
-            console.say(f"Starting on {line.data_dir} ...")
-            line.start()
+            with console.doing(f"Starting on {line.data_dir} ..."):
+                line.start()
             _show(line.state, line.data_dir)
             while True:
                 line.watch()

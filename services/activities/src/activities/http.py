@@ -120,7 +120,8 @@ class Cancel(_Request):
 
 
 class Reschedule(_Request):
-    scheduled_at: WrittenTime
+    scheduled_at: WrittenTime | None = None
+    """Null means now."""
     urgency: Urgency | None = None
     actor: Person = "api"
 
@@ -280,7 +281,7 @@ def routes(
         activity_id: str, body: Reschedule, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
         activity = await work.reschedule(
-            activity_id, body.scheduled_at, body.actor, body.urgency, version_of(if_match)
+            activity_id, body.scheduled_at or clock.now(), body.actor, body.urgency, version_of(if_match)
         )
         return _tagged(activity, response)
 

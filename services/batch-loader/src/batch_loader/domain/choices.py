@@ -138,7 +138,11 @@ class UnknownItem(WrongChoice):
 
 class PastSchedule(WrongChoice):
     def __init__(self, schedule: Schedule) -> None:
-        when = schedule.date if isinstance(schedule, LocalTime) else getattr(schedule, "at", "")
+        when = (
+            f"{schedule.date} {schedule.time}"
+            if isinstance(schedule, LocalTime)
+            else getattr(schedule, "at", "")
+        )
         super().__init__(f"The schedule {when} has passed; leave it out to begin when the batch is loaded.")
 
 

@@ -62,7 +62,7 @@ class ReceiveImport:
         """Raises UnknownRegion, AnotherFile, UnknownContactType, UnusableFile."""
         if default_region is not None and default_region not in REGIONS:
             raise UnknownRegion(
-                f"default_region takes an ISO 3166 country code such as US, not {default_region[:20]!r}."
+                f"The region is an ISO 3166 country code such as US, not {default_region[:20]!r}."
             )
         digest = hashlib.sha256(f"{contact_type} {default_region} ".encode())
         body = _digested(body, digest)
