@@ -29,7 +29,7 @@ def test_a_name_with_brackets_is_a_name(capsys: pytest.CaptureFixture[str]) -> N
 def test_what_does_not_fit_beside_each_other_stands_in_blocks(
     monkeypatch: pytest.MonkeyPatch, width: int, lines: int
 ) -> None:
-    terminal = Console(file=io.StringIO(), width=width, record=True, soft_wrap=True)
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=width, record=True, soft_wrap=True)
     monkeypatch.setattr(console, "out", terminal)
     ids = [str(uuid5(NAMESPACE_OID, str(number))) for number in range(2)]
     rows = [(id_, "available", "Ada van der Berg, +12025550142", "renewal", None) for id_ in ids]

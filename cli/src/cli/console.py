@@ -66,7 +66,7 @@ def table(
 ) -> None:
     """Columns whose name starts with `#` hold numbers, those with `!` are never wrapped.
 
-    else_blocks: where not all fits beside each other, each row is a block of lines under its first cell.
+    else_blocks: where a terminal is too narrow for it, each row is a block of lines under its first cell.
     """
     cells = [[_cell(value) for value in row] for row in rows]
     shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -81,7 +81,7 @@ def table(
     for row_of_cells in cells:
         shown.add_row(*row_of_cells)
     room = out.options.update(max_width=_UNBOUNDED)
-    if else_blocks and out.measure(shown, options=room).maximum > out.width:
+    if else_blocks and out.is_terminal and out.measure(shown, options=room).maximum > out.width:
         for row_of_cells in cells:
             _block(columns, row_of_cells)
     else:

@@ -238,10 +238,8 @@ def _ruling(decision: dict[str, Any] | None) -> str | None:
     """What the policy gate said, why, until when."""
     if decision is None:
         return None
-    words = [decision["verdict"], decision["reason"]]
-    if decision["until"] is not None:
-        words.append(f"until {console.time_of(decision['until'])}")
-    return ": ".join(filter(None, words[:2])) + "".join(f", {word}" for word in words[2:])
+    until = f", until {console.time_of(decision['until'])}" if decision["until"] is not None else ""
+    return f"{decision['verdict']}, {decision['reason']}{until}"
 
 
 def _seen(decision: dict[str, Any] | None) -> str | None:
