@@ -131,6 +131,14 @@ async def test_the_same_json_otherwise_written_is_the_same_request(
     assert kitchen.cooked == ["soup"]
 
 
+async def test_a_body_that_is_nested_too_deep_is_refused_with_a_key_too(client: httpx.AsyncClient) -> None:
+    body = b'{"dish":' + b"[" * 300 + b"]" * 300 + b"}"
+    headers = {"Idempotency-Key": "k1", "Content-Type": "application/json"}
+    answers = [await client.post("/v1/orders", content=body, headers=headers) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [422, 422]
+    assert "Another request" not in answers[1].text
+
+
 @pytest.mark.parametrize("known", ['"7"', 'W/"7"', '"6", "7"', "*"])
 async def test_what_is_known_is_not_sent_again(client: httpx.AsyncClient, known: str) -> None:
     answer = await client.get("/v1/menu", headers={"If-None-Match": known})

@@ -239,7 +239,7 @@ def _said(body: bytes, length: bytes) -> tuple[bytes, ...]:
     the length is known here."""
     try:
         return (orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS),)
-    except orjson.JSONDecodeError:
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # what it reads may be nested too deep to write
         return (length, body)
 
 
