@@ -289,6 +289,19 @@ async def test_what_was_being_written_when_the_erasure_came_is_forgotten_too(cas
     await case.becomes("late", state="purged", reason="contact_erased", instructions="")
 
 
+async def test_an_activity_that_cannot_be_read_keeps_no_other_from_being_forgotten(case: Case) -> None:
+    await case.wire.publish(case.manual("broken", instructions="Ask Ann."))
+    broken = await case.becomes("broken", state="available")
+    await case.wire.publish(case.manual("behind", instructions="Ask Ann."))
+    await case.becomes("behind", state="available")
+    rows = case.service.mongo["activities"]
+    odd = {"$set": {"audit": "odd", "due_at": NOON - timedelta(days=1)}}
+    await rows.update_one({"_id": broken["_id"]}, odd)
+    await case.wire.publish_raw("contact-changed", None, key=case.contact_id.encode())
+    await case.becomes("behind", state="purged", instructions="")
+    await rows.delete_one({"_id": broken["_id"]})
+
+
 async def test_what_is_open_for_a_contact_ends_with_its_erasure_and_nothing_said_stays(case: Case) -> None:
     await case.open()
     await case.wire.publish(case.manual("call", instructions="Ask Ann."), case.created("text"))

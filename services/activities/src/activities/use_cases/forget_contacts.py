@@ -8,6 +8,8 @@ from activities.domain import moves
 from activities.domain.activity import Activity
 from activities.ports import ActivitiesOfContacts
 from servicekit.clock import Clock
+from servicekit.mongo import Conflict
+from servicekit.pipeline import is_dependency
 from servicekit.unit_of_work import Commands
 from servicekit.verdict import Become, Unchanged
 
@@ -23,9 +25,18 @@ class ForgetContacts:
         self._clock = clock
 
     async def __call__(self, contact_ids: Iterable[str]) -> None:
+        """One that cannot be forgotten keeps none of the others. Raises what was wrong with the last such."""
+        wrong: Exception | None = None
         for activity_id in await self._activities.not_purged(contact_ids):
-            await self._commands.change(activity_id, self._end)
-            await self._commands.change(activity_id, self._purge)
+            try:
+                await self._commands.change(activity_id, self._end)
+                await self._commands.change(activity_id, self._purge)
+            except Exception as error:
+                if is_dependency(error) and not isinstance(error, Conflict):
+                    raise
+                wrong = error
+        if wrong is not None:
+            raise wrong
 
     def _end(self, activity: Activity | None) -> Become[Activity] | Unchanged:
         if activity is None or activity.is_final:
