@@ -157,6 +157,7 @@ async def test_a_wrong_bundle_is_told_with_its_place(here: Here, old: str, new: 
         (("campaign", "start", "nothing"), 1, "There is no campaign 'nothing'; there are: welcome."),
         (("contacts", "show", "nobody"), 1, "There is no contact with id, external id or number 'nobody'."),
         (("contacts", "show", "../imports"), 1, "There is no contact with id, external id or number '../"),
+        (("contacts", "show", "."), 1, "There is no contact with id, external id or number '.'"),
         (("stats", "show", ""), 2, "A contact has an id, an external id or a number, and this is empty."),
         (("activities", "list", "--contact", ""), 2, "A contact has an id, an external id or a number"),
     ],

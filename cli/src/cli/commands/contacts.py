@@ -7,7 +7,6 @@ from http import HTTPStatus
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 from uuid import uuid4
 
 import typer
@@ -20,6 +19,7 @@ from cli.exits import Failure, WrongUsage
 from cli.found import find
 from cli.options import Against, DataDir
 from cli.waiting import follow
+from contracts.vocabulary import is_own_id
 
 app = typer.Typer(no_args_is_help=True, help="Contacts: import a list, show one.")
 
@@ -198,9 +198,12 @@ def find_contact(api: Api, wanted: str) -> dict[str, Any]:
     found: list[dict[str, Any]] = api.get("contacts", "/v1/contacts", **{by: wanted}, limit=1)["items"]
     if found:
         return found[0]
+    nobody = Failure(f"There is no contact with id, external id or number {wanted!r}.")
+    if not is_own_id(wanted):  # a dot would lead to the list of all
+        raise nobody
     try:
-        return dict(api.get("contacts", f"/v1/contacts/{quote(wanted, safe='')}"))
+        return dict(api.get("contacts", f"/v1/contacts/{wanted}"))
     except Refused as refused:
         if refused.status != HTTPStatus.NOT_FOUND:
             raise
-        raise Failure(f"There is no contact with id, external id or number {wanted!r}.") from refused
+        raise nobody from refused
