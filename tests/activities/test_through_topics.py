@@ -18,6 +18,7 @@ from contracts.activities import (
 )
 from contracts.channel_sms import InteractionRecorded
 from contracts.vocabulary import Source
+from servicekit.clock import real_now
 from servicekit.mongo import Conflict
 from servicekit.unit_of_work import Changes
 from servicekit.verdict import Become
@@ -287,6 +288,15 @@ async def test_what_was_being_written_when_the_erasure_came_is_forgotten_too(cas
     late = case.id("late")
     await case.service.mongo["activities"].insert_one(early | {"_id": late})
     await case.becomes("late", state="purged", reason="contact_erased", instructions="")
+
+
+async def test_who_was_announced_by_a_process_that_was_killed_is_looked_for_anew(case: Case) -> None:
+    erasures, now = case.service.mongo["erasures"], real_now()
+    later = {"told_real_at": now - timedelta(minutes=9), "look_real_at": now + timedelta(hours=1)}
+    await erasures.insert_one({"_id": case.contact_id, "b": 0} | later)
+    await case.wire.publish_raw("contact-changed", None, key=case.contact_id.encode())
+    told = {"_id": case.contact_id, "told_real_at": {"$gte": now - timedelta(minutes=1)}}
+    await eventually(lambda: erasures.find_one(told), "ten minutes from now")
 
 
 async def test_an_activity_that_cannot_be_read_keeps_no_other_from_being_forgotten(case: Case) -> None:

@@ -29,19 +29,16 @@ class MongoErasures:
         return self._mongo[COLLECTION]
 
     async def announce(self, contact_ids: Iterable[str], again: Members[str]) -> None:
-        """Of those that were erased before nothing is in hand: one look is enough."""
+        """Of those that were erased before nothing is in hand: one look is enough. Who was announced and is
+        not known as erased yet, because that process was killed, is looked for from now on."""
         now = real_now()
         await self.collection.bulk_write(
             [
                 UpdateOne(
                     {"_id": contact_id},
-                    {
-                        "$setOnInsert": {
-                            "told_real_at": now - _LOOKED_FOR if contact_id in again else now,
-                            "look_real_at": now,
-                            "b": bucket_of(contact_id.encode()),
-                        }
-                    },
+                    {"$setOnInsert": {"b": bucket_of(contact_id.encode())} | _told(now - _LOOKED_FOR, now)}
+                    if contact_id in again
+                    else {"$setOnInsert": {"b": bucket_of(contact_id.encode())}, "$set": _told(now, now)},
                     upsert=True,
                 )
                 for contact_id in contact_ids
@@ -64,3 +61,7 @@ class MongoErasures:
             await self.collection.update_one({"_id": erasure.contact_id}, {"$set": {"look_real_at": again}})
         else:
             await self.collection.delete_one({"_id": erasure.contact_id})
+
+
+def _told(told: datetime, look: datetime) -> dict[str, datetime]:
+    return {"told_real_at": told, "look_real_at": look}
