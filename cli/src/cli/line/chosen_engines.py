@@ -12,7 +12,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 from pymongo import MongoClient
-from pymongo.errors import ConfigurationError, PyMongoError
+from pymongo.errors import ConfigurationError, InvalidURI, PyMongoError
 
 from cli.engines import (
     DataDirectoryInUse,
@@ -31,6 +31,7 @@ from cli.engines.lock import DataDirectoryLock
 from cli.exits import Failure, Unavailable, WrongConfiguration
 from contracts.catalogue import CHANNELS, topics
 from servicekit.logs import mask
+from servicekit.settings import MONGO_URL_RULE, without_login
 from servicekit.topics import Topics, WrongTopics
 
 _MENDED_BY_A_PERSON = (DataDirectoryInUse, DiskFull, PortTaken, EngineNotInstalled)
@@ -128,7 +129,9 @@ def ask_database(url: str) -> None:
     try:
         with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=5000) as client:
             hello = client.admin.command("hello")
-    except (ConfigurationError, ValueError) as error:
+    except (InvalidURI, ValueError) as error:
+        raise WrongConfiguration(f"MONGO_URL={without_login(url)!r}: {MONGO_URL_RULE}.") from error
+    except ConfigurationError as error:
         raise WrongConfiguration(f"MONGO_URL cannot be used: {error}.") from error
     except PyMongoError as error:
         raise Unavailable(

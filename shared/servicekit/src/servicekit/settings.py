@@ -16,8 +16,11 @@ from pymongo.errors import ConfigurationError
 from pymongo.uri_parser import parse_uri
 
 _NOT_OURS = ("PARLEY_TEST_", "PARLEY_CLI_")
-_LOGIN = re.compile(r"(?<=:)(/*).*@")
-"""In an address that may be wrong in any way: with one slash, or with one in the password."""
+_WITHOUT_A_LOGIN = re.compile(r"[^@%:#]*(:(//|\d+\b)[^@%:#]*)*")
+MONGO_URL_RULE = (
+    "it is an address such as mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0, and what is neither a"
+    " letter nor a digit in a password is escaped, as %2F for a slash"
+)
 
 
 class BadSettings(ValueError):
@@ -68,10 +71,11 @@ class ServiceSettings(BaseSettings):
         # That of +srv is asked for by name when a client is made.
         if url.startswith("mongodb://"):
             try:
-                with warnings.catch_warnings(action="ignore"):  # they may name a part of a password
+                with warnings.catch_warnings(action="ignore"):
                     parse_uri(url, warn=True)
-            except (ValueError, ConfigurationError) as wrong:
-                raise PydanticCustomError("url", "{why}", {"why": str(wrong)}) from wrong
+            except (ValueError, ConfigurationError):
+                # Neither the fault nor the warnings, which may name a part of the password.
+                raise PydanticCustomError("url", MONGO_URL_RULE) from None
         return url
 
     @classmethod
@@ -93,8 +97,7 @@ class ServiceSettings(BaseSettings):
             variable = name if name.isupper() else f"PARLEY_{name.upper()}"
             field = cls.model_fields.get(name)
             secret = field is not None and not field.repr
-            shown = _LOGIN.sub(r"\1***@", repr(first["input"]))
-            value = "" if secret else f"={shown}"
+            value = "" if secret else f"={without_login(str(first['input']))!r}"
             # Without its cause, which would show the value.
             raise BadSettings(f"{variable}{value}: {first['msg']}") from None
 
@@ -103,3 +106,10 @@ class ServiceSettings(BaseSettings):
 
     def prefixed(self, topic_or_group: str) -> str:
         return f"{self.namespace}.{topic_or_group}" if self.namespace else topic_or_group
+
+
+def without_login(address: str) -> str:
+    """An address, however wrong, without what may be a user and a password in it."""
+    if _WITHOUT_A_LOGIN.fullmatch(address):
+        return address
+    return f"***@{address.rpartition('@')[2]}" if "@" in address else "***"
