@@ -242,7 +242,7 @@ async def test_a_contact_is_shown_for_people_to_read(here: Here) -> None:
     shown = (await here.parley("contacts", "show", "P/2#b")).stdout
     assert re.search(r"^ *phones +\+12025550102 \(Cell\) *$", shown, re.MULTILINE)
     assert re.search(r"^ *field visits +1 *$", shown, re.MULTILINE)
-    assert not set('{}[]"') & set(shown)
+    assert '": ' not in shown, "no JSON"
 
 
 async def test_a_worklist_is_worked(here: Here) -> None:
@@ -281,4 +281,4 @@ async def test_a_worklist_is_worked(here: Here) -> None:
     await eventually(offered, "what was rescheduled to now")
     shown = (await here.parley("activities", "show", activity)).stdout
     assert re.search(r"rescheduled +ada *$", shown, re.MULTILINE)
-    assert not set("{}[]") & set(shown)
+    assert '": ' not in shown, "no JSON"
