@@ -60,7 +60,7 @@ Notes = Annotated[str, Field(max_length=20_000)]
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class NewActivity(_Request):

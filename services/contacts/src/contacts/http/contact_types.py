@@ -7,7 +7,7 @@ from contacts.domain.contact_type import ContactType, Definition
 from contacts.http.refusals import problem_of
 from contacts.use_cases.define_contact_type import DefineContactType
 from contracts.vocabulary import Code
-from servicekit.pages import IdCursor, Limit, Page, etag, page_by_id
+from servicekit.pages import TAGGED, IdCursor, Limit, Page, etag, page_by_id
 from servicekit.problems import answered_by
 from servicekit.refusals import NotFound
 
@@ -31,7 +31,7 @@ def routes(types: MongoContactTypes, define: DefineContactType) -> APIRouter:
         response.headers["ETag"] = etag(type_.version)
         return type_
 
-    @router.put("/{code}", operation_id="put_contact_type")
+    @router.put("/{code}", operation_id="put_contact_type", responses=TAGGED)
     async def put(code: Code, body: Definition, response: Response) -> ContactType:
         """Create or replace. Contacts that exist are checked again when they change."""
         type_, _ = await define(code, body)
@@ -42,7 +42,7 @@ def routes(types: MongoContactTypes, define: DefineContactType) -> APIRouter:
     async def list_(limit: Limit = 100, cursor: IdCursor = None) -> Page[ContactType]:
         return page_by_id(await types.page(cursor, limit + 1), limit, lambda type_: type_.code)
 
-    @router.get("/{code}", operation_id="get_contact_type")
+    @router.get("/{code}", operation_id="get_contact_type", responses=TAGGED)
     async def get(code: str, response: Response) -> ContactType:
         type_ = await types.get(code)
         if type_ is None:

@@ -31,6 +31,7 @@ from contracts.vocabulary import (
 )
 from servicekit.mongo import Document
 from servicekit.pages import (
+    TAGGED,
     Cursor,
     IdCursor,
     IfMatch,
@@ -160,13 +161,13 @@ def routes(
         )
         return page_by_id([contact.announced() for contact in found], limit, lambda item: item.contact_id)
 
-    @router.get("/{contact_id}", operation_id="get_contact")
+    @router.get("/{contact_id}", operation_id="get_contact", responses=TAGGED)
     async def get(contact_id: str, response: Response) -> ContactChanged:
         contact = standing(contact_id, await contacts.get(contact_id))
         response.headers["ETag"] = etag(contact.version)
         return contact.announced()
 
-    @router.patch("/{contact_id}", operation_id="patch_contact")
+    @router.patch("/{contact_id}", operation_id="patch_contact", responses=TAGGED)
     async def patch(
         contact_id: str, body: ContactPatch, response: Response, if_match: IfMatch = None
     ) -> ContactChanged:
@@ -182,7 +183,7 @@ def routes(
         """
         await erase_contact(contact_id, version_of(if_match))
 
-    @router.put("/{contact_id}/preferences/{kind}", operation_id="set_preference")
+    @router.put("/{contact_id}/preferences/{kind}", operation_id="set_preference", responses=TAGGED)
     async def prefer(
         contact_id: str, kind: PreferenceKind, body: Preference, response: Response
     ) -> ContactChanged:
