@@ -157,7 +157,7 @@ async def test_a_wrong_bundle_is_told_with_its_place(here: Here, old: str, new: 
         (("campaign", "start", "nothing"), 1, "There is no campaign 'nothing'; there are: welcome."),
         (("contacts", "show", "nobody"), 1, "There is no contact with id, external id or number 'nobody'."),
         (("contacts", "show", "../imports"), 1, "There is no contact with id, external id or number '../"),
-        (("contacts", "show", "."), 1, "There is no contact with id, external id or number '.'"),
+        (("contacts", "show", "."), 1, "There is no contact with id, external id or number '.'."),
         (("stats", "show", ""), 2, "A contact has an id, an external id or a number, and this is empty."),
         (("activities", "list", "--contact", ""), 2, "A contact has an id, an external id or a number"),
     ],
@@ -268,7 +268,7 @@ async def test_a_worklist_is_worked(here: Here) -> None:
     later = await here.parley(
         "activities", "reschedule", activity, "--actor", "ada", "--at", "2999-01-01T09:00:00Z"
     )
-    assert f"{activity} is scheduled." in later.stdout
+    assert f"{activity} is scheduled for 2999-01-01 09:00 UTC" in later.stdout
     early = await here.parley("activities", "claim", activity, "--agent", "ada")
     assert "is scheduled for 2999-01-01 09:00 UTC; only one that is available, and it can be" in early.stderr
     assert (

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,6 +24,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -40,10 +41,25 @@ _INDENT = "  "
 _ROOM_FOR_BARS = 112
 """Columns of a terminal; on a narrower one the counts beside the bars would be cut."""
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class _Shown(Console):
+    """Lets nobody's name clear a terminal or move about in it."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(_still(segment.text), segment.style)
+
+
+def _still(text: str) -> str:
+    return _CONTROLS.sub("\ufffd", text)
+
+
 # What is shown is other people's: a name with brackets or colons is a name, and what has a style is a Text.
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
-out = Console(width=None if sys.stdout.isatty() else _UNSEEN_WIDTH, **_PLAIN)
-err = Console(stderr=True, **_PLAIN)
+out = _Shown(width=None if sys.stdout.isatty() else _UNSEEN_WIDTH, **_PLAIN)
+err = _Shown(stderr=True, **_PLAIN)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -95,7 +111,7 @@ def _block(columns: Sequence[str], row: Sequence[str | Text]) -> None:
     for column, cell in zip(columns[1:], row[1:], strict=True):
         name = column.removeprefix("#").removeprefix("!").replace("_", " ")
         part = Text.assemble((name, "dim"), " ", cell)
-        if len(line) > len(_INDENT) and len(line) + len(_INDENT) + len(part) > out.width:
+        if len(line) > len(_INDENT) and line.cell_len + len(_INDENT) + part.cell_len > out.width:
             out.print(line)
             line = Text(_INDENT)
         line.append(_INDENT if len(line) > len(_INDENT) else "").append(part)
@@ -201,7 +217,8 @@ def _cell(value: object) -> str | Text:
         case str() if _TIME.match(value):
             return time_of(value)
         case _:
-            return str(value)
+            # Here too, because they have no width in a column.
+            return _still(str(value))
 
 
 def time_of(written: str, seconds: bool = False) -> str:

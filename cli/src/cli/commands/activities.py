@@ -238,15 +238,30 @@ def _ruling(decision: dict[str, Any] | None) -> str | None:
     """What the policy gate said, why, until when."""
     if decision is None:
         return None
+    if decision["verdict"] == "allow":
+        return "allow"
     until = f", until {console.time_of(decision['until'])}" if decision["until"] is not None else ""
-    return f"{decision['verdict']}, {decision['reason']}{until}"
+    return f"{decision['verdict']}: {decision['reason']}{until}"
 
 
 def _seen(decision: dict[str, Any] | None) -> str | None:
     """What the gate looked at."""
     if decision is None:
         return None
-    return ", ".join(f"{name} {value}" for name, value in decision["inputs"].items() if value is not None)
+    inputs = {name.replace("_", " "): _in_words(value) for name, value in decision["inputs"].items()}
+    return ", ".join(f"{name} {words}" for name, words in inputs.items() if words)
+
+
+def _in_words(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return " ".join(map(str, value)) or "none"
+        case _:
+            return str(value)
 
 
 def _whom(api: Api, contact_id: str) -> str:
@@ -298,4 +313,5 @@ def _tell(activity: dict[str, Any], json: bool) -> None:
         return
     outcome = f" with {activity['disposition']}" if activity.get("disposition") else ""
     who = f" ({activity['assigned_to']})" if activity.get("assigned_to") else ""
-    console.say(f"{activity['activity_id']} is {activity['state']}{outcome}{who}.")
+    when = f" for {console.time_of(activity['due_at'])}" if activity["state"] == "scheduled" else ""
+    console.say(f"{activity['activity_id']} is {activity['state']}{when}{outcome}{who}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -127,7 +128,10 @@ def _one_sentence() -> Iterator[None]:
 def ask_database(url: str) -> None:
     """Raise a Failure unless a replica set answers there."""
     try:
-        with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=5000) as client:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they may name a part of a password
+            client = MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=5000)
+        with client:
             hello = client.admin.command("hello")
     except (InvalidURI, ValueError) as error:
         raise WrongConfiguration(f"MONGO_URL={without_login(url)!r}: {MONGO_URL_RULE}.") from error
