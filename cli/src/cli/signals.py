@@ -10,14 +10,29 @@ from types import FrameType
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+class Interrupts:
+    """Python drops what is raised in a destructor or a callback of a weak reference, an interrupt too:
+    whoever goes on in a loop asks here."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def check(self) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def signals_as_interrupts() -> Iterator[None]:
+def signals_as_interrupts() -> Iterator[Interrupts]:
+    interrupts = Interrupts()
+
     def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupts.asked = True
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in ENDING}
     try:
-        yield
+        yield interrupts
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -16,7 +16,7 @@ from cli.exits import Unavailable, WrongUsage
 from cli.found import find
 from cli.options import Against, DataDir, an_id
 
-app = typer.Typer(no_args_is_help=True, help="Activities: list, show, claim, reschedule, complete.")
+app = typer.Typer(no_args_is_help=True, help="Activities: list, next, show, claim, reschedule, complete.")
 
 ActivityId = Annotated[str, typer.Argument(help="Id of the activity.", callback=an_id)]
 _COLUMNS = (

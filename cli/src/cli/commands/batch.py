@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -260,7 +261,8 @@ def list_(
     for batch in batches:
         skipped = sorted(batch["skipped"].items())
         batch["skipped"] = ", ".join(f"{count:,} {reason}" for reason, count in skipped) or "-"
-    console.table(None, columns, [[batch[name.lstrip("#!")] for name in columns] for batch in batches])
+    rows = [[batch[name.lstrip("#!")] for name in columns] for batch in batches]
+    console.table(None, columns, rows, else_blocks=True)
     if more:
         console.say_cut(limit)
 
@@ -306,8 +308,9 @@ def _tell(batch: dict[str, Any], json: bool) -> None:
 
 
 def _wall_clock(text: str) -> tuple[str, str]:
+    minutes = re.sub(r"^(.{16}):00$", r"\1", text.replace(" ", "T", 1))
     try:
-        at = datetime.strptime(text.replace(" ", "T", 1), "%Y-%m-%dT%H:%M").replace(tzinfo=UTC)
+        at = datetime.strptime(minutes, "%Y-%m-%dT%H:%M").replace(tzinfo=UTC)
     except ValueError:
         raise WrongUsage(
             f"--at {text!r} is not a day and a time such as 2027-01-11T09:00, by each contact's own clock."

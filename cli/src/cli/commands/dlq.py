@@ -58,7 +58,7 @@ def list_(
                 (each.name, each.reason, each.headers.get("dlq_subscriber"), _text(each.key))
                 for each in found
             ]
-            console.table(None, columns, shown)
+            console.table(None, columns, shown, else_blocks=True)
             if len(waiting) > limit:
                 console.say_cut(limit)
             if shown:

@@ -55,7 +55,7 @@ def up(
       parley up --only contacts,campaigns,carrier
     """
     wanted = Wanted(chosen(only), kafka_port, mongo_port, ports_from, namespace, tuple(channel or ()))
-    with signals_as_interrupts():
+    with signals_as_interrupts() as interrupts:
         line = Line(data_dir, wanted, console.say)
         try:
             with console.doing(f"Starting on {line.data_dir} ..."):
@@ -63,6 +63,7 @@ def up(
             _show(line.state, line.data_dir)
             while True:
                 line.watch()
+                interrupts.check()
                 time.sleep(_LOOK_EVERY)
         except KeyboardInterrupt:
             console.say("Stopping: the services finish what is in hand (Ctrl-C again does not wait) ...")
