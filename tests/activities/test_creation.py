@@ -65,9 +65,10 @@ def test_an_id_that_another_contacts_activity_has_is_no_repeat() -> None:
     born = create(manual("a-1"), None, FACTS)
     assert isinstance(born, Become)
     assert isinstance(create(manual("a-1"), born.state, FACTS), Unchanged)
-    verdict = create(manual("a-1").model_copy(update={"contact_id": "someone-else"}), born.state, FACTS)
-    assert isinstance(verdict, GiveUp)
-    assert verdict.reason == "wrong_contact"
+    for other in ({"contact_id": "someone-else"}, {"subject_id": "something-else"}):
+        verdict = create(manual("a-1").model_copy(update=other), born.state, FACTS)
+        assert isinstance(verdict, GiveUp)
+        assert verdict.reason == "activity_exists"
 
 
 def test_whoever_asks_has_a_name_and_not_a_book() -> None:

@@ -33,10 +33,9 @@ class CreationFacts:
 
 
 def create(message: ActivityCreated, state: Activity | None, facts: CreationFacts) -> Verdict[Activity]:
-    if state is not None and state.contact_id != message.contact_id:
-        return GiveUp("wrong_contact", {"error": "an activity of another contact has this activity_id"})
     if state is not None:
-        return Unchanged("already created")
+        other = other_in(message, state)
+        return GiveUp("activity_exists", {"error": other}) if other else Unchanged("already created")
     if fault := fault_in(message, facts.channels):
         return GiveUp("impossible_activity", {"error": fault})
     if message.mode is Mode.MANUAL and message.subject_id not in facts.catalog.subjects:
@@ -58,6 +57,14 @@ def create(message: ActivityCreated, state: Activity | None, facts: CreationFact
     if needs_gate(message, facts.now):
         ruling = judge(case_of(activity, contact, facts.catalog, facts.now))
     return come_to_life(activity, ruling, facts.now)
+
+
+def other_in(message: ActivityCreated, standing: Activity) -> str | None:
+    """Why this is no repeat of what made the activity that has its id; None if it is one."""
+    for name in ("contact_id", "subject_id"):
+        if getattr(message, name) != getattr(standing, name):
+            return f"There is an activity with id {standing.activity_id!r}, and its {name} is another."
+    return None
 
 
 def needs_gate(message: ActivityCreated, now: datetime) -> bool:

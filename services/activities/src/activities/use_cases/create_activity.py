@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from activities.domain.activity import Activity
-from activities.domain.creation import create
+from activities.domain.creation import create, other_in
 from activities.domain.moves import CONTACT_ERASED
 from activities.ports import Catalogs, Facts
 from contracts.activities import ActivityCreated
@@ -50,8 +50,8 @@ class CreateActivity:
 
     async def _create(self, message: ActivityCreated) -> tuple[Activity, bool]:
         state = await self._store.get(message.activity_id)
-        if state is not None:
-            _check_same(message, state)
+        if state is not None and (other := other_in(message, state)):
+            raise AnotherActivity(other)
         verdict = create(message, state, await self._facts.for_creation([message]))
         if isinstance(verdict, GiveUp):
             raise Impossible(verdict.detail["error"])
@@ -63,11 +63,3 @@ class CreateActivity:
         rows = self._committer.outbox.rows(verdict.messages)
         await self._committer.commit(Changes([(self._store, None, verdict.state)], rows, [*verdict.also]))
         return verdict.state, True
-
-
-def _check_same(message: ActivityCreated, standing: Activity) -> None:
-    for name in ("contact_id", "subject_id"):
-        if getattr(message, name) != getattr(standing, name):
-            raise AnotherActivity(
-                f"There is an activity with id {standing.activity_id!r}, and its {name} is another."
-            )
