@@ -53,7 +53,10 @@ def build(settings: Settings) -> Service:
     forget_contacts = ForgetContacts(activities, service.commands(store), service.clock)
     erasures = MongoErasures(service.mongo)
     look_for_erased = LookForErased(
-        erasures, forget_contacts, Leases(service.mongo, "forget", settings.instance, settings.lease_seconds)
+        erasures,
+        forget_contacts,
+        Leases(service.mongo, "forget", settings.instance, settings.lease_seconds),
+        service.metrics.set_aside.labels("erasure"),
     )
     dispatch_due = DispatchDue(
         store,
@@ -99,6 +102,9 @@ def build(settings: Settings) -> Service:
     )
     service.background("scheduler", lambda: dispatch_due.run(service.stopping))
     service.background("forget", lambda: look_for_erased.run(service.stopping))
+    service.counted_gauge(
+        "parley_erasures_due", "People who were erased and wait to be forgotten", erasures.count_due
+    )
     service.counted_gauge(
         "parley_activities_due",
         "Activities whose time has come and that nothing holds, up to 10,000",

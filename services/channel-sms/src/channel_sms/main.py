@@ -155,6 +155,7 @@ def build(settings: Settings) -> Service:
         committer,
         held["forget"],
         clock,
+        service.metrics.set_aside.labels("erasure"),
     )
 
     service.subscribe("know-contacts", ContactChanged, KnowContacts(knowledge.contacts, erasures))
@@ -188,6 +189,9 @@ def build(settings: Settings) -> Service:
     )
     service.background("silence", lambda: repeat(stopping, end_silent.step, held["silence"], idle=0.25))
     service.background("forget", lambda: repeat(stopping, forget.step, held["forget"], idle=0.5))
+    service.counted_gauge(
+        "parley_erasures_due", "People who were erased and wait to be forgotten", erasures.count_due
+    )
     service.routes(
         webhooks.router(),
         http.routes(conversations, intents, inbound, suppressions, ResolveByPerson(intents, settle)),

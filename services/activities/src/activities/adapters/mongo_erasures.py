@@ -36,9 +36,11 @@ class MongoErasures:
             [
                 UpdateOne(
                     {"_id": contact_id},
-                    {"$setOnInsert": {"b": bucket_of(contact_id.encode())} | _told(now - _LOOKED_FOR, now)}
-                    if contact_id in again
-                    else {"$setOnInsert": {"b": bucket_of(contact_id.encode())}, "$set": _told(now, now)},
+                    {
+                        "$setOnInsert": {"b": bucket_of(contact_id.encode())}
+                        | (_told(now - _LOOKED_FOR, now) if contact_id in again else {}),
+                        "$set": {} if contact_id in again else _told(now, now),
+                    },
                     upsert=True,
                 )
                 for contact_id in contact_ids
@@ -53,6 +55,10 @@ class MongoErasures:
             limit=limit,
         )
         return [Erasure(row["_id"], row["told_real_at"]) async for row in rows]
+
+    async def count_due(self) -> int:
+        due: int = await self.collection.count_documents({"look_real_at": {"$lte": real_now()}})
+        return due
 
     async def look_again_or_end(self, erasure: Erasure, left: bool, now: datetime) -> None:
         since = now - erasure.told_real_at

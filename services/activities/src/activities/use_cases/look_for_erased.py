@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 
 import structlog
+from prometheus_client import Counter
 
 from activities.ports import Erasure, Erasures
 from activities.use_cases.forget_contacts import ForgetContacts
@@ -24,7 +25,10 @@ _REST_SECONDS = 0.5
 class LookForErased:
     """Again is harmless: what is forgotten stays so."""
 
-    def __init__(self, erasures: Erasures, forget: ForgetContacts, leases: Leases) -> None:
+    def __init__(
+        self, erasures: Erasures, forget: ForgetContacts, leases: Leases, set_aside: Counter
+    ) -> None:
+        self._set_aside = set_aside
         self._erasures = erasures
         self._forget = forget
         self._leases = leases
@@ -55,5 +59,6 @@ class LookForErased:
             if is_dependency(error):
                 raise
             log.exception("a contact could not be forgotten", contact_id=erasure.contact_id)
+            self._set_aside.inc()
             return False
         return True

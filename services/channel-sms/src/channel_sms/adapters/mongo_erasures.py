@@ -40,19 +40,20 @@ class MongoErasures:
         return self._mongo[COLLECTION]
 
     async def announce(self, numbers_of: Mapping[str, Iterable[str]], again: Members[str]) -> None:
-        """Contact id -> numbers. Of those that were erased before nothing is in hand: one look is enough."""
+        """Contact id -> numbers. Of those that were erased before nothing is in hand: one look is enough. Who
+        was announced and is not known as erased yet, because that process was killed, is looked for from now
+        on."""
         now = real_now()
+        told, over = _told(now, now), _told(now - LOOKED_FOR, now)
         await self.collection.bulk_write(
             [
                 UpdateOne(
                     {"_id": contact_id},
                     {
                         "$addToSet": {"addresses": {"$each": sorted(numbers)}},
-                        "$setOnInsert": {
-                            "told_real_at": now - LOOKED_FOR if contact_id in again else now,
-                            "look_real_at": now,
-                            "b": bucket_of(contact_id.encode()),
-                        },
+                        "$setOnInsert": {"b": bucket_of(contact_id.encode())}
+                        | (over if contact_id in again else {}),
+                        "$set": {} if contact_id in again else told,
                     },
                     upsert=True,
                 )
@@ -75,11 +76,19 @@ class MongoErasures:
         )
         return [Erasure(row["_id"], frozenset(row["addresses"]), row["told_real_at"]) async for row in rows]
 
+    async def count_due(self) -> int:
+        due: int = await self.collection.count_documents({"look_real_at": {"$lte": real_now()}})
+        return due
+
     async def look_again(self, contact_id: str, at: datetime) -> None:
         await self.collection.update_one({"_id": contact_id}, {"$set": {"look_real_at": at}})
 
     async def done(self, contact_id: str) -> None:
         await self.collection.delete_one({"_id": contact_id})
+
+
+def _told(told: datetime, look: datetime) -> dict[str, datetime]:
+    return {"told_real_at": told, "look_real_at": look}
 
 
 class KnowContacts:

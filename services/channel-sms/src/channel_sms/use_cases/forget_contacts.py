@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import structlog
+from prometheus_client import Counter
 
 from channel_sms.adapters import mongo_intents
 from channel_sms.adapters.mongo_conversations import MongoConversations
@@ -43,7 +44,9 @@ class ForgetContacts:
         committer: Committer,
         leases: Leases,
         clock: Clock,
+        set_aside: Counter,
     ) -> None:
+        self._set_aside = set_aside
         self._erasures = erasures
         self._conversations = conversations
         self._intents = intents
@@ -68,6 +71,7 @@ class ForgetContacts:
                 if is_dependency(error):
                     raise
                 log.exception("a contact could not be forgotten", contact_id=erasure.contact_id)
+                self._set_aside.inc()
                 left = 1
             await self._look_again_or_end(erasure, left, real_now())
         return len(due)
