@@ -199,6 +199,32 @@ async def test_what_waits_long_is_not_given_up_because_others_wait_less() -> Non
     assert tries[b"short"][-1] - tries[b"short"][0] < 0.3
 
 
+async def test_no_try_is_counted_while_the_broker_is_away(engines: Engines) -> None:
+    rounds = 0
+
+    async def handler(batch: Sequence[Any]) -> Sequence[Outcome]:
+        nonlocal rounds
+        rounds += 1
+        return [None if rounds == 6 else TryAgain("not yet", after=0.01)]
+
+    metrics = Metrics()
+    pipeline = Pipeline(
+        "patience",
+        Reader((WordSaid,), (WordSaid,)),
+        handler,
+        Producer(engines.kafka, "test"),
+        metrics,
+        asyncio.Event(),
+        tries=2,
+        broker_silent=lambda: 10.0 if rounds < 5 else 0.0,
+    )
+    await pipeline(
+        [ConsumerRecord("t", 0, 0, 0, 0, b"anna", said("anna", 0).to_json(), None, 4, 2, tuple(CE))]
+    )
+    assert rounds == 6
+    assert metrics.consumed.labels("patience", "dead_letter")._value.get() == 0
+
+
 async def test_a_database_that_is_away_is_waited_for(engines: Engines, wire: Wire, ears: EarService) -> None:
     await wire.create_topics(TOPICS)
     down = {"left": 3}

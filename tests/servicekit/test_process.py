@@ -9,6 +9,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -48,6 +49,7 @@ def test_an_unknown_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MONGO_URL", "mongodb://ann:secret%40somewhere:27017/", "MONGO_URL='***'"),
         ("MONGO_URL", "mongodb://ann:secret#somewhere:27017", "MONGO_URL='***'"),
         ("MONGO_URL", "mongodb://ann:secret", "MONGO_URL='***'"),
+        ("MONGO_URL", "mongodb://somewhere/?tlsCAFile=/not/there", "No such file or directory: '/not/there'"),
         ("MONGO_URL", "mongodb://ann:secret?ret@there/?w=1", "MONGO_URL='***@there/?w=1'"),
         ("PARLEY_MONGO_DRIVER", "mongoose", "'motor' or 'pymongo'"),
     ],
@@ -58,6 +60,23 @@ def test_a_wrong_setting_is_one_sentence(
     monkeypatch.setenv(name, value)
     with pytest.raises(BadSettings, match=r"^[^\n]+$") as refused:
         ServiceSettings.from_environment()
+    assert said in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("driver", ["motor", "pymongo"])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mongodb+srv://ann:secret%ret@somewhere", "MONGO_URL='***@somewhere': it is an address such as"),
+        ("mongodb+srv://somewhere.test/?tlsCAFile=/not/there", "cannot be used: "),
+    ],
+)
+async def test_an_address_of_which_no_client_can_be_made_is_one_sentence(
+    url: str, said: str, driver: Literal["motor", "pymongo"]
+) -> None:
+    with pytest.raises(BadSettings, match=r"^MONGO_URL[^\n]+$") as refused:
+        Mongo(url, "ears", driver)
     assert said in str(refused.value)
     assert "secret" not in str(refused.value)
 

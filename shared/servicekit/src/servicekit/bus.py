@@ -241,7 +241,14 @@ class Bus:
             topic,
             reads,
             Pipeline(
-                full_name, Reader(reads, known), handler, self._producer, self._metrics, self._stopping, tries
+                full_name,
+                Reader(reads, known),
+                handler,
+                self._producer,
+                self._metrics,
+                self._stopping,
+                tries,
+                self.silent_seconds,
             ),
         )
         subscription.idle.set()
@@ -341,10 +348,13 @@ class Bus:
             if each.has_ended() or each.stalled_for >= _STALLED_SECONDS
         ]
 
-    def observe(self) -> None:
-        now_ms = time.time() * 1000
+    def silent_seconds(self) -> float:
+        """Since the broker last answered a fetch of this process; 0 as long as nobody can tell."""
         answered = max((subscription.answered_at_ms() for subscription in self.subscriptions), default=0)
-        self._metrics.broker_silent.set(max(now_ms - answered, 0.0) / 1000 if answered else 0.0)
+        return max(time.time() - answered / 1000, 0.0) if answered else 0.0
+
+    def observe(self) -> None:
+        self._metrics.broker_silent.set(self.silent_seconds())
         for subscription in self.subscriptions:
             lag = subscription.lag()
             self._metrics.lag.labels(subscription.name).set(lag)

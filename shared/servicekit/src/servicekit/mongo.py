@@ -31,6 +31,7 @@ from pymongo.errors import (
 )
 
 from servicekit.backoff import backoff
+from servicekit.settings import MONGO_URL_RULE, BadSettings, without_login
 
 log = structlog.get_logger()
 
@@ -108,7 +109,7 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 class Mongo:
-    """One service's database."""
+    """One service's database. Raises BadSettings if no client can be made of the address."""
 
     def __init__(self, url: str, database: str, driver: Literal["motor", "pymongo"] = "motor") -> None:
         options: dict[str, Any] = {
@@ -123,9 +124,13 @@ class Mongo:
             "appname": database,
         }
         self.driver = driver
-        self._client: Any = (
-            AsyncIOMotorClient(url, **options) if driver == "motor" else AsyncMongoClient(url, **options)
-        )
+        made = AsyncIOMotorClient if driver == "motor" else AsyncMongoClient
+        try:
+            self._client: Any = made(url, **options)
+        except OSError as wrong:  # a certificate that it names is not there
+            raise BadSettings(f"MONGO_URL cannot be used: {wrong}") from None
+        except (ValueError, ConfigurationError):
+            raise BadSettings(f"MONGO_URL={without_login(url)!r}: {MONGO_URL_RULE}") from None
         self.database: Any = self._client[database]
         self._collections: dict[str, Collection] = {}
 

@@ -36,6 +36,8 @@ BatchHandler = Callable[[Sequence[Any]], Awaitable[Sequence[Outcome]]]
 TRIES = 8
 """How often a message may ask for another try, or fail for reasons of its own."""
 _MAX_WAIT = 5.0
+_SILENT_SECONDS = 3.0
+"""An idle fetch is answered after half a second."""
 _IDS_LOGGED = 50
 _SHORT_HEADER = 1024
 
@@ -64,7 +66,9 @@ class Pipeline:
         metrics: Metrics,
         stopping: asyncio.Event,
         tries: int = TRIES,
+        broker_silent: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """broker_silent: seconds since the broker last answered; what is waited for cannot come meanwhile."""
         self._name = name
         self._before_handling = Failpoint(f"{name}.before_handling")
         self._before_offset_commit = Failpoint(f"{name}.before_offset_commit")
@@ -75,6 +79,7 @@ class Pipeline:
         self._metrics = metrics
         self._stopping = stopping
         self._tries = tries
+        self._broker_silent = broker_silent
         self._consumed = {
             outcome: metrics.consumed.labels(name, outcome)
             for outcome in ("done", "unchanged", "ignored", "dead_letter")
@@ -228,8 +233,8 @@ class Pipeline:
         self, delivery: Delivery[Any] | Tombstone, outcome: TryAgain
     ) -> tuple[Delivery[Any] | Tombstone | Rejected, float]:
         """What becomes of it, and in how many seconds. A look ahead of its time, because others of the batch
-        wait less, is not a try."""
-        if outcome.patient:
+        wait less, is not a try, nor is one while the broker is away."""
+        if outcome.patient or self._broker_silent() > _SILENT_SECONDS:
             return delivery, outcome.after
         if isinstance(delivery, Tombstone):
             return Rejected(delivery.record, "tries_exhausted", outcome.reason, 1), 0.0

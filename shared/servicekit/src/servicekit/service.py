@@ -383,7 +383,7 @@ def run_service(name: str, settings_class: type[Settings], build: Callable[[Sett
         import uvloop
 
         failure = uvloop.run(main())
-    except (PortTaken, UnknownFailpoint) as wrong:
+    except (BadSettings, PortTaken, UnknownFailpoint) as wrong:
         failure = wrong
     match failure:
         case None:

@@ -73,6 +73,8 @@ class ServiceSettings(BaseSettings):
             try:
                 with warnings.catch_warnings(action="ignore"):
                     parse_uri(url, warn=True)
+            except OSError as wrong:  # a certificate that it names is not there
+                raise PydanticCustomError("url", "{why}", {"why": str(wrong)}) from None
             except (ValueError, ConfigurationError):
                 # Neither the fault nor the warnings, which may name a part of the password.
                 raise PydanticCustomError("url", MONGO_URL_RULE) from None
