@@ -210,6 +210,11 @@ async def test_an_upload_of_an_earlier_version_that_was_killed_is_in_nobodys_way
         url = "/v1/imports?contact_type=person"
         first = await api.post(url, content=b"phone\n+12025550143\n", headers=key)
         import_id = first.json()["import_id"]
+
+        async def finished() -> bool:
+            return bool((await api.get(f"/v1/imports/{import_id}")).json()["state"] == "finished")
+
+        await eventually(finished, "the import, whose own pieces go then")
         imports = MongoImports(service.mongo, Store(service.mongo, "imports", Import, "import_id"))
         long_ago, now = datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC)
         for number in (0, 3):

@@ -89,10 +89,17 @@ async def nobody_knows_the_erased(line: WholeLine, wire: Wire) -> None:
         answer = await session.delete(f"{line.urls['contacts']}/v1/contacts/{contact_id}")
         assert answer.status == 204
 
-    async def nowhere() -> bool:
-        return await places_with(line, traces) == set()
+    places: set[str] = set()
 
-    await eventually(nowhere, f"no trace of {traces}", within=60)
+    async def nowhere() -> bool:
+        nonlocal places
+        places = await places_with(line, traces)
+        return not places
+
+    try:
+        await eventually(nowhere, f"no trace of {traces}", within=60)
+    except AssertionError as still:
+        raise AssertionError(f"there are traces in {places}") from still
     await line.rest()
     for topic in {message.wire.topic for message in catalogue.MESSAGES if message.wire.topic.compacted}:
         newest = {record.key: record.value for record in await wire.records(topic.named(channel="sms"))}

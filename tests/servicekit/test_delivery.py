@@ -350,12 +350,12 @@ async def test_an_unhurried_subscriber_gathers_and_another_does_not(engines: Eng
     await bus.start()
     try:
         for number in (1, 2):
+            rested = gathering.rests_until
             await wire.publish(said("anna", number))
 
             async def both(number: int = number) -> bool:
                 return min(len(times) for times in taken.values()) >= number
 
-            rested = gathering.rests_until
             await eventually(both, "both to take it")
             assert taken["ear"][-1] >= rested
         assert gathering.rests_until > 0
