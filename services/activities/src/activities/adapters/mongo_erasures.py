@@ -66,7 +66,10 @@ class MongoErasures:
             again = now + min(max(_FIRST, since / 2), _LAST)
             await self.collection.update_one({"_id": erasure.contact_id}, {"$set": {"look_real_at": again}})
         else:
-            await self.collection.delete_one({"_id": erasure.contact_id})
+            # Not if it was announced anew meanwhile.
+            await self.collection.delete_one(
+                {"_id": erasure.contact_id, "told_real_at": erasure.told_real_at}
+            )
 
 
 def _told(told: datetime, look: datetime) -> dict[str, datetime]:

@@ -83,8 +83,9 @@ class MongoErasures:
     async def look_again(self, contact_id: str, at: datetime) -> None:
         await self.collection.update_one({"_id": contact_id}, {"$set": {"look_real_at": at}})
 
-    async def done(self, contact_id: str) -> None:
-        await self.collection.delete_one({"_id": contact_id})
+    async def done(self, erasure: Erasure) -> None:
+        """It ends, unless it was announced anew meanwhile."""
+        await self.collection.delete_one({"_id": erasure.contact_id, "told_real_at": erasure.told_real_at})
 
 
 def _told(told: datetime, look: datetime) -> dict[str, datetime]:

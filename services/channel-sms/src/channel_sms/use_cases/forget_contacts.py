@@ -105,5 +105,5 @@ class ForgetContacts:
         if left or since < LOOKED_FOR:
             await self._erasures.look_again(erasure.contact_id, now + min(max(_FIRST, since / 2), _LAST))
         else:
-            await self._erasures.done(erasure.contact_id)
+            await self._erasures.done(erasure)
             log.info("a contact was forgotten", contact_id=erasure.contact_id)
