@@ -36,8 +36,8 @@ BatchHandler = Callable[[Sequence[Any]], Awaitable[Sequence[Outcome]]]
 TRIES = 8
 """How often a message may ask for another try, or fail for reasons of its own."""
 _MAX_WAIT = 5.0
-_SILENT_SECONDS = 3.0
-"""An idle fetch is answered after half a second."""
+_SILENT_SECONDS = 1.0
+"""An idle fetch is answered after half a second, and the shortest row of tries takes two."""
 _IDS_LOGGED = 50
 _SHORT_HEADER = 1024
 
@@ -234,8 +234,10 @@ class Pipeline:
     ) -> tuple[Delivery[Any] | Tombstone | Rejected, float]:
         """What becomes of it, and in how many seconds. A look ahead of its time, because others of the batch
         wait less, is not a try, nor is one while the broker is away."""
-        if outcome.patient or self._broker_silent() > _SILENT_SECONDS:
+        if outcome.patient:
             return delivery, outcome.after
+        if self._broker_silent() > _SILENT_SECONDS:
+            return delivery, max(outcome.after, _SILENT_SECONDS)
         if isinstance(delivery, Tombstone):
             return Rejected(delivery.record, "tries_exhausted", outcome.reason, 1), 0.0
         now = time.monotonic()
