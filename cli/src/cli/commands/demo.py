@@ -25,7 +25,7 @@ from cli.demo.story import Story, worth_telling
 from cli.exits import Failure, WrongUsage
 from cli.found import Parley, find
 from cli.line.state import CLOCK
-from cli.signals import signals_as_interrupts, signals_call
+from cli.signals import Interrupts, signals_as_interrupts, signals_call
 from servicekit.clock import DrivenClock
 
 FEWEST = 100
@@ -82,9 +82,9 @@ def demo(
         )
     data_dir = data_dir.expanduser().resolve()
     began = time.monotonic()
-    with signals_as_interrupts():
+    with signals_as_interrupts() as interrupts:
         try:
-            agree = _demo(data_dir, contacts, seed, against, clock_file, keep, json, began)
+            agree = _demo(data_dir, contacts, seed, against, clock_file, keep, json, began, interrupts)
         except KeyboardInterrupt:
             console.err.print("Interrupted, and stopped in order. The same command goes on from here.")
             raise typer.Exit(130) from None
@@ -101,6 +101,7 @@ def _demo(
     keep: bool,
     json: bool,
     began: float,
+    interrupts: Interrupts,
 ) -> bool:
     marker, continues = prepare(data_dir, contacts, seed)
     console.err.print(
@@ -109,7 +110,16 @@ def _demo(
             f" on {data_dir}" + (", going on where it was interrupted" if continues else ""),
         )
     )
-    with PeakMemory() as memory, _line(data_dir, against) as (parley, check), Api(parley, patience=30) as api:
+    with (
+        PeakMemory() as memory,
+        _line(data_dir, against) as (parley, stands),
+        Api(parley, patience=30) as api,
+    ):
+
+        def check() -> None:
+            interrupts.check()
+            stands()
+
         with console.progress() as bars:
             clock = DrivenClock(data_dir / CLOCK if against is None else clock_file or data_dir / CLOCK)
             drives_time = against is None or clock_file is not None

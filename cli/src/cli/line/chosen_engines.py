@@ -128,9 +128,12 @@ def _one_sentence() -> Iterator[None]:
 def ask_database(url: str) -> None:
     """Raise a Failure unless a replica set answers there."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they may name a part of a password
-            client = MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=5000)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they may name a part of a password
+                client = MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=5000)
+        except OSError as error:  # a certificate that it names is not there
+            raise WrongConfiguration(f"MONGO_URL cannot be used: {error}.") from error
         with client:
             hello = client.admin.command("hello")
     except (InvalidURI, ValueError) as error:

@@ -16,7 +16,8 @@ from pymongo.errors import ConfigurationError
 from pymongo.uri_parser import parse_uri
 
 _NOT_OURS = ("PARLEY_TEST_", "PARLEY_CLI_")
-_WITHOUT_A_LOGIN = re.compile(r"[^@%:#]*(:(//|\d+\b)[^@%:#]*)*")
+_WITHOUT_A_LOGIN = re.compile(r"[^@%:#]*(:(//|\d+(?=[,/?]|$))[^@%:#]*)*")
+_SECRET_OPTION = re.compile(r"(?i)((?:password|authMechanismProperties)=)[^&]*")
 MONGO_URL_RULE = (
     "it is an address such as mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0, and what is neither a"
     " letter nor a digit in a password is escaped, as %2F for a slash"
@@ -112,6 +113,7 @@ class ServiceSettings(BaseSettings):
 
 def without_login(address: str) -> str:
     """An address, however wrong, without what may be a user and a password in it."""
+    address = _SECRET_OPTION.sub(r"\1***", address)
     if _WITHOUT_A_LOGIN.fullmatch(address):
         return address
     return f"***@{address.rpartition('@')[2]}" if "@" in address else "***"
