@@ -3,6 +3,7 @@
 from importlib.resources import as_file, files
 
 from campaigns.domain.bundle import read
+from cli.demo.numbers import MOST, numbers
 from cli.reading import Written, read_yaml
 from contacts.domain.contact_type import Definition, define
 from servicekit.verdict import Become
@@ -27,6 +28,12 @@ def test_there_are_two_subjects_five_dispositions_and_a_running_campaign() -> No
     assert len(content["subjects"]) >= 2
     assert len(content["dispositions"]) >= 5
     assert any(campaign["state"] == "running" for campaign in content["campaigns"])
+
+
+def test_nobody_of_the_list_has_the_number_that_texts_are_sent_from() -> None:
+    """An erased contact's number could not go from everywhere then."""
+    own = {endpoint["address"] for endpoint in sample().content["endpoints"]}
+    assert own.isdisjoint(number.e164 for number in numbers(MOST))
 
 
 def test_the_contact_types_are_valid() -> None:
