@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -128,6 +129,24 @@ async def test_the_same_json_otherwise_written_is_the_same_request(
         headers = {"Idempotency-Key": "k1", "Content-Type": "application/json"}
         answer = await client.post("/v1/orders", content=body, headers=headers)
         assert answer.status_code == (201 if "2" in body else 422)
+    assert kitchen.cooked == ["soup"]
+
+
+async def test_a_request_that_was_kept_by_its_bytes_is_known(
+    client: httpx.AsyncClient, kitchen: Kitchen, engines: Engines, namespace: str
+) -> None:
+    headers = {"Idempotency-Key": "k1", "Content-Type": "application/json"}
+    body = b'{"dish":"soup", "count":2}'
+    await client.post("/v1/orders", content=body, headers=headers)
+    kept = hashlib.sha256(b"\n".join((b"/v1/orders", b"", str(len(body)).encode(), body))).hexdigest()
+    with MongoClient[dict[str, Any]](engines.mongo) as mongo:
+        (name,) = [name for name in mongo.list_database_names() if name.startswith(namespace)]
+        changed = mongo[name]["idempotency_keys"].update_one({"_id": "k1"}, {"$set": {"fingerprint": kept}})
+    assert changed.modified_count == 1, "as a commit of before the JSON was compared left it"
+    again = await client.post("/v1/orders", content=body, headers=headers)
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (201, "true")
+    other = await client.post("/v1/orders", content=body.replace(b"2", b"3"), headers=headers)
+    assert other.status_code == 422
     assert kitchen.cooked == ["soup"]
 
 

@@ -36,6 +36,7 @@ from contracts.vocabulary import (
 )
 from servicekit.clock import Clock
 from servicekit.pages import (
+    MADE,
     TAGGED,
     AnId,
     Cursor,
@@ -165,7 +166,7 @@ def routes(
         "/activities",
         operation_id="create_activity",
         status_code=201,
-        responses={200: {"model": ActivityRecord, "description": "It was made before"}},
+        responses=MADE | {200: TAGGED[200] | {"model": ActivityRecord, "description": "It was made before"}},
     )
     async def create_activity(
         new: NewActivity,
@@ -173,7 +174,8 @@ def routes(
         idempotency_key: Annotated[str | None, Header(include_in_schema=False)] = None,
     ) -> ActivityRecord:
         """The same id again answers 200 with what there is; for another contact or subject, 409."""
-        activity, made = await create(_request(new, idempotency_key, clock.now()))
+        id_ = new.activity_id or await _id_for(new, idempotency_key, store)
+        activity, made = await create(_request(new, ActivityId(id_), clock.now()))
         if made:
             response.headers["Location"] = f"/v1/activities/{activity.activity_id}"
         else:
@@ -317,18 +319,27 @@ _PLACE: dict[Order, Callable[[Activity], str]] = {
 }
 
 
-def _request(new: NewActivity, idempotency_key: str | None, now: datetime) -> ActivityCreated:
+async def _id_for(new: NewActivity, idempotency_key: str | None, store: Store[Activity]) -> str:
+    """The request is in the id with its key: a key that is used every night makes every night's activity.
+    Without what is at its default, so that fields a later version adds make no other one of a repeat."""
+    if idempotency_key is None:
+        return str(uuid4())
+    id_, former = ids_from(idempotency_key, new)
+    return former if former != id_ and await store.get(former) else id_
+
+
+def ids_from(idempotency_key: str, new: NewActivity) -> tuple[str, str]:
+    """Today's id, and that of commits which took a default that is spelled out for another request."""
+    today, former = (
+        stable_id("activity", "request", idempotency_key, said)
+        for said in (new.model_dump_json(exclude_defaults=True), new.model_dump_json(exclude_unset=True))
+    )
+    return today, former
+
+
+def _request(new: NewActivity, id_: ActivityId, now: datetime) -> ActivityCreated:
     spec = new.model_dump(exclude={"activity_id", "scheduled_at"})
-    # The request is in the id too: a key that is used every night makes every night's activity. As it was
-    # sent, so that fields a later version adds do not make another one of a repeat.
-    id_ = new.activity_id or (
-        stable_id("activity", "request", idempotency_key, new.model_dump_json(exclude_defaults=True))
-        if idempotency_key
-        else str(uuid4())
-    )
-    return ActivityCreated(
-        **spec, activity_id=ActivityId(id_), scheduled_at=new.scheduled_at or now, created_at=now
-    )
+    return ActivityCreated(**spec, activity_id=id_, scheduled_at=new.scheduled_at or now, created_at=now)
 
 
 async def _standing(store: Store[Activity], activity_id: str) -> Activity:

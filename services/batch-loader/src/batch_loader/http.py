@@ -17,6 +17,7 @@ from batch_loader.use_cases.preview_batch import Preview, PreviewBatch
 from batch_loader.use_cases.steer_batch import SteerBatch
 from contracts.vocabulary import BatchId, BatchState, ChannelName
 from servicekit.pages import (
+    MADE,
     TAGGED,
     Cursor,
     IfMatch,
@@ -100,7 +101,7 @@ def routes(
 ) -> APIRouter:
     router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=answered_by(_problem_of))
 
-    @router.post("", status_code=201, operation_id="draft_batch")
+    @router.post("", status_code=201, operation_id="draft_batch", responses=MADE)
     async def draft(
         request: DraftRequest,
         response: Response,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection as Names
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -132,9 +133,10 @@ class RequestGuard:
             await answer(problem)(scope, receive, send)
             return
         id_ = key.decode("latin-1")
-        asked = (scope["path"].encode(), scope["query_string"], *_said(body, length))
-        fingerprint = hashlib.sha256(b"\n".join(asked)).hexdigest()
-        refusal = await self._claim(id_, fingerprint)
+        target = (scope["path"].encode(), scope["query_string"])
+        # The second is how commits of before kept a request: by its bytes alone.
+        same = [_hash(*target, *_said(body, length)), _hash(*target, length, body)]
+        refusal = await self._claim(id_, same)
         if isinstance(refusal, Problem):
             await answer(refusal)(scope, receive, send)
             return
@@ -143,10 +145,11 @@ class RequestGuard:
             return
         await self._run(id_, scope, receive, send)
 
-    async def _claim(self, id_: str, fingerprint: str) -> Problem | Stored | None:
-        """None when this request is the first; else what to answer instead of running it."""
+    async def _claim(self, id_: str, same: Sequence[str]) -> Problem | Stored | None:
+        """None when this request is the first; else what to answer instead of running it. It is kept under
+        the first of `same`, and known by any."""
         now = real_now()
-        record = {"_id": id_, "fingerprint": fingerprint, "state": "running", "at": now, "by": self._runner}
+        record = {"_id": id_, "fingerprint": same[0], "state": "running", "at": now, "by": self._runner}
         try:
             await self._mongo[COLLECTION].insert_one(record)
             return None
@@ -154,8 +157,8 @@ class RequestGuard:
             pass
         stored = await self._mongo[COLLECTION].find_one({"_id": id_})
         if stored is None:
-            return await self._claim(id_, fingerprint)
-        if stored["fingerprint"] != fingerprint:
+            return await self._claim(id_, same)
+        if stored["fingerprint"] not in same:
             return Problem(
                 422,
                 "idempotency-key-reused",
@@ -232,6 +235,10 @@ class RequestGuard:
         else:
             saved = {"$set": {"state": "done", "answer": done}}
             await self._mongo[COLLECTION].update_one({"_id": id_}, saved)
+
+
+def _hash(*parts: bytes) -> str:
+    return hashlib.sha256(b"\n".join(parts)).hexdigest()
 
 
 def _said(body: bytes, length: bytes) -> tuple[bytes, ...]:

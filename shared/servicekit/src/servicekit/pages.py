@@ -88,18 +88,18 @@ def page_by_id(found: Sequence[Item], limit: int, id_of: Callable[[Item], str]) 
     return page_of(found, limit, lambda last: cursor_of(id_of(last)))
 
 
-TAGGED: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "As it now stands",
-        "headers": {
-            "ETag": {
-                "description": "The version, for If-None-Match, and for If-Match where a change takes it",
-                "schema": {"type": "string"},
-            }
-        },
+_ETAG = {
+    "ETag": {
+        "description": "The version, for If-None-Match, and for If-Match where a change takes it",
+        "schema": {"type": "string"},
     }
 }
+_LOCATION = {"Location": {"description": "The path of what was made", "schema": {"type": "string"}}}
+Responses = dict[int | str, dict[str, Any]]
+TAGGED: Responses = {200: {"description": "As it now stands", "headers": _ETAG}}
 """The answer of a route that tells a version."""
+MADE: Responses = {201: {"description": "As it was made", "headers": _ETAG | _LOCATION}}
+"""The answer of a route that makes something, and tells where it is and its version."""
 
 
 def etag(version: int) -> str:

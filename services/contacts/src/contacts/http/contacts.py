@@ -31,6 +31,7 @@ from contracts.vocabulary import (
 )
 from servicekit.mongo import Document
 from servicekit.pages import (
+    MADE,
     TAGGED,
     Cursor,
     IdCursor,
@@ -135,7 +136,7 @@ def routes(
 ) -> APIRouter:
     router = APIRouter(prefix="/v1/contacts", tags=["contacts"], route_class=answered_by(problem_of))
 
-    @router.post("", status_code=201, operation_id="create_contact")
+    @router.post("", status_code=201, operation_id="create_contact", responses=MADE)
     async def create(body: NewContact, response: Response) -> ContactChanged:
         contact = await create_contact(body.contact_type, body.raw(), body.contact_id)
         response.headers["ETag"] = etag(contact.version)
