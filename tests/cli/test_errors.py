@@ -13,9 +13,11 @@ from typer.testing import CliRunner, Result
 
 from cli.api import Api
 from cli.commands.contacts import write_rejects
+from cli.commands.up import show
 from cli.exits import Failure
 from cli.found import CHANNEL_SMS_OF_COMPOSE, find, listening
-from cli.line.state import LineState, MemberState
+from cli.line.chosen_engines import ask_database
+from cli.line.state import FILE, LineState, MemberState
 from cli.main import app
 
 runner = CliRunner()
@@ -174,6 +176,30 @@ def test_another_broker_that_is_not_there_is_told(tmp_path: Path, monkeypatch: p
     result = parley("topics", "--create", "--against", "compose")
     assert "No Kafka broker answers at 127.0.0.1:9" in sentence(result)
     assert result.exit_code == 69
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mongodb://127.0.0.1:9/?replicaSet=rs0&tlsCertificateKeyFilePassword=secret",
+        "mongodb://ann:secret@127.0.0.1:9/?replicaSet=rs0",
+        "mongodb://ann:secret@127.0.0.1:9/?authMechanismProperties=TOKEN:secret",
+    ],
+)
+def test_a_database_that_does_not_answer_is_named_without_its_login(url: str) -> None:
+    with pytest.raises(Failure) as told:
+        ask_database(f"{url}&serverSelectionTimeoutMS=100")
+    assert "127.0.0.1:9/?" in str(told.value)
+    assert "secret" not in str(told.value)
+
+
+def test_only_its_owner_reads_where_a_line_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = LineState(clock_file=tmp_path / "clock.json", mongo_url="mongodb://ann:secret@somewhere/")
+    state.write(tmp_path)
+    assert (tmp_path / FILE).stat().st_mode & 0o077 == 0
+    show(state, tmp_path)
+    assert "***@somewhere" in (told := capsys.readouterr().out)
+    assert "secret" not in told
 
 
 class _Rejects:

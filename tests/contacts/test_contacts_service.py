@@ -234,13 +234,15 @@ async def test_contact_types_are_defined_once_and_replaced(contacts: Running) ->
     made = await contacts.api.put("/v1/contact-types/company", json=company)
     assert (made.status_code, made.json()["version"]) == (200, 1)
     again = await contacts.api.post("/v1/contact-types", json={"code": "company"} | company)
-    assert (again.status_code, again.json()["version"]) == (201, 1)
+    assert (again.status_code, again.json()["version"]) == (200, 1)
+    fresh = await contacts.api.post("/v1/contact-types", json={"code": "firm", "name": "Firm"})
+    assert (fresh.status_code, fresh.headers["location"]) == (201, "/v1/contact-types/firm")
     other = await contacts.api.post("/v1/contact-types", json={"code": "company", "name": "Firm"})
     assert other.status_code == 409
     bad = await contacts.api.put("/v1/contact-types/company", json={"name": "X", "fields_schema": {}})
     assert bad.status_code == 422
     codes = [item["code"] for item in (await contacts.api.get("/v1/contact-types")).json()["items"]]
-    assert codes == ["company", "person"]
+    assert codes == ["company", "firm", "person"]
 
     lacking = await contacts.api.post("/v1/contacts", json={"contact_type": "company", "external_id": "1"})
     assert "need a time zone" in lacking.json()["detail"]

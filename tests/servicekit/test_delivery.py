@@ -199,30 +199,46 @@ async def test_what_waits_long_is_not_given_up_because_others_wait_less() -> Non
     assert tries[b"short"][-1] - tries[b"short"][0] < 0.3
 
 
-async def test_no_try_is_counted_while_the_broker_is_away(engines: Engines) -> None:
-    rounds = 0
+@pytest.mark.parametrize(
+    ("silent", "looks"),
+    [
+        # Of three tries; each number: for how many seconds the broker has been silent at that look.
+        ([0.0, 0.0, 0.0], 3),
+        ([10.0, 10.0, 10.0, 0.0, 0.0, 0.0], 6),  # away from the beginning
+        ([0.0, 0.0, 10.0, 0.0, 0.0, 0.0], 6),  # away in the middle: the row begins anew
+        ([0.0, 0.0, 0.9, 0.0], 4),  # slow to answer once
+        ([0.0, 0.0, 0.9, 1.9, 0.0, 0.0, 0.0], 7),  # it had gone just before the last try
+    ],
+)
+async def test_no_try_is_counted_while_the_broker_is_away(
+    silent: Sequence[float], looks: int, engines: Engines, wire: Wire
+) -> None:
+    await wire.create_topics(TOPICS)
+    looked = 0
 
     async def handler(batch: Sequence[Any]) -> Sequence[Outcome]:
-        nonlocal rounds
-        rounds += 1
-        return [None if rounds == 6 else TryAgain("not yet", after=0.01)]
+        nonlocal looked
+        looked += 1
+        return [TryAgain("not yet", after=0.01)]
 
-    metrics = Metrics()
+    producer, metrics = Producer(engines.kafka, "test"), Metrics()
     pipeline = Pipeline(
         "patience",
         Reader((WordSaid,), (WordSaid,)),
         handler,
-        Producer(engines.kafka, "test"),
+        producer,
         metrics,
         asyncio.Event(),
-        tries=2,
-        broker_silent=lambda: 10.0 if rounds < 5 else 0.0,
+        tries=3,
+        broker_silent=lambda: silent[looked - 1],
     )
+    topic = wire.name("word-said")
     await pipeline(
-        [ConsumerRecord("t", 0, 0, 0, 0, b"anna", said("anna", 0).to_json(), None, 4, 2, tuple(CE))]
+        [ConsumerRecord(topic, 0, 0, 0, 0, b"anna", said("anna", 0).to_json(), None, 4, 2, tuple(CE))]
     )
-    assert rounds == 6
-    assert metrics.consumed.labels("patience", "dead_letter")._value.get() == 0
+    await producer.close()
+    assert looked == looks == len(silent)
+    assert metrics.consumed.labels("patience", "dead_letter")._value.get() == 1
 
 
 async def test_a_database_that_is_away_is_waited_for(engines: Engines, wire: Wire, ears: EarService) -> None:

@@ -132,22 +132,44 @@ async def test_the_same_json_otherwise_written_is_the_same_request(
     assert kitchen.cooked == ["soup"]
 
 
-async def test_a_request_that_was_kept_by_its_bytes_is_known(
+async def test_replicas_of_before_and_after_an_update_know_each_others_requests(
     client: httpx.AsyncClient, kitchen: Kitchen, engines: Engines, namespace: str
 ) -> None:
     headers = {"Idempotency-Key": "k1", "Content-Type": "application/json"}
     body = b'{"dish":"soup", "count":2}'
     await client.post("/v1/orders", content=body, headers=headers)
-    kept = hashlib.sha256(b"\n".join((b"/v1/orders", b"", str(len(body)).encode(), body))).hexdigest()
+    # Commits of before compared this, and wrote it; then one wrote that for some hours.
+    by_bytes = hashlib.sha256(b"\n".join((b"/v1/orders", b"", str(len(body)).encode(), body))).hexdigest()
+    by_json = hashlib.sha256(b'/v1/orders\n\n{"count": 2, "dish": "soup"}').hexdigest()
     with MongoClient[dict[str, Any]](engines.mongo) as mongo:
         (name,) = [name for name in mongo.list_database_names() if name.startswith(namespace)]
-        changed = mongo[name]["idempotency_keys"].update_one({"_id": "k1"}, {"$set": {"fingerprint": kept}})
-    assert changed.modified_count == 1, "as a commit of before the JSON was compared left it"
-    again = await client.post("/v1/orders", content=body, headers=headers)
-    assert (again.status_code, again.headers["idempotency-replayed"]) == (201, "true")
-    other = await client.post("/v1/orders", content=body.replace(b"2", b"3"), headers=headers)
-    assert other.status_code == 422
+        kept = mongo[name]["idempotency_keys"].find_one({"_id": "k1"})
+        assert kept is not None
+        assert kept["fingerprint"] == by_bytes
+        for before in (by_bytes, by_json):
+            as_before = {"$set": {"fingerprint": before}, "$unset": {"said": ""}}
+            mongo[name]["idempotency_keys"].update_one({"_id": "k1"}, as_before)
+            again = await client.post("/v1/orders", content=body, headers=headers)
+            assert (again.status_code, again.headers["idempotency-replayed"]) == (201, "true")
+            other = await client.post("/v1/orders", content=body.replace(b"2", b"3"), headers=headers)
+            assert other.status_code == 422
     assert kitchen.cooked == ["soup"]
+
+
+async def test_two_keys_are_refused(client: httpx.AsyncClient, kitchen: Kitchen) -> None:
+    keys = [("Idempotency-Key", "k1"), ("Idempotency-Key", "k2")]
+    refused = await client.post("/v1/orders", json=SOUP, headers=keys)
+    assert (refused.status_code, refused.json()["type"]) == (400, "urn:parley:problem:bad-idempotency-key")
+    assert kitchen.cooked == []
+
+
+async def test_no_body_is_no_body_whether_its_length_is_told_or_not(client: httpx.AsyncClient) -> None:
+    first = await client.post("/v1/orders", headers={"Idempotency-Key": "k1", "Content-Length": "0"})
+    request = client.build_request("POST", "/v1/orders", headers={"Idempotency-Key": "k1"})
+    request.headers.pop("Content-Length", None)
+    again = await client.send(request)
+    assert (first.status_code, again.status_code) == (422, 422)
+    assert again.headers["idempotency-replayed"] == "true"
 
 
 async def test_a_key_does_not_make_a_failure_of_what_is_only_refused(client: httpx.AsyncClient) -> None:

@@ -15,8 +15,7 @@ from cli import console
 from cli.exits import Unavailable, WrongConfiguration
 from cli.line.chosen_engines import ask_database, make_topics
 from cli.options import Channels
-from servicekit.logs import mask
-from servicekit.settings import BadSettings, ServiceSettings
+from servicekit.settings import BadSettings, ServiceSettings, without_login
 
 Answer = TypeVar("Answer")
 
@@ -114,7 +113,7 @@ def _form_replica_set(url: str) -> bool:
     except OperationFailure as refusal:
         raise WrongConfiguration(f"The MongoDB at {host}:{port} refuses: {refusal.details}.") from refusal
     except PyMongoError as error:
-        raise Unavailable(f"No MongoDB answers at {mask(url)}: is it running?") from error
+        raise Unavailable(f"No MongoDB answers at {without_login(url)}: is it running?") from error
 
 
 def _initiate(client: MongoClient[dict[str, Any]], name: str, members: list[dict[str, Any]]) -> bool:

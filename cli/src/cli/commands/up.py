@@ -14,6 +14,7 @@ from cli.line.line import Wanted
 from cli.line.members import chosen
 from cli.options import Channels, DataDir
 from cli.signals import signals_as_interrupts, signals_call
+from servicekit.settings import without_login
 
 _LOOK_EVERY = 0.25
 
@@ -60,7 +61,7 @@ def up(
         try:
             with console.doing(f"Starting on {line.data_dir} ..."):
                 line.start()
-            _show(line.state, line.data_dir)
+            show(line.state, line.data_dir)
             while True:
                 line.watch()
                 interrupts.check()
@@ -73,9 +74,9 @@ def up(
     console.say("Stopped.")
 
 
-def _show(state: LineState, data_dir: Path) -> None:
+def show(state: LineState, data_dir: Path) -> None:
     rows = [(name, service.url) for name, service in sorted(state.services.items())]
-    rows += [("Kafka", state.kafka_bootstrap_servers), ("MongoDB", state.mongo_url)]
+    rows += [("Kafka", state.kafka_bootstrap_servers), ("MongoDB", without_login(state.mongo_url))]
     console.table("Parley is up", ("service", "where"), rows)
     console.say("Each service has /docs (REST), /asyncapi.json (topics), /metrics, /readyz and /livez;")
     console.say("the carrier has /control/stats.")

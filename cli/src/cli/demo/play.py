@@ -62,6 +62,7 @@ class Play:
         self._bars = bars
         self._drives_time = drives_time
         self._clock = clock
+        self._check = check
         self._quiet = Quiet(api, self._clock.now, check)
         self._people = People(api, max(50, marker.contacts // 12), marker.agents_completed)
         self.made: Made | None = None
@@ -130,6 +131,7 @@ class Play:
         everybody = {"published_only": False, "include_opted_out": True}
         deadline = time.monotonic() + _PATIENCE
         while True:
+            self._check()
             known = self._api.post("batch-loader", "/v1/batches/preview", {"filters": everybody})["count"]
             if known == contacts:
                 return
@@ -212,6 +214,7 @@ class Play:
         """Sends of unknown result are looked up in real time."""
         deadline = time.monotonic() + _PATIENCE
         while self._api.get("channel-sms", "/v1/messages/counts")["outgoing"].get("unknown", 0):
+            self._check()
             if time.monotonic() > deadline:
                 return
             time.sleep(0.5)

@@ -31,7 +31,6 @@ from cli.engines.database import EmbeddedDatabase
 from cli.engines.lock import DataDirectoryLock
 from cli.exits import Failure, Unavailable, WrongConfiguration
 from contracts.catalogue import CHANNELS, topics
-from servicekit.logs import mask
 from servicekit.settings import MONGO_URL_RULE, without_login
 from servicekit.topics import Topics, WrongTopics
 
@@ -139,14 +138,14 @@ def ask_database(url: str) -> None:
     except (InvalidURI, ValueError) as error:
         raise WrongConfiguration(f"MONGO_URL={without_login(url)!r}: {MONGO_URL_RULE}.") from error
     except ConfigurationError as error:
-        raise WrongConfiguration(f"MONGO_URL cannot be used: {error}.") from error
+        raise WrongConfiguration(f"MONGO_URL cannot be used: {str(error).rstrip('.')}.") from error
     except PyMongoError as error:
         raise Unavailable(
-            f"No MongoDB answers at {mask(url)}: is it running, and is MONGO_URL right?"
+            f"No MongoDB answers at {without_login(url)}: is it running, and is MONGO_URL right?"
         ) from error
     if not hello.get("setName"):
         raise WrongConfiguration(
-            f"The MongoDB at {mask(url)} is not a replica set; Parley needs transactions."
+            f"The MongoDB at {without_login(url)} is not a replica set; Parley needs transactions."
         )
 
 

@@ -49,6 +49,8 @@ class LineState(BaseModel):
     def write(self, data_dir: Path) -> None:
         fresh = data_dir / f"{FILE}.{os.getpid()}.new"
         try:
+            # MONGO_URL may carry a login.
+            fresh.touch(mode=0o600)
             fresh.write_text(self.model_dump_json(indent=2) + "\n")
             fresh.replace(data_dir / FILE)
         except OSError:

@@ -36,7 +36,6 @@ from contracts.vocabulary import (
 )
 from servicekit.clock import Clock
 from servicekit.pages import (
-    MADE,
     TAGGED,
     AnId,
     Cursor,
@@ -45,6 +44,8 @@ from servicekit.pages import (
     Page,
     cursor_of,
     etag,
+    made_before,
+    made_or_found,
     moment,
     page_of,
     parts_of,
@@ -166,7 +167,7 @@ def routes(
         "/activities",
         operation_id="create_activity",
         status_code=201,
-        responses=MADE | {200: TAGGED[200] | {"model": ActivityRecord, "description": "It was made before"}},
+        responses=made_before(ActivityRecord),
     )
     async def create_activity(
         new: NewActivity,
@@ -176,10 +177,7 @@ def routes(
         """The same id again answers 200 with what there is; for another contact or subject, 409."""
         id_ = new.activity_id or await _id_for(new, idempotency_key, store)
         activity, made = await create(_request(new, ActivityId(id_), clock.now()))
-        if made:
-            response.headers["Location"] = f"/v1/activities/{activity.activity_id}"
-        else:
-            response.status_code = 200
+        made_or_found(response, made, f"/v1/activities/{activity.activity_id}")
         return _tagged(activity, response)
 
     @api.get("/activities", operation_id="list_activities")

@@ -17,7 +17,6 @@ from batch_loader.use_cases.preview_batch import Preview, PreviewBatch
 from batch_loader.use_cases.steer_batch import SteerBatch
 from contracts.vocabulary import BatchId, BatchState, ChannelName
 from servicekit.pages import (
-    MADE,
     TAGGED,
     Cursor,
     IfMatch,
@@ -26,6 +25,8 @@ from servicekit.pages import (
     UnusableCursor,
     cursor_of,
     etag,
+    made_before,
+    made_or_found,
     moment,
     page_of,
     parts_of,
@@ -101,15 +102,15 @@ def routes(
 ) -> APIRouter:
     router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=answered_by(_problem_of))
 
-    @router.post("", status_code=201, operation_id="draft_batch", responses=MADE)
+    @router.post("", status_code=201, operation_id="draft_batch", responses=made_before(BatchResource))
     async def draft(
         request: DraftRequest,
         response: Response,
         idempotency_key: Annotated[str | None, Header(include_in_schema=False)] = None,
     ) -> BatchResource:
-        """Draft a batch. Nothing is loaded until it is told to."""
-        batch = await draft_batch(request.name, request.filters, request.choices, idempotency_key)
-        response.headers["Location"] = f"/v1/batches/{batch.batch_id}"
+        """Nothing is loaded until it is told to. The same request with its key is the same batch: 200."""
+        batch, made = await draft_batch(request.name, request.filters, request.choices, idempotency_key)
+        made_or_found(response, made, f"/v1/batches/{batch.batch_id}")
         return _resource(batch, response)
 
     @router.get("", operation_id="list_batches")

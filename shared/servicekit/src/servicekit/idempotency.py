@@ -53,8 +53,8 @@ class RequestGuard:
     """ASGI middleware: bounds bodies, and answers a repeated POST with the first one's answer.
 
     streamed: paths whose bodies may be large and are read by their route as they come. Nobody here can tell
-    whether such a body is the same again, so that nothing is kept of them but that one is running: their
-    routes know a key that was used before.
+    whether such a body is the same again (only its length is known), so that nothing is kept of them but that
+    one is running: their routes know a key that was used before.
     """
 
     def __init__(
@@ -96,12 +96,12 @@ class RequestGuard:
                 await answer(problem)(scope, receive, send)
                 return
             receive = _replayed(body, receive)
-        key = headers.get(b"idempotency-key")
-        if scope["method"] != "POST" or key is None:
+        keys = [value for name, value in scope["headers"] if name.lower() == b"idempotency-key"]
+        if scope["method"] != "POST" or not keys:
             await self._app(scope, receive, send)
             return
         try:
-            await self._once(key, headers.get(b"content-length", b""), body, scope, receive, send)
+            await self._once(keys, headers.get(b"content-length", b""), body, scope, receive, send)
         except PyMongoError as error:
             # Nothing was sent yet: an answer is kept before it goes.
             await of_the_database(error)(scope, receive, send)
@@ -124,19 +124,17 @@ class RequestGuard:
         return b"".join(chunks)
 
     async def _once(
-        self, key: bytes, length: bytes, body: bytes, scope: Scope, receive: Receive, send: Send
+        self, keys: Sequence[bytes], length: bytes, body: bytes, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        if not 1 <= len(key) <= _KEY_LIMIT:
-            problem = Problem(
-                400, "bad-idempotency-key", "Idempotency-Key cannot be used", "It takes 1 to 255 characters."
-            )
+        if len(keys) > 1 or not 1 <= len(keys[0]) <= _KEY_LIMIT:
+            rule = f"It takes one, of 1 to {_KEY_LIMIT} characters."
+            problem = Problem(400, "bad-idempotency-key", "Idempotency-Key cannot be used", rule)
             await answer(problem)(scope, receive, send)
             return
-        id_ = key.decode("latin-1")
+        id_ = keys[0].decode("latin-1")
         target = (scope["path"].encode(), scope["query_string"])
-        # The second is how commits of before kept a request: by its bytes alone.
-        same = [_hash(*target, *_said(body, length)), _hash(*target, length, body)]
-        refusal = await self._claim(id_, same)
+        said = _said(body) or (length if scope["path"] in self._streamed else b"", body)
+        refusal = await self._claim(id_, _hash(*target, length, body), _hash(*target, *said))
         if isinstance(refusal, Problem):
             await answer(refusal)(scope, receive, send)
             return
@@ -145,11 +143,20 @@ class RequestGuard:
             return
         await self._run(id_, scope, receive, send)
 
-    async def _claim(self, id_: str, same: Sequence[str]) -> Problem | Stored | None:
-        """None when this request is the first; else what to answer instead of running it. It is kept under
-        the first of `same`, and known by any."""
+    async def _claim(self, id_: str, written: str, said: str) -> Problem | Stored | None:
+        """None when this request is the first; else what to answer instead of running it.
+
+        It is known by what it says, and by how it was written: all that replicas of before know of it.
+        """
         now = real_now()
-        record = {"_id": id_, "fingerprint": same[0], "state": "running", "at": now, "by": self._runner}
+        record = {
+            "_id": id_,
+            "fingerprint": written,
+            "said": said,
+            "state": "running",
+            "at": now,
+            "by": self._runner,
+        }
         try:
             await self._mongo[COLLECTION].insert_one(record)
             return None
@@ -157,8 +164,8 @@ class RequestGuard:
             pass
         stored = await self._mongo[COLLECTION].find_one({"_id": id_})
         if stored is None:
-            return await self._claim(id_, same)
-        if stored["fingerprint"] not in same:
+            return await self._claim(id_, written, said)
+        if stored["fingerprint"] not in (written, said) and stored.get("said") != said:
             return Problem(
                 422,
                 "idempotency-key-reused",
@@ -241,14 +248,13 @@ def _hash(*parts: bytes) -> str:
     return hashlib.sha256(b"\n".join(parts)).hexdigest()
 
 
-def _said(body: bytes, length: bytes) -> tuple[bytes, ...]:
-    """JSON whose members stand in another order, or further apart, says the same. Of a streamed body only
-    the length is known here."""
+def _said(body: bytes) -> tuple[bytes] | None:
+    """JSON whose members stand in another order, or further apart, says the same."""
     try:
         # Not orjson: it takes numbers of twenty digits for each other, and reads deeper than it writes.
         return (json.dumps(json.loads(body), sort_keys=True).encode(),)
     except (ValueError, RecursionError):
-        return (length, body)
+        return None
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

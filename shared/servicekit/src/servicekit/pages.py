@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
-from fastapi import Header, Query
+from fastapi import Header, Query, Response
 from pydantic import AfterValidator, BaseModel
 
 from servicekit.problems import Problem
@@ -100,6 +100,19 @@ TAGGED: Responses = {200: {"description": "As it now stands", "headers": _ETAG}}
 """The answer of a route that tells a version."""
 MADE: Responses = {201: {"description": "As it was made", "headers": _ETAG | _LOCATION}}
 """The answer of a route that makes something, and tells where it is and its version."""
+
+
+def made_before(model: type[BaseModel]) -> Responses:
+    """The answers of a route that makes something once: `made_or_found`."""
+    return MADE | {200: {"description": "It was made before", "headers": _ETAG, "model": model}}
+
+
+def made_or_found(response: Response, made: bool, path: str) -> None:
+    """201 and where it is, or 200 for what was there before."""
+    if made:
+        response.headers["Location"] = path
+    else:
+        response.status_code = 200
 
 
 def etag(version: int) -> str:

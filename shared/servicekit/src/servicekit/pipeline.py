@@ -38,6 +38,8 @@ TRIES = 8
 _MAX_WAIT = 5.0
 _SILENT_SECONDS = 1.0
 """An idle fetch is answered after half a second, and the shortest row of tries takes two."""
+_ANSWERED_SECONDS = 0.6
+"""Behind the last try: a broker that has not answered for so long may be away already."""
 _IDS_LOGGED = 50
 _SHORT_HEADER = 1024
 
@@ -233,11 +235,15 @@ class Pipeline:
         self, delivery: Delivery[Any] | Tombstone, outcome: TryAgain
     ) -> tuple[Delivery[Any] | Tombstone | Rejected, float]:
         """What becomes of it, and in how many seconds. A look ahead of its time, because others of the batch
-        wait less, is not a try, nor is one while the broker is away."""
+        wait less, is not a try, nor is one while the broker is away: when it is back, the row begins anew."""
         if outcome.patient:
             return delivery, outcome.after
-        if self._broker_silent() > _SILENT_SECONDS:
-            return delivery, max(outcome.after, _SILENT_SECONDS)
+        silent = self._broker_silent()
+        if silent > _SILENT_SECONDS:
+            wait = max(outcome.after, _SILENT_SECONDS)
+            if isinstance(delivery, Tombstone):
+                return delivery, wait
+            return replace(delivery, attempts=0, not_before=time.monotonic() + wait), wait
         if isinstance(delivery, Tombstone):
             return Rejected(delivery.record, "tries_exhausted", outcome.reason, 1), 0.0
         now = time.monotonic()
@@ -245,6 +251,8 @@ class Pipeline:
             return delivery, delivery.not_before - now
         attempts = delivery.attempts + 1
         if attempts >= self._tries:
+            if silent > _ANSWERED_SECONDS:
+                return replace(delivery, not_before=now + _SILENT_SECONDS), _SILENT_SECONDS
             return Rejected(delivery.record, "tries_exhausted", outcome.reason, attempts), 0.0
         seconds = min(outcome.after * 1.5 ** (attempts - 1), _MAX_WAIT)
         return replace(delivery, attempts=attempts, not_before=now + seconds), seconds

@@ -16,8 +16,8 @@ from pymongo.errors import ConfigurationError
 from pymongo.uri_parser import parse_uri
 
 _NOT_OURS = ("PARLEY_TEST_", "PARLEY_CLI_")
-_WITHOUT_A_LOGIN = re.compile(r"[^@%:#]*(:(//|\d+(?=[,/?]|$))[^@%:#]*)*")
-_SECRET_OPTION = re.compile(r"(?i)((?:password|authMechanismProperties)=)[^&]*")
+_WITHOUT_A_LOGIN = re.compile(r"[^@%:#]*(:(//|\d{1,5}(?=[,/?]|$))[^@%:#]*)*")
+_SECRET_OPTION = re.compile(r"(?i)((?:password|passphrase|authMechanismProperties)\s*=)[^&]*")
 MONGO_URL_RULE = (
     "it is an address such as mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0, and what is neither a"
     " letter nor a digit in a password is escaped, as %2F for a slash"
@@ -100,7 +100,10 @@ class ServiceSettings(BaseSettings):
             variable = name if name.isupper() else f"PARLEY_{name.upper()}"
             field = cls.model_fields.get(name)
             secret = field is not None and not field.repr
-            value = "" if secret else f"={without_login(str(first['input']))!r}"
+            told = str(first["input"])
+            # A list of brokers has no login, and what is wrong with it would be hidden.
+            plain = variable == "KAFKA_BOOTSTRAP_SERVERS" and "@" not in told
+            value = "" if secret else f"={told if plain else without_login(told)!r}"
             # Without its cause, which would show the value.
             raise BadSettings(f"{variable}{value}: {first['msg']}") from None
 

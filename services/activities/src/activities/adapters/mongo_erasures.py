@@ -62,14 +62,13 @@ class MongoErasures:
 
     async def look_again_or_end(self, erasure: Erasure, left: bool, now: datetime) -> None:
         since = now - erasure.told_real_at
+        # Not one that was announced anew meanwhile.
+        read = {"_id": erasure.contact_id, "told_real_at": erasure.told_real_at}
         if left or since < _LOOKED_FOR:
             again = now + min(max(_FIRST, since / 2), _LAST)
-            await self.collection.update_one({"_id": erasure.contact_id}, {"$set": {"look_real_at": again}})
+            await self.collection.update_one(read, {"$set": {"look_real_at": again}})
         else:
-            # Not if it was announced anew meanwhile.
-            await self.collection.delete_one(
-                {"_id": erasure.contact_id, "told_real_at": erasure.told_real_at}
-            )
+            await self.collection.delete_one(read)
 
 
 def _told(told: datetime, look: datetime) -> dict[str, datetime]:

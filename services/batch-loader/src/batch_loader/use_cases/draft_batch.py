@@ -28,8 +28,11 @@ class DraftBatch:
         self._catalog = catalog
         self._clock = clock
 
-    async def __call__(self, name: str, filters: Filters, wanted: Wanted, key: str | None = None) -> Batch:
-        """`key`: the same one again is the same batch, whoever was killed in between.
+    async def __call__(
+        self, name: str, filters: Filters, wanted: Wanted, key: str | None = None
+    ) -> tuple[Batch, bool]:
+        """The batch, and whether this call made it. `key`: the same one again is the same batch, whoever was
+        killed in between.
 
         Raises WrongChoice, AnotherBatch.
         """
@@ -56,9 +59,9 @@ class DraftBatch:
             )
             return announced(batch)
 
-        drafted, _ = await self._batches.change(batch_id, decide)
+        drafted, verdict = await self._batches.change(batch_id, decide)
         assert drafted is not None
-        return drafted
+        return drafted, not isinstance(verdict, Unchanged)
 
 
 def _digest(name: str, filters: Filters, wanted: Wanted) -> str:

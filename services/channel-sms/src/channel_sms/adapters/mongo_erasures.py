@@ -80,12 +80,17 @@ class MongoErasures:
         due: int = await self.collection.count_documents({"look_real_at": {"$lte": real_now()}})
         return due
 
-    async def look_again(self, contact_id: str, at: datetime) -> None:
-        await self.collection.update_one({"_id": contact_id}, {"$set": {"look_real_at": at}})
+    async def look_again(self, erasure: Erasure, at: datetime) -> None:
+        """Unless it was announced anew meanwhile."""
+        await self.collection.update_one(_as_read(erasure), {"$set": {"look_real_at": at}})
 
-    async def done(self, erasure: Erasure) -> None:
-        """It ends, unless it was announced anew meanwhile."""
-        await self.collection.delete_one({"_id": erasure.contact_id, "told_real_at": erasure.told_real_at})
+    async def done(self, erasure: Erasure) -> bool:
+        """It ends, unless it was announced anew meanwhile. Returns whether it ended."""
+        return bool((await self.collection.delete_one(_as_read(erasure))).deleted_count)
+
+
+def _as_read(erasure: Erasure) -> Document:
+    return {"_id": erasure.contact_id, "told_real_at": erasure.told_real_at}
 
 
 def _told(told: datetime, look: datetime) -> dict[str, datetime]:

@@ -103,7 +103,6 @@ class ForgetContacts:
     async def _look_again_or_end(self, erasure: Erasure, left: int, now: datetime) -> None:
         since = now - erasure.told_real_at
         if left or since < LOOKED_FOR:
-            await self._erasures.look_again(erasure.contact_id, now + min(max(_FIRST, since / 2), _LAST))
-        else:
-            await self._erasures.done(erasure)
+            await self._erasures.look_again(erasure, now + min(max(_FIRST, since / 2), _LAST))
+        elif await self._erasures.done(erasure):
             log.info("a contact was forgotten", contact_id=erasure.contact_id)

@@ -7,7 +7,7 @@ from contacts.domain.contact_type import ContactType, Definition
 from contacts.http.refusals import problem_of
 from contacts.use_cases.define_contact_type import DefineContactType
 from contracts.vocabulary import Code
-from servicekit.pages import MADE, TAGGED, IdCursor, Limit, Page, etag, page_by_id
+from servicekit.pages import TAGGED, IdCursor, Limit, Page, etag, made_before, made_or_found, page_by_id
 from servicekit.problems import answered_by
 from servicekit.refusals import NotFound
 
@@ -24,12 +24,12 @@ def routes(types: MongoContactTypes, define: DefineContactType) -> APIRouter:
         prefix="/v1/contact-types", tags=["contact types"], route_class=answered_by(problem_of)
     )
 
-    @router.post("", status_code=201, operation_id="create_contact_type", responses=MADE)
+    @router.post("", status_code=201, operation_id="create_contact_type", responses=made_before(ContactType))
     async def create(body: NewContactType, response: Response) -> ContactType:
-        """The same definition again is no change; another one for the same code is refused."""
-        type_, _ = await define(body.code, body.definition(), new=True)
+        """The same definition again answers 200 and is no change; another for the same code is refused."""
+        type_, made = await define(body.code, body.definition(), new=True)
         response.headers["ETag"] = etag(type_.version)
-        response.headers["Location"] = f"/v1/contact-types/{type_.code}"
+        made_or_found(response, made, f"/v1/contact-types/{type_.code}")
         return type_
 
     @router.put("/{code}", operation_id="put_contact_type", responses=TAGGED)
