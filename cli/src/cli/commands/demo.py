@@ -163,7 +163,8 @@ def _line(data_dir: Path, against: str | None) -> Iterator[tuple[Parley, Callabl
     with console.doing("Starting the engines and the services ..."):
         line = OwnLine.started(data_dir)
     try:
-        yield line.parley, line.check
+        with line.blamed():
+            yield line.parley, line.check
     finally:
         with console.doing("Stopping the services, then the engines ..."), signals_call(line.hurry):
             line.stop()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +17,7 @@ from cli.line.state import LineState
 
 _START_SECONDS = 240.0
 _STOP_SECONDS = 300.0
+_ENDING_SECONDS = 20.0
 
 
 class OwnLine:
@@ -52,6 +55,17 @@ class OwnLine:
         """Raise a Failure if it ended by itself."""
         if (code := self._process.poll()) is not None:
             raise _ended(code, self._log)
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Within the block, a service that does not answer because the line ends says why it does."""
+        try:
+            yield
+        except Unavailable:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_ENDING_SECONDS)
+            self.check()
+            raise
 
     def hurry(self) -> None:
         """A second request to end: services are not waited for."""

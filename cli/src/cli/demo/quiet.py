@@ -23,25 +23,40 @@ _PATIENCE = 600.0
 class Quiet:
     """Looks at what every service says about itself, until nothing moves any more."""
 
-    def __init__(self, api: Api, now: Callable[[], datetime], check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        api: Api,
+        now: Callable[[], datetime],
+        check: Callable[[], None],
+        patience: float = _PATIENCE,
+    ) -> None:
+        """patience: seconds for which nothing may move while something waits."""
         self._api = api
         self._now = now
         self._check = check
+        self._patience = patience
 
     def wait(self, between: Callable[[], None] = lambda: None) -> None:
-        """Returns when nothing moved for some looks in a row. `between`: called after each look."""
+        """Returns when nothing moved for some looks in a row. `between`: called after each look.
+
+        Raises a Failure when something waits and nothing moves.
+        """
         quiet, before = 0, -1.0
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + self._patience
         while quiet < _LOOKS:
             self._check()
             waiting, done = self._flow()
             still = waiting == 0 and done == before
             quiet = quiet + 1 if still else 0
+            if done != before:
+                deadline = time.monotonic() + self._patience
             before = done
             if quiet == _LOOKS and self._owed():
                 quiet = 0
             if time.monotonic() > deadline:
-                raise Failure("The services did not come to rest within ten minutes; see their logs.")
+                raise Failure(
+                    f"Something waits, and nothing moved for {self._patience:.0f} s; see the services' logs."
+                )
             between()
             time.sleep(_BETWEEN if still else _WHILE_BUSY)
 
