@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from channel_sms.adapters.mongo_intents import MongoIntents, to_document
 from channel_sms.domain.intent import Purpose, new_intent
 from channel_sms.main import build
 from channel_sms.settings import Settings
+from channel_sms.use_cases.send_due import SendDue
+from channel_sms.use_cases.settle_sends import Settling
 from contracts.activities import ActivityOutcome, ActivityReturned
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
 from contracts.contacts import ContactChanged, Phone, SetPreference
@@ -129,6 +132,46 @@ async def test_a_fault_at_any_place_of_a_send_repeats_nothing(stage: Stage, plac
         assert references(talk) == {talk.opening_id(number): 1 for number in range(5)}
         interactions = await talk.expect(InteractionRecorded, 5)
         assert len({i.interaction_id for i in interactions}) == 5
+
+
+async def test_what_is_not_recorded_yet_bounds_what_is_claimed_and_is_not_taken_for_lost(
+    engines: Engines, namespace: str, tmp_path: Path
+) -> None:
+    people, at_once = range(150), 10
+    async with (
+        standing(engines, namespace, tmp_path, sms_concurrency=at_once) as stage,
+        stage.scene(receipts=0) as talk,
+    ):
+        await talk.know(people)
+        (run,) = [run for name, run in talk.service._backgrounds if name == "send"]
+        sender: SendDue = run.__self__  # type: ignore[attr-defined]
+        record, may_record = sender._settle, asyncio.Event()
+
+        async def slowly(settlings: Sequence[Settling]) -> int:
+            await may_record.wait()
+            return await record(settlings)
+
+        sender._settle = slowly  # type: ignore[assignment]
+        await talk.dispatch(*people)
+        full = {"state": "sending"}
+        await talk.until("intents", full, at_once + 100)
+        intents = talk.service.mongo["intents"]
+        old = real_now() - timedelta(hours=1)
+        await intents.update_many(full, {"$set": {"claimed_real_at": old}})
+        # A lost one that nobody holds is found, and with it the look that passes over the others.
+        lost = await intents.find_one({"state": "pending"})
+        claimed = {
+            "state": "sending",
+            "claim": "somebody",
+            "claimed_real_at": real_now() - timedelta(hours=1),
+        }
+        await intents.update_one({"_id": lost["_id"]}, {"$set": claimed})
+        await talk.until("intents", {"_id": lost["_id"], "state": {"$in": ["unknown", "pending"]}})
+        assert await intents.count_documents(full) == at_once + 100
+        may_record.set()
+        await talk.until("intents", {"state": "sent"}, len(people))
+        assert references(talk) == {talk.opening_id(number): 1 for number in people}
+    assert not sender.holds
 
 
 async def test_two_senders_send_each_intent_once(stage: Stage) -> None:

@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from cli.engines import ports
 from cli.line.state import LineState
 
 pytestmark = pytest.mark.slow
@@ -130,3 +131,14 @@ def test_a_wrong_setting_of_a_service_ends_everything_with_its_sentence(tmp_path
     state = LineState.read(tmp_path)
     assert state is not None
     assert state.pid is None
+
+
+def test_a_port_is_told_to_be_its_listeners() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert ports.listens(os.getpid(), port)
+        assert not ports.listens(os.getpid(), port + 1)
+        stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        assert not ports.listens(stranger.pid, port)
+        stranger.communicate(b"\n")
+        assert not ports.listens(stranger.pid, port)

@@ -3,6 +3,8 @@
 import random
 import socket
 
+import psutil
+
 from cli.engines.errors import PortTaken
 
 LOOPBACK = "127.0.0.1"
@@ -21,6 +23,15 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether it is this process that listens there."""
+    try:
+        found = psutil.Process(pid).net_connections("tcp")
+    except psutil.NoSuchProcess:
+        return False
+    return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in found)
 
 
 def choose(engine: str, wanted: int | None = None) -> int:

@@ -146,8 +146,11 @@ class Line:
         with httpx.Client(timeout=2) as client:
             while waiting:
                 self.watch()
+                pids = self._supervisor.pids()
                 waiting = [
-                    name for name in waiting if not _ready(client, name, self.state.services[name].url)
+                    name
+                    for name in waiting
+                    if not _ready(client, name, self.state.services[name], pids.get(name))
                 ]
                 if time.monotonic() > deadline:
                     log = self.state.services[waiting[0]].log
@@ -193,9 +196,12 @@ def _check_free(member: Member, port: int) -> None:
         )
 
 
-def _ready(client: httpx.Client, name: str, url: str) -> bool:
+def _ready(client: httpx.Client, name: str, where: MemberState, pid: int | None) -> bool:
+    """Whether it is there, and it is ours: another line may have taken the port meanwhile."""
+    if pid is None or not ports.listens(pid, where.port):
+        return False
     try:
-        answer = client.get(f"{url}/control/stats" if name == CARRIER else f"{url}/readyz")
+        answer = client.get(f"{where.url}/control/stats" if name == CARRIER else f"{where.url}/readyz")
     except httpx.HTTPError:
         return False
     return answer.status_code == 200 and answer.json().get("consuming", True) is True

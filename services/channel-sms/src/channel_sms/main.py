@@ -136,7 +136,7 @@ def build(settings: Settings) -> Service:
         receipts, intents, conversations, knowledge, settle, committer, held["receipts"], clock
     )
     resolve = ResolveUnknown(
-        provider, intents, conversations, settle, committer, held["resolve"], clock, settings
+        provider, intents, conversations, settle, committer, held["resolve"], clock, settings, send.holds
     )
 
     async def texts_due() -> int:

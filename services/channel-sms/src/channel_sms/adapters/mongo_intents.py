@@ -155,9 +155,16 @@ class MongoIntents:
         )
         return count
 
-    async def orphans(self, before: datetime, buckets: Members[int], limit: int) -> list[Intent]:
+    async def orphans(
+        self, before: datetime, buckets: Members[int], limit: int, but: Members[str]
+    ) -> list[Intent]:
         rows = self.collection.find(
-            {"state": IntentState.SENDING, "claimed_real_at": {"$lt": before}, "b": {"$in": list(buckets)}},
+            {
+                "state": IntentState.SENDING,
+                "claimed_real_at": {"$lt": before},
+                "b": {"$in": list(buckets)},
+                "_id": {"$nin": list(but)},
+            },
             limit=limit,
         )
         return [from_document(row) async for row in rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime, timedelta
 
 import structlog
@@ -43,7 +43,10 @@ class ResolveUnknown:
         leases: Leases,
         clock: Clock,
         settings: Settings,
+        held: Set[str],
     ) -> None:
+        """held: intents that this process itself has in hand."""
+        self._held = held
         self._provider = provider
         self._intents = intents
         self._conversations = conversations
@@ -61,7 +64,7 @@ class ResolveUnknown:
         if not buckets:
             return 0
         now = real_now()
-        orphans = await self._intents.orphans(now - self._orphaned_after, buckets, _BATCH)
+        orphans = await self._intents.orphans(now - self._orphaned_after, buckets, _BATCH, self._held)
         if orphans:
             log.warning("claimed sends have lost their owner", intents=len(orphans))
             await self._settle([Settling(intent, InDoubt("its sender ended")) for intent in orphans])

@@ -87,12 +87,15 @@ class SendDue:
         self._held_back = False
         self._pace = Pace()
         self._in_flight: set[asyncio.Task[None]] = set()
+        self.holds: set[str] = set()
+        """Intents that were claimed here and whose result is not recorded yet: nobody has lost them."""
         self._settled: list[Settling] = []
         self._to_settle = asyncio.Event()
         self._rest_until = 0.0
         self._failures = 0
 
     async def run(self) -> None:
+        self._to_settle.set()  # what an earlier run, which a fault ended, has left
         recording = asyncio.create_task(self._record(), name="record results")
         try:
             while not self._stopping.is_set():
@@ -121,7 +124,9 @@ class SendDue:
     async def _start_some(self) -> int:
         """Claim and start what is due and what capacity allows; returns how many."""
         self._held_back = False
-        free = min(self._concurrency - len(self._in_flight), _BATCH)
+        # What is not recorded in time would be taken for lost, so that no more is claimed than is recorded.
+        unrecorded = self._concurrency + _BATCH - len(self.holds)
+        free = min(self._concurrency - len(self._in_flight), unrecorded, _BATCH)
         if free <= 0 or time.monotonic() < self._rest_until:
             return 0
         buckets = await self._leases.held()
@@ -142,8 +147,15 @@ class SendDue:
         _BEFORE_CLAIM()
         before = time.monotonic() + self._timeout
         claimed = await self._intents.claim(allowed, self._clock.now(), real_now())
-        _AFTER_CLAIM()
-        for intent in await self._still_allowed(claimed):
+        ids = {intent.intent_id for intent in claimed}
+        self.holds |= ids
+        try:
+            _AFTER_CLAIM()
+            still_allowed = await self._still_allowed(claimed)
+        except BaseException:
+            self.holds -= ids
+            raise
+        for intent in still_allowed:
             task = asyncio.create_task(self._send(intent, before))
             self._in_flight.add(task)
             task.add_done_callback(self._in_flight.discard)
@@ -195,6 +207,7 @@ class SendDue:
             _AFTER_SEND()
         except InjectedFault:
             log.warning("a result was lost on purpose", intent_id=intent.intent_id)
+            self.holds.discard(intent.intent_id)
             return
         except Exception:
             log.exception("a provider failed", intent_id=intent.intent_id)
@@ -244,6 +257,7 @@ class SendDue:
                     log.exception("results could not be recorded", results=len(batch))
                 failures = 0
                 del self._settled[: len(batch)]
+                self.holds -= {settling.intent.intent_id for settling in batch}
 
 
 def _settlement(result: Result, intent: Intent) -> Settlement:
