@@ -31,6 +31,8 @@ class Refused(Failure):
 def _sentence(service: str, status: int, problem: Mapping[str, Any]) -> str:
     title = str(problem.get("title") or f"status {status}").rstrip(".")
     detail = str(problem.get("detail") or "").strip()
+    if detail.startswith("There is no "):
+        return f"{service}: {detail}"
     return f"{service}: {title}: {detail}" if detail else f"{service}: {title}."
 
 

@@ -67,7 +67,7 @@ def demo(
     carrier and a scripted agent work it through a week that passes in minutes, lets people complete
     some calls, and then counts everything from every side. Any difference ends with exit code 1.
 
-    Interrupted with Ctrl-C, the next run goes on where this one was.
+    Interrupted with Ctrl-C, or ended by a fault, the next run goes on where this one was.
 
     Examples:
 
@@ -126,8 +126,10 @@ def _demo(
             play = Play(api, data_dir, marker, bars, check, clock, drives_time=drives_time)
             try:
                 play.perform()
-            except BaseException:
+            except BaseException as ended:
                 play.stand_still()
+                if isinstance(ended, Failure):
+                    console.err.print("Stopped by a fault. The same command goes on from here.")
                 raise
             play.let_time_go_on()
         with console.doing("Counting everything from every side ..."):

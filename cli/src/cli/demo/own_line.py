@@ -33,6 +33,8 @@ class OwnLine:
         """Returns when every service is ready; nothing is left behind when it raises."""
         log = data_dir / "logs" / "up.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        if log.exists():
+            log.replace(log.with_suffix(".log.1"))  # why the run before ended
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "cli", "up", "--data-dir", str(data_dir)],

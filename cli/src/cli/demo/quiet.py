@@ -55,7 +55,7 @@ class Quiet:
                 quiet = 0
             if time.monotonic() > deadline:
                 raise Failure(
-                    f"Something waits, and nothing moved for {self._patience:.0f} s; see the services' logs."
+                    f"Something waits, and nothing moved for {self._patience:.0f} s: see the services' logs."
                 )
             between()
             time.sleep(_BETWEEN if still else _WHILE_BUSY)
