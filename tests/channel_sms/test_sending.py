@@ -21,7 +21,7 @@ from contracts.channel_sms import InteractionRecorded, MessageRecorded
 from contracts.contacts import ContactChanged, Phone, SetPreference
 from servicekit.clock import real_now
 from servicekit.failpoints import FAILPOINTS
-from servicekit.mongo import Mongo
+from servicekit.mongo import Conflict, Mongo
 from tests.channel_sms.world import NOW, Scene, Stage, everybody, fictional, standing
 from tests.engines import Engines
 from tests.kit import eventually, failed_where_told, settled
@@ -29,6 +29,12 @@ from tests.kit import eventually, failed_where_told, settled
 
 def references(talk: Scene) -> Counter[str]:
     return Counter(entry["reference"] for entry in talk.journal())
+
+
+def sender_of(talk: Scene) -> SendDue:
+    (run,) = [run for name, run in talk.service._backgrounds if name == "send"]
+    sender: SendDue = run.__self__  # type: ignore[attr-defined]
+    return sender
 
 
 def opted_out(talk: Scene, person: int) -> ContactChanged:
@@ -143,8 +149,7 @@ async def test_what_is_not_recorded_yet_bounds_what_is_claimed_and_is_not_taken_
         stage.scene(receipts=0) as talk,
     ):
         await talk.know(people)
-        (run,) = [run for name, run in talk.service._backgrounds if name == "send"]
-        sender: SendDue = run.__self__  # type: ignore[attr-defined]
+        sender = sender_of(talk)
         record, may_record = sender._settle, asyncio.Event()
 
         async def slowly(settlings: Sequence[Settling]) -> int:
@@ -172,6 +177,27 @@ async def test_what_is_not_recorded_yet_bounds_what_is_claimed_and_is_not_taken_
         await talk.until("intents", {"state": "sent"}, len(people))
         assert references(talk) == {talk.opening_id(number): 1 for number in people}
     assert not sender.holds
+
+
+async def test_a_result_that_cannot_be_recorded_keeps_no_other_and_is_looked_up(
+    engines: Engines, namespace: str, tmp_path: Path
+) -> None:
+    people = range(10)
+    async with standing(engines, namespace, tmp_path) as stage, stage.scene(receipts=0) as talk:
+        await talk.know(people)
+        sender = sender_of(talk)
+        record, refused = sender._settle, talk.opening_id(3)
+
+        async def sometimes(settlings: Sequence[Settling]) -> int:
+            if refused in {settling.intent.intent_id for settling in settlings}:
+                raise Conflict("another intent has its message")
+            return await record(settlings)
+
+        sender._settle = sometimes  # type: ignore[assignment]
+        await talk.dispatch(*people)
+        await talk.until("intents", {"state": "sent"}, len(people))
+        assert references(talk) == {talk.opening_id(number): 1 for number in people}
+        assert not sender.holds
 
 
 async def test_two_senders_send_each_intent_once(stage: Stage) -> None:

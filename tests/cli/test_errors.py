@@ -184,6 +184,7 @@ def test_another_broker_that_is_not_there_is_told(tmp_path: Path, monkeypatch: p
         "mongodb://127.0.0.1:9/?replicaSet=rs0&tlsCertificateKeyFilePassword=secret",
         "mongodb://ann:secret@127.0.0.1:9/?replicaSet=rs0",
         "mongodb://ann:secret@127.0.0.1:9/?authMechanismProperties=TOKEN:secret",
+        "mongodb://[::1]:9,127.0.0.1:9/?readPreference=nearest&readPreferenceTags=dc:ny",
     ],
 )
 def test_a_database_that_does_not_answer_is_named_without_its_login(url: str) -> None:

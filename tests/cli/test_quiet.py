@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -15,20 +16,18 @@ _EMPTY: dict[str, Any] = {"scheduled": 0, "webhooks_waiting": 0, "outgoing": {},
 
 
 class Services:
-    """They say that messages wait for so many looks, and that `moves` were handled since the look before."""
+    """They say that messages wait for so many looks, and how many were handled at each of these."""
 
-    def __init__(self, looks: int, moves: int) -> None:
+    def __init__(self, looks: int, done: Callable[[int], int]) -> None:
         self._looks = looks
-        self._moves = moves
-        self._done = 0
+        self._done = done
 
     def text(self, service: str, path: str, names: list[str]) -> str:
         if service != "workflow":
             return ""
-        waits = self._looks > 0
-        self._looks -= waits
-        self._done += self._moves * waits
-        return f"parley_lag_messages {int(waits)}\nparley_messages_consumed_total {self._done}\n"
+        self._looks = max(0, self._looks - 1)
+        waits, done = self._looks > 0, self._done(self._looks)
+        return f"parley_lag_messages {int(waits)}\nparley_messages_consumed_total {done}\n"
 
     def get(self, service: str, path: str, **query: Any) -> dict[str, Any]:
         return _EMPTY
@@ -39,9 +38,12 @@ def quiet(services: Services) -> Quiet:
 
 
 def test_a_slow_line_is_waited_for_as_long_as_something_moves() -> None:
-    quiet(Services(looks=8, moves=1)).wait()
+    quiet(Services(looks=8, done=lambda left: 8 - left)).wait()
 
 
-def test_a_line_in_which_nothing_moves_is_given_up() -> None:
+@pytest.mark.parametrize("done", [lambda left: 7, lambda left: left % 3])
+def test_a_line_in_which_nothing_moves_or_something_dies_again_and_again_is_given_up(
+    done: Callable[[int], int],
+) -> None:
     with pytest.raises(Failure, match=r"nothing moved for 3 s"):
-        quiet(Services(looks=1000, moves=0)).wait()
+        quiet(Services(looks=1000, done=done)).wait()

@@ -74,7 +74,7 @@ def test_a_wrong_setting_is_one_sentence(
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("mongodb+srv://ann:secret%ret@somewhere", "MONGO_URL='***@somewhere': it is an address such as"),
+        ("mongodb+srv://ann:secret%ret@somewhere", "='mongodb+srv://***@somewhere': it is an address"),
         ("mongodb+srv://somewhere.test/?tlsCAFile=/not/there", "cannot be used: "),
     ],
 )

@@ -21,8 +21,9 @@ from cli.demo.memory import PeakMemory
 from cli.demo.numbers import MOST
 from cli.demo.own_line import OwnLine
 from cli.demo.play import Play
+from cli.demo.quiet import Stalled
 from cli.demo.story import Story, worth_telling
-from cli.exits import Failure, WrongUsage
+from cli.exits import Failure, Unavailable, WrongUsage
 from cli.found import Parley, find
 from cli.line.state import CLOCK
 from cli.signals import Interrupts, signals_as_interrupts, signals_call
@@ -67,7 +68,7 @@ def demo(
     carrier and a scripted agent work it through a week that passes in minutes, lets people complete
     some calls, and then counts everything from every side. Any difference ends with exit code 1.
 
-    Interrupted with Ctrl-C, or ended by a fault, the next run goes on where this one was.
+    Interrupted with Ctrl-C, the next run goes on where this one was.
 
     Examples:
 
@@ -128,7 +129,7 @@ def _demo(
                 play.perform()
             except BaseException as ended:
                 play.stand_still()
-                if isinstance(ended, Failure):
+                if isinstance(ended, Unavailable | Stalled):
                     console.err.print("Stopped by a fault. The same command goes on from here.")
                 raise
             play.let_time_go_on()

@@ -89,7 +89,7 @@ def _form_replica_set(url: str) -> bool:
     try:
         told = parse_uri(url)
     except (PyMongoError, ValueError) as error:
-        raise WrongConfiguration(f"MONGO_URL cannot be used: {error}.") from error
+        raise WrongConfiguration(f"MONGO_URL cannot be used: {str(error).rstrip('.')}.") from error
     options = {option.lower(): value for option, value in told["options"].items()}
     name, hosts = options.get("replicaset"), told["nodelist"]
     if not name:
@@ -109,7 +109,7 @@ def _form_replica_set(url: str) -> bool:
         ) as client:
             return _initiate(client, name, members)
     except ConfigurationError as error:
-        raise WrongConfiguration(f"MONGO_URL cannot be used: {error}.") from error
+        raise WrongConfiguration(f"MONGO_URL cannot be used: {str(error).rstrip('.')}.") from error
     except OperationFailure as refusal:
         raise WrongConfiguration(f"The MongoDB at {host}:{port} refuses: {refusal.details}.") from refusal
     except PyMongoError as error:

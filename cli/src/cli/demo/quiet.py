@@ -20,6 +20,10 @@ _WHILE_BUSY = 0.5
 _PATIENCE = 600.0
 
 
+class Stalled(Failure):
+    """The line stands still with work in hand."""
+
+
 class Quiet:
     """Looks at what every service says about itself, until nothing moves any more."""
 
@@ -41,34 +45,39 @@ class Quiet:
 
         Raises a Failure when something waits and nothing moves.
         """
-        quiet, before = 0, -1.0
+        quiet = 0
+        before: dict[str, float] = {}
+        most: dict[str, float] = {}
         deadline = time.monotonic() + self._patience
         while quiet < _LOOKS:
             self._check()
             waiting, done = self._flow()
             still = waiting == 0 and done == before
             quiet = quiet + 1 if still else 0
-            if done != before:
-                deadline = time.monotonic() + self._patience
             before = done
+            # One that dies and begins again from 0 has not moved.
+            further = {service: count for service, count in done.items() if count > most.get(service, -1.0)}
+            if further:
+                most |= further
+                deadline = time.monotonic() + self._patience
             if quiet == _LOOKS and self._owed():
                 quiet = 0
             if time.monotonic() > deadline:
-                raise Failure(
+                raise Stalled(
                     f"Something waits, and nothing moved for {self._patience:.0f} s: see the services' logs."
                 )
             between()
             time.sleep(_BETWEEN if still else _WHILE_BUSY)
 
-    def _flow(self) -> tuple[float, float]:
-        """Messages that wait, and messages that were handled or published so far."""
-        waiting = done = 0.0
+    def _flow(self) -> tuple[float, dict[str, float]]:
+        """Messages that wait, and by service how many it has handled or published since it began."""
+        waiting, done = 0.0, dict.fromkeys(SERVICES, 0.0)
         for service in SERVICES:
             for name, value in _SAMPLE.findall(self._metrics(service)):
                 if name in _WAITING:
                     waiting += float(value)
                 elif name in _DONE:
-                    done += float(value)
+                    done[service] += float(value)
         return waiting, done
 
     def _metrics(self, service: str) -> str:

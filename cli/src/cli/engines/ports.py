@@ -29,7 +29,7 @@ def listens(pid: int, port: int) -> bool:
     """Whether it is this process that listens there."""
     try:
         found = psutil.Process(pid).net_connections("tcp")
-    except psutil.NoSuchProcess:
+    except psutil.Error:  # it has just ended: who watches it will tell
         return False
     return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in found)
 

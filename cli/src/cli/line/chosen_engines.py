@@ -132,7 +132,7 @@ def ask_database(url: str) -> None:
                 warnings.simplefilter("ignore")  # they may name a part of a password
                 client = MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=5000)
         except OSError as error:  # a certificate that it names is not there
-            raise WrongConfiguration(f"MONGO_URL cannot be used: {error}.") from error
+            raise WrongConfiguration(f"MONGO_URL cannot be used: {str(error).rstrip('.')}.") from error
         with client:
             hello = client.admin.command("hello")
     except (InvalidURI, ValueError) as error:

@@ -9,6 +9,8 @@ from typing import Self
 import psutil
 from pydantic import BaseModel, ValidationError
 
+from cli.exits import WrongConfiguration
+
 FILE = "parley.json"
 CLOCK = "clock.json"
 
@@ -40,11 +42,13 @@ class LineState(BaseModel):
 
     @classmethod
     def read(cls, data_dir: Path) -> Self | None:
-        """None when there is no readable state."""
+        """None when there is no state, or none of ours."""
         try:
             return cls.model_validate_json((data_dir / FILE).read_bytes())
         except (FileNotFoundError, NotADirectoryError, ValidationError):
             return None
+        except PermissionError:
+            raise WrongConfiguration(f"{data_dir / FILE} belongs to another user.") from None
 
     def write(self, data_dir: Path) -> None:
         fresh = data_dir / f"{FILE}.{os.getpid()}.new"

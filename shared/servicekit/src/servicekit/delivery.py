@@ -31,6 +31,8 @@ class Delivery(Generic[M_co]):
     attempts: int = 0
     not_before: float = 0.0
     """By a clock that only goes forward: when the next try is due."""
+    began_anew: bool = False
+    """Whether its tries were counted from the beginning once, because the broker had been away."""
 
     @property
     def key(self) -> bytes | None:

@@ -235,24 +235,25 @@ class Pipeline:
         self, delivery: Delivery[Any] | Tombstone, outcome: TryAgain
     ) -> tuple[Delivery[Any] | Tombstone | Rejected, float]:
         """What becomes of it, and in how many seconds. A look ahead of its time, because others of the batch
-        wait less, is not a try, nor is one while the broker is away: when it is back, the row begins anew."""
+        wait less, is not a try, nor is one while the broker is away. The row of tries begins anew, once, when
+        it was away: those of before the silence was noticed were in vain."""
         if outcome.patient:
             return delivery, outcome.after
-        silent = self._broker_silent()
-        if silent > _SILENT_SECONDS:
-            wait = max(outcome.after, _SILENT_SECONDS)
-            if isinstance(delivery, Tombstone):
-                return delivery, wait
-            return replace(delivery, attempts=0, not_before=time.monotonic() + wait), wait
+        silent, now = self._broker_silent(), time.monotonic()
+        wait = max(outcome.after, _SILENT_SECONDS)
         if isinstance(delivery, Tombstone):
+            if silent > _ANSWERED_SECONDS:
+                return delivery, wait
             return Rejected(delivery.record, "tries_exhausted", outcome.reason, 1), 0.0
-        now = time.monotonic()
+        if silent > _SILENT_SECONDS:
+            attempts = delivery.attempts if delivery.began_anew else 0
+            return replace(delivery, attempts=attempts, not_before=now + wait, began_anew=True), wait
         if now < delivery.not_before:
             return delivery, delivery.not_before - now
         attempts = delivery.attempts + 1
         if attempts >= self._tries:
             if silent > _ANSWERED_SECONDS:
-                return replace(delivery, not_before=now + _SILENT_SECONDS), _SILENT_SECONDS
+                return replace(delivery, not_before=now + wait), wait
             return Rejected(delivery.record, "tries_exhausted", outcome.reason, attempts), 0.0
         seconds = min(outcome.after * 1.5 ** (attempts - 1), _MAX_WAIT)
         return replace(delivery, attempts=attempts, not_before=now + seconds), seconds

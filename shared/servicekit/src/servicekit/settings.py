@@ -17,6 +17,10 @@ from pymongo.uri_parser import parse_uri
 
 _NOT_OURS = ("PARLEY_TEST_", "PARLEY_CLI_")
 _WITHOUT_A_LOGIN = re.compile(r"[^@%:#]*(:(//|\d{1,5}(?=[,/?]|$))[^@%:#]*)*")
+_HOST = r"(?:\[[\da-fA-F:.]+\]|[^\s/@?,:\[\]%#!]+)(?::\d{1,5})?"
+_RIGHTLY_WRITTEN = re.compile(
+    rf"(mongodb(?:\+srv)?://)([^/@?]*@)?({_HOST}(?:,{_HOST})*(?:/[^?@]*)?(?:\?[^@]*)?)"
+)
 _SECRET_OPTION = re.compile(r"(?i)((?:password|passphrase|authMechanismProperties)\s*=)[^&]*")
 MONGO_URL_RULE = (
     "it is an address such as mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0, and what is neither a"
@@ -117,6 +121,8 @@ class ServiceSettings(BaseSettings):
 def without_login(address: str) -> str:
     """An address, however wrong, without what may be a user and a password in it."""
     address = _SECRET_OPTION.sub(r"\1***", address)
+    if rightly := _RIGHTLY_WRITTEN.fullmatch(address):
+        return f"{rightly[1]}***@{rightly[3]}" if rightly[2] else address
     if _WITHOUT_A_LOGIN.fullmatch(address):
         return address
     return f"***@{address.rpartition('@')[2]}" if "@" in address else "***"

@@ -156,14 +156,14 @@ class MongoIntents:
         return count
 
     async def orphans(
-        self, before: datetime, buckets: Members[int], limit: int, but: Members[str]
+        self, before: datetime, buckets: Members[int], limit: int, claims_held: Members[str | None]
     ) -> list[Intent]:
         rows = self.collection.find(
             {
                 "state": IntentState.SENDING,
                 "claimed_real_at": {"$lt": before},
                 "b": {"$in": list(buckets)},
-                "_id": {"$nin": list(but)},
+                "claim": {"$nin": list(claims_held)},
             },
             limit=limit,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -43,9 +43,9 @@ class ResolveUnknown:
         leases: Leases,
         clock: Clock,
         settings: Settings,
-        held: Set[str],
+        held: Mapping[str, str | None],
     ) -> None:
-        """held: intents that this process itself has in hand."""
+        """held: intents that this process itself has in hand, and their claims."""
         self._held = held
         self._provider = provider
         self._intents = intents
@@ -64,7 +64,9 @@ class ResolveUnknown:
         if not buckets:
             return 0
         now = real_now()
-        orphans = await self._intents.orphans(now - self._orphaned_after, buckets, _BATCH, self._held)
+        orphans = await self._intents.orphans(
+            now - self._orphaned_after, buckets, _BATCH, set(self._held.values())
+        )
         if orphans:
             log.warning("claimed sends have lost their owner", intents=len(orphans))
             await self._settle([Settling(intent, InDoubt("its sender ended")) for intent in orphans])

@@ -35,7 +35,7 @@ from servicekit.backoff import backoff
 from servicekit.clock import Clock, real_now
 from servicekit.failpoints import Failpoint, InjectedFault
 from servicekit.leases import BUCKETS, Leases
-from servicekit.mongo import Conflict
+from servicekit.mongo import is_unavailable
 from servicekit.resting import end, rest
 
 log = structlog.get_logger()
@@ -87,8 +87,8 @@ class SendDue:
         self._held_back = False
         self._pace = Pace()
         self._in_flight: set[asyncio.Task[None]] = set()
-        self.holds: set[str] = set()
-        """Intents that were claimed here and whose result is not recorded yet: nobody has lost them."""
+        self.holds: dict[str, str | None] = {}
+        """Intents, and their claims, whose result this process is going to record: it has not lost them."""
         self._settled: list[Settling] = []
         self._to_settle = asyncio.Event()
         self._rest_until = 0.0
@@ -147,13 +147,12 @@ class SendDue:
         _BEFORE_CLAIM()
         before = time.monotonic() + self._timeout
         claimed = await self._intents.claim(allowed, self._clock.now(), real_now())
-        ids = {intent.intent_id for intent in claimed}
-        self.holds |= ids
+        self.holds |= {intent.intent_id: intent.claim for intent in claimed}
         try:
             _AFTER_CLAIM()
             still_allowed = await self._still_allowed(claimed)
         except BaseException:
-            self.holds -= ids
+            self._let_go(claimed)
             raise
         for intent in still_allowed:
             task = asyncio.create_task(self._send(intent, before))
@@ -200,21 +199,37 @@ class SendDue:
                 free.append(intent)
         return free
 
+    def _let_go(self, intents: Sequence[Intent]) -> None:
+        """Nothing of them is going to be recorded any more, unless they were claimed again."""
+        for intent in intents:
+            if self.holds.get(intent.intent_id) == intent.claim:
+                del self.holds[intent.intent_id]
+
     async def _send(self, intent: Intent, before: float) -> None:
+        try:
+            settlement = await self._sent(intent, before)
+        except InjectedFault:
+            log.warning("a result was lost on purpose", intent_id=intent.intent_id)
+            self._let_go([intent])
+        except BaseException:
+            self._let_go([intent])
+            raise
+        else:
+            self._note(intent, settlement)
+
+    async def _sent(self, intent: Intent, before: float) -> Settlement:
         text = Text(intent.intent_id, intent.to, intent.sender, intent.text, self._seconds_left(intent))
         try:
             result = await self._provider.send(text, before)
             _AFTER_SEND()
         except InjectedFault:
-            log.warning("a result was lost on purpose", intent_id=intent.intent_id)
-            self.holds.discard(intent.intent_id)
-            return
+            raise
         except Exception:
             log.exception("a provider failed", intent_id=intent.intent_id)
             result = Ambiguous("a bug of the provider adapter")
         self._answers.labels(_NAMES[type(result)]).inc()
         self._weigh(result)
-        self._note(intent, _settlement(result, intent))
+        return _settlement(result, intent)
 
     def _seconds_left(self, intent: Intent) -> int:
         """For the carrier, which may hold a text back itself."""
@@ -247,17 +262,29 @@ class SendDue:
             while self._settled:
                 batch = self._settled[:_BATCH]
                 try:
-                    await self._settle(batch)
-                except (PyMongoError, Conflict, InjectedFault) as error:
+                    await self._record_or_leave(batch)
+                except (PyMongoError, InjectedFault) as error:
                     failures += 1
                     log.warning("results wait to be recorded", error=repr(error)[:200], results=len(batch))
                     await asyncio.sleep(backoff(failures))
                     continue
-                except Exception:
-                    log.exception("results could not be recorded", results=len(batch))
                 failures = 0
                 del self._settled[: len(batch)]
-                self.holds -= {settling.intent.intent_id for settling in batch}
+                self._let_go([settling.intent for settling in batch])
+
+    async def _record_or_leave(self, batch: Sequence[Settling]) -> None:
+        """What cannot be recorded keeps no other: it is in doubt, and looked up. Raises while the database is
+        away."""
+        try:
+            await self._settle(batch)
+        except Exception as error:
+            if isinstance(error, InjectedFault) or is_unavailable(error):
+                raise
+            if len(batch) > 1:
+                for each in batch:
+                    await self._record_or_leave([each])
+            else:
+                log.exception("a result could not be recorded", intent_id=batch[0].intent.intent_id)
 
 
 def _settlement(result: Result, intent: Intent) -> Settlement:

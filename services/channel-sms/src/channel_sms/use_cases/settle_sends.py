@@ -65,13 +65,22 @@ class SettleSends:
                 await self._commit(left)
             except Conflict:
                 if attempt and len(left) > 1:
-                    half = len(left) // 2
-                    return await self(left[:half]) + await self(left[half:])
+                    return await self._halves(left)
                 await yield_to_others(attempt)
                 left = await self._still_open(left)
                 continue
             return len(left)
         raise Conflict("intents changed faster than they could be settled")
+
+    async def _halves(self, settlings: Sequence[Settling]) -> int:
+        """What cannot be settled in one of them does not keep the other."""
+        half = len(settlings) // 2
+        try:
+            settled = await self(settlings[:half])
+        except Conflict:
+            await self(settlings[half:])
+            raise
+        return settled + await self(settlings[half:])
 
     async def _still_open(self, settlings: Sequence[Settling]) -> list[Settling]:
         fresh = await self._intents.load(settling.intent.intent_id for settling in settlings)
