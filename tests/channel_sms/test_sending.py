@@ -152,9 +152,9 @@ async def test_what_is_not_recorded_yet_bounds_what_is_claimed_and_is_not_taken_
         sender = sender_of(talk)
         record, may_record = sender._settle, asyncio.Event()
 
-        async def slowly(settlings: Sequence[Settling]) -> int:
+        async def slowly(settlings: Sequence[Settling], tries: int) -> int:
             await may_record.wait()
-            return await record(settlings)
+            return await record(settlings, tries)
 
         sender._settle = slowly  # type: ignore[assignment]
         await talk.dispatch(*people)
@@ -179,25 +179,39 @@ async def test_what_is_not_recorded_yet_bounds_what_is_claimed_and_is_not_taken_
     assert not sender.holds
 
 
-async def test_a_result_that_cannot_be_recorded_keeps_no_other_and_is_looked_up(
-    engines: Engines, namespace: str, tmp_path: Path
+@pytest.mark.parametrize("lasts", [True, False])
+async def test_a_result_that_cannot_be_recorded_keeps_no_other(
+    engines: Engines, namespace: str, tmp_path: Path, lasts: bool
 ) -> None:
+    """One that never can is in doubt and looked up; one that only may not yet is waited for, and not lost."""
     people = range(10)
     async with standing(engines, namespace, tmp_path) as stage, stage.scene(receipts=0) as talk:
         await talk.know(people)
-        sender = sender_of(talk)
-        record, refused = sender._settle, talk.opening_id(3)
+        intents, sender = talk.service.mongo["intents"], sender_of(talk)
+        record, refused, may_record = sender._settle, talk.opening_id(3), asyncio.Event()
 
-        async def sometimes(settlings: Sequence[Settling]) -> int:
-            if refused in {settling.intent.intent_id for settling in settlings}:
-                raise Conflict("another intent has its message")
-            return await record(settlings)
+        async def sometimes(settlings: Sequence[Settling], tries: int) -> int:
+            if refused in {s.intent.intent_id for s in settlings} and not may_record.is_set():
+                raise Conflict("another has it", duplicate=lasts)
+            return await record(settlings, tries)
 
         sender._settle = sometimes  # type: ignore[assignment]
         await talk.dispatch(*people)
+        await talk.until("intents", {"state": "sent"}, len(people) - 1)
+        if not lasts:
+            old = {"claimed_real_at": real_now() - timedelta(hours=1)}
+            await intents.update_one({"_id": refused}, {"$set": old})
+            row = await intents.find_one({"_id": talk.opening_id(1)})
+            del row["provider_message_id"]
+            await intents.insert_one(row | {"_id": "lost", "state": "sending", "claim": "x"} | old)
+            found = {"_id": "lost", "state": {"$ne": "sending"}}
+            await eventually(lambda: intents.find_one(found), "a look at what has lost its owner")
+            await intents.delete_one({"_id": "lost"})
+            assert (await intents.find_one({"_id": refused}))["state"] == "sending"
+            may_record.set()
         await talk.until("intents", {"state": "sent"}, len(people))
         assert references(talk) == {talk.opening_id(number): 1 for number in people}
-        assert not sender.holds
+    assert not sender.holds
 
 
 async def test_two_senders_send_each_intent_once(stage: Stage) -> None:

@@ -209,6 +209,7 @@ async def test_what_waits_long_is_not_given_up_because_others_wait_less() -> Non
         ([0.0, 0.0, 0.9, 0.0], 4),  # slow to answer once
         ([0.0, 0.0, 0.9, 1.9, 0.0, 0.0, 0.0], 7),  # it had gone just before the last try
         ([0.0, 2.0, 0.0, 2.0, 0.0, 2.0, 0.0], 7),  # it is slow all the time: the row begins anew once
+        ([0.0, 9.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0], 8),  # away twice
     ],
 )
 async def test_no_try_is_counted_while_the_broker_is_away(

@@ -19,7 +19,7 @@ from servicekit.failpoints import Failpoints, InjectedFault, UnknownFailpoint, U
 from servicekit.logs import Repeats, mask, mask_personal_data
 from servicekit.mongo import Mongo
 from servicekit.service import Service
-from servicekit.settings import BadSettings, ServiceSettings
+from servicekit.settings import BadSettings, ServiceSettings, without_login
 from servicekit.topics import Topics, WrongTopics
 from tests.engines import Engines
 
@@ -68,6 +68,22 @@ def test_a_wrong_setting_is_one_sentence(
         ServiceSettings.from_environment()
     assert said in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (
+            "mongodb://[::1]:27017,b/?readPreferenceTags=dc:n",
+            "mongodb://[::1]:27017,b/?readPreferenceTags=dc:n",
+        ),
+        ("mongodb+srv://ann:p%2Fq@there.test/x?w=1", "mongodb+srv://***@there.test/x?w=1"),
+        ("mongodb://there/?sslPassword=p&w=1", "mongodb://there/?sslPassword=***&w=1"),
+        ("mongodb://ann:12345/pa:ss%40there", "***"),
+    ],
+)
+def test_an_address_is_shown_without_its_login(url: str, shown: str) -> None:
+    assert without_login(url) == shown
 
 
 @pytest.mark.parametrize("driver", ["motor", "pymongo"])

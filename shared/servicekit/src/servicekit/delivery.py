@@ -32,7 +32,7 @@ class Delivery(Generic[M_co]):
     not_before: float = 0.0
     """By a clock that only goes forward: when the next try is due."""
     began_anew: bool = False
-    """Whether its tries were counted from the beginning once, because the broker had been away."""
+    """Whether its tries were counted from the beginning, because the broker had been away."""
 
     @property
     def key(self) -> bytes | None:

@@ -58,6 +58,11 @@ UNAVAILABLE = (
 class Conflict(Exception):
     """Somebody else changed what a conditional write was conditioned on; nothing was written."""
 
+    def __init__(self, why: str, duplicate: bool = False) -> None:
+        """duplicate: something else has a key that must be unique, and may have it for good."""
+        super().__init__(why)
+        self.duplicate = duplicate
+
 
 class Client(Protocol):
     def __getitem__(self, name: str) -> Any: ...
@@ -95,6 +100,12 @@ def is_conflict(error: PyMongoError) -> bool:
     if isinstance(error, OperationFailure) and error.code == WRITE_CONFLICT:
         return True
     return error.has_error_label("TransientTransactionError") and not isinstance(error, UNAVAILABLE)
+
+
+def _is_duplicate(error: PyMongoError) -> bool:
+    if isinstance(error, BulkWriteError):
+        return DUPLICATE_KEY in {fault.get("code") for fault in error.details.get("writeErrors", ())}
+    return isinstance(error, DuplicateKeyError)
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -184,7 +195,7 @@ class Mongo:
                     yield session
         except PyMongoError as error:
             if is_conflict(error):
-                raise Conflict(str(error)[:200]) from error
+                raise Conflict(str(error)[:200], _is_duplicate(error)) from error
             raise
 
     async def aggregate(

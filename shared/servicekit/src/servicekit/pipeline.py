@@ -38,6 +38,7 @@ TRIES = 8
 _MAX_WAIT = 5.0
 _SILENT_SECONDS = 1.0
 """An idle fetch is answered after half a second, and the shortest row of tries takes two."""
+_AWAY_SECONDS = 5.0
 _ANSWERED_SECONDS = 0.6
 """Behind the last try: a broker that has not answered for so long may be away already."""
 _IDS_LOGGED = 50
@@ -235,8 +236,8 @@ class Pipeline:
         self, delivery: Delivery[Any] | Tombstone, outcome: TryAgain
     ) -> tuple[Delivery[Any] | Tombstone | Rejected, float]:
         """What becomes of it, and in how many seconds. A look ahead of its time, because others of the batch
-        wait less, is not a try, nor is one while the broker is away. The row of tries begins anew, once, when
-        it was away: those of before the silence was noticed were in vain."""
+        wait less, is not a try, nor is one while the broker is away. The row of tries begins anew when it was
+        away: those of before the silence was noticed were in vain."""
         if outcome.patient:
             return delivery, outcome.after
         silent, now = self._broker_silent(), time.monotonic()
@@ -246,7 +247,9 @@ class Pipeline:
                 return delivery, wait
             return Rejected(delivery.record, "tries_exhausted", outcome.reason, 1), 0.0
         if silent > _SILENT_SECONDS:
-            attempts = delivery.attempts if delivery.began_anew else 0
+            # A broker that is slow all the time gives no new row for each of its silences.
+            slow = delivery.began_anew and silent < _AWAY_SECONDS
+            attempts = delivery.attempts if slow else 0
             return replace(delivery, attempts=attempts, not_before=now + wait, began_anew=True), wait
         if now < delivery.not_before:
             return delivery, delivery.not_before - now

@@ -69,13 +69,24 @@ class ResolveUnknown:
         )
         if orphans:
             log.warning("claimed sends have lost their owner", intents=len(orphans))
-            await self._settle([Settling(intent, InDoubt("its sender ended")) for intent in orphans])
+            try:
+                await self._settle([Settling(intent, InDoubt("its sender ended")) for intent in orphans])
+            except Conflict:
+                log.warning("claimed sends without an owner are disputed", intents=len(orphans))
         unknown = await self._intents.to_look_up(now, buckets, _BATCH)
         if unknown:
             await asyncio.gather(*(self._look(intent) for intent in unknown))
         return len(orphans) + len(unknown)
 
     async def _look(self, intent: Intent) -> None:
+        """One whose fate cannot be written keeps no other from being looked up."""
+        try:
+            await self._look_up(intent)
+        except Conflict:
+            log.warning("a send in doubt is disputed", intent_id=intent.intent_id)
+            await self._postpone(intent, absent=False, now=real_now())
+
+    async def _look_up(self, intent: Intent) -> None:
         async with self._slots:
             found = await self._find(intent)
         _AFTER_LOOK_UP()

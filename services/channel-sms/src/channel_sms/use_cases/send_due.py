@@ -35,7 +35,7 @@ from servicekit.backoff import backoff
 from servicekit.clock import Clock, real_now
 from servicekit.failpoints import Failpoint, InjectedFault
 from servicekit.leases import BUCKETS, Leases
-from servicekit.mongo import is_unavailable
+from servicekit.mongo import Conflict, is_unavailable
 from servicekit.resting import end, rest
 
 log = structlog.get_logger()
@@ -46,6 +46,8 @@ _BEFORE_SEND = Failpoint("channel-sms.before_send")
 _AFTER_SEND = Failpoint("channel-sms.after_send")
 
 _BATCH = 100
+_QUICK_TRIES = 8
+"""What is disputed longer waits behind the others."""
 _LASTING_FAILURES = 3
 """In a row; a single "too many requests" is nothing that anybody should look at."""
 _NAMES = {Accepted: "accepted", NotSent: "not_sent", Refused: "refused", Ambiguous: "ambiguous"}
@@ -261,30 +263,32 @@ class SendDue:
             self._to_settle.clear()
             while self._settled:
                 batch = self._settled[:_BATCH]
-                try:
-                    await self._record_or_leave(batch)
-                except (PyMongoError, InjectedFault) as error:
-                    failures += 1
-                    log.warning("results wait to be recorded", error=repr(error)[:200], results=len(batch))
+                waiting = await self._unrecorded(batch)
+                # At the end: those behind them may be recorded meanwhile.
+                self._settled = [*self._settled[len(batch) :], *waiting]
+                wait = {settling.intent.intent_id for settling in waiting}
+                self._let_go([s.intent for s in batch if s.intent.intent_id not in wait])
+                failures = failures + 1 if waiting else 0
+                if waiting:
                     await asyncio.sleep(backoff(failures))
-                    continue
-                failures = 0
-                del self._settled[: len(batch)]
-                self._let_go([settling.intent for settling in batch])
 
-    async def _record_or_leave(self, batch: Sequence[Settling]) -> None:
-        """What cannot be recorded keeps no other: it is in doubt, and looked up. Raises while the database is
-        away."""
+    async def _unrecorded(self, batch: Sequence[Settling]) -> Sequence[Settling]:
+        """Those that wait: for the database, or for the transaction of a process that was killed.
+
+        What can never be recorded is left in doubt, for the look-up.
+        """
         try:
-            await self._settle(batch)
+            await self._settle(batch, _QUICK_TRIES)
         except Exception as error:
-            if isinstance(error, InjectedFault) or is_unavailable(error):
-                raise
-            if len(batch) > 1:
-                for each in batch:
-                    await self._record_or_leave([each])
-            else:
-                log.exception("a result could not be recorded", intent_id=batch[0].intent.intent_id)
+            away = isinstance(error, InjectedFault) or is_unavailable(error)
+            if len(batch) > 1 and not away:
+                return [each for one in batch for each in await self._unrecorded([one])]
+            lasts = isinstance(error, Conflict) and error.duplicate
+            if away or (isinstance(error, PyMongoError | Conflict) and not lasts):
+                log.warning("results wait to be recorded", error=repr(error)[:200], results=len(batch))
+                return batch
+            log.exception("a result could not be recorded", intent_id=batch[0].intent.intent_id)
+        return []
 
 
 def _settlement(result: Result, intent: Intent) -> Settlement:

@@ -55,32 +55,38 @@ class SettleSends:
         self._knowledge = knowledge
         self._clock = clock
 
-    async def __call__(self, settlings: Sequence[Settling]) -> int:
-        """Returns how many were settled by this call; the others were settled before, by somebody else."""
+    async def __call__(self, settlings: Sequence[Settling], tries: int = TRIES) -> int:
+        """Returns how many were settled by this call; the others were settled before, by somebody else.
+
+        Raises Conflict when one is disputed `tries` times in a row; of the others those are settled that can
+        be.
+        """
         left = [s for s in settlings if is_open_to(s.intent, s.settlement)]
-        for attempt in range(TRIES):
+        duplicate = False
+        for attempt in range(tries):
             if not left:
                 return 0
             try:
                 await self._commit(left)
-            except Conflict:
+            except Conflict as conflict:
+                duplicate = conflict.duplicate
                 if attempt and len(left) > 1:
-                    return await self._halves(left)
+                    return await self._halves(left, tries)
                 await yield_to_others(attempt)
                 left = await self._still_open(left)
                 continue
             return len(left)
-        raise Conflict("intents changed faster than they could be settled")
+        raise Conflict("intents changed faster than they could be settled", duplicate)
 
-    async def _halves(self, settlings: Sequence[Settling]) -> int:
+    async def _halves(self, settlings: Sequence[Settling], tries: int) -> int:
         """What cannot be settled in one of them does not keep the other."""
         half = len(settlings) // 2
         try:
-            settled = await self(settlings[:half])
+            settled = await self(settlings[:half], tries)
         except Conflict:
-            await self(settlings[half:])
+            await self(settlings[half:], tries)
             raise
-        return settled + await self(settlings[half:])
+        return settled + await self(settlings[half:], tries)
 
     async def _still_open(self, settlings: Sequence[Settling]) -> list[Settling]:
         fresh = await self._intents.load(settling.intent.intent_id for settling in settlings)
