@@ -109,10 +109,13 @@ class Play:
         bar = self._bars.add_task("Applying the sample bundle", total=1, note="")
         with as_file(files("cli.sample") / "bundle.yaml") as path:
             outcome = apply_bundle(self._api, read_yaml(path))
-        waiting = "applied; waiting until the services are at rest"
+
+        def tell() -> None:
+            self._bars.update(bar, note=f"applied; {self._quiet.waiting:,.0f} messages wait from before")
+
         # What an interrupted demo left on its way to people arrives by its clock, which nearly stands.
         self._set_clock(self._clock.now(), rate=1.0)
-        self._quiet.wait(lambda: self._bars.update(bar, note=waiting))
+        self._quiet.wait(tell)
         self._set_clock(self._clock.now())
         note = ", ".join(f"{len(names)} {what}" for what, names in outcome.items() if names)
         self._bars.update(bar, completed=1, note=note)

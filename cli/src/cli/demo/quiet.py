@@ -39,6 +39,8 @@ class Quiet:
         self._now = now
         self._check = check
         self._patience = patience
+        self.waiting = 0.0
+        """Messages that waited somewhere at the last look."""
 
     def wait(self, between: Callable[[], None] = lambda: None) -> None:
         """Returns when nothing moved for some looks in a row. `between`: called after each look.
@@ -51,8 +53,8 @@ class Quiet:
         deadline = time.monotonic() + self._patience
         while quiet < _LOOKS:
             self._check()
-            waiting, done = self._flow()
-            still = waiting == 0 and done == before
+            self.waiting, done = self._flow()
+            still = self.waiting == 0 and done == before
             quiet = quiet + 1 if still else 0
             before = done
             # One that dies and begins again from 0 has not moved.
