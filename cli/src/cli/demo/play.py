@@ -111,7 +111,10 @@ class Play:
             outcome = apply_bundle(self._api, read_yaml(path))
 
         def tell() -> None:
-            self._bars.update(bar, note=f"applied; {self._quiet.waiting:,.0f} messages wait from before")
+            waiting = (
+                f"{self._quiet.waiting:,.0f} messages wait" if self._quiet.waiting else "waiting for rest"
+            )
+            self._bars.update(bar, note=f"applied; {waiting}")
 
         # What an interrupted demo left on its way to people arrives by its clock, which nearly stands.
         self._set_clock(self._clock.now(), rate=1.0)

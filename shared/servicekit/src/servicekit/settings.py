@@ -19,7 +19,7 @@ _NOT_OURS = ("PARLEY_TEST_", "PARLEY_CLI_")
 _WITHOUT_A_LOGIN = re.compile(r"[^@%:#]*(:(//|\d{1,5}(?=[,/?]|$))[^@%:#]*)*")
 _HOST = r"(?:\[[\da-fA-F:.]+\]|[^\s/@?,:\[\]%#!]+)(?::\d{1,5})?"
 _RIGHTLY_WRITTEN = re.compile(
-    rf"(mongodb(?:\+srv)?://)([^/@?]*@)?({_HOST}(?:,{_HOST})*(?:/[^?@%#]*)?(?:\?[^@%#]*)?)"
+    rf"(mongodb(?:\+srv)?://)([^/@?]*@)?({_HOST}(?:,{_HOST})*(?:/[^?@%#:$\s]*)?(?:\?[^@%#]*)?)"
 )
 _SECRET_OPTION = re.compile(r"(?i)((?:password|passphrase|authMechanismProperties)\s*=)[^&]*")
 MONGO_URL_RULE = (

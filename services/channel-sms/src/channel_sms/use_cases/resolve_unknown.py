@@ -84,7 +84,8 @@ class ResolveUnknown:
             await self._look_up(intent)
         except Conflict:
             log.warning("a send in doubt is disputed", intent_id=intent.intent_id)
-            await self._postpone(intent, absent=False, now=real_now())
+            # Its fate may be known: nothing is told of it.
+            await self._postpone(intent, absent=False, now=real_now(), tell=False)
 
     async def _look_up(self, intent: Intent) -> None:
         async with self._slots:
@@ -124,7 +125,7 @@ class ResolveUnknown:
         # With fewer messages than intents of the same words, nobody can tell whose they are.
         return free[0] if len(free) > alike else None
 
-    async def _postpone(self, intent: Intent, *, absent: bool, now: datetime) -> None:
+    async def _postpone(self, intent: Intent, *, absent: bool, now: datetime, tell: bool = True) -> None:
         changes: dict[str, object] = {"looks": intent.looks + 1, "look_real_at": next_look(intent.looks, now)}
         late = self._provider.absence_proves_after
         if (
@@ -142,7 +143,7 @@ class ResolveUnknown:
                 )
         work = Changes()
         since = intent.claimed_real_at or now
-        if not intent.reported_unknown and now - since >= self._report_after:
+        if tell and not intent.reported_unknown and now - since >= self._report_after:
             changes |= {"reported_unknown": True, "message_version": intent.message_version + 1}
             await self._report(intent, work)
         work.also.append(mongo_intents.change(intent, **changes))

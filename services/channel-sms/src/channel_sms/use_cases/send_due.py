@@ -6,6 +6,8 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
 
 import structlog
 from prometheus_client import Counter
@@ -47,7 +49,9 @@ _AFTER_SEND = Failpoint("channel-sms.after_send")
 
 _BATCH = 100
 _QUICK_TRIES = 8
-"""What is disputed longer waits behind the others."""
+"""What is disputed longer is tried again later, by itself."""
+_DISPUTED_FOR = timedelta(minutes=10)
+"""The transaction of a process that was killed is given up long before."""
 _LASTING_FAILURES = 3
 """In a row; a single "too many requests" is nothing that anybody should look at."""
 _NAMES = {Accepted: "accepted", NotSent: "not_sent", Refused: "refused", Ambiguous: "ambiguous"}
@@ -92,12 +96,14 @@ class SendDue:
         self.holds: dict[str, str | None] = {}
         """Intents, and their claims, whose result this process is going to record: it has not lost them."""
         self._settled: list[Settling] = []
+        self._waiting: list[Settling] = []
+        """What could not be recorded yet: it is tried again by itself, and keeps no new result."""
+        self._again_at = 0.0
         self._to_settle = asyncio.Event()
         self._rest_until = 0.0
         self._failures = 0
 
     async def run(self) -> None:
-        self._to_settle.set()  # what an earlier run, which a fault ended, has left
         recording = asyncio.create_task(self._record(), name="record results")
         try:
             while not self._stopping.is_set():
@@ -116,11 +122,13 @@ class SendDue:
             await asyncio.wait(self._in_flight, timeout=self._timeout + 1)
         try:
             async with asyncio.timeout(self._drain_seconds / 2):
-                while self._settled:
+                while self._settled or self._waiting:
                     self._to_settle.set()
                     await asyncio.sleep(0.01)
         except TimeoutError:
-            log.warning("results of sends were not recorded in time", results=len(self._settled))
+            log.warning(
+                "results of sends were not recorded in time", results=len(self._settled) + len(self._waiting)
+            )
         await end(recording)
 
     async def _start_some(self) -> int:
@@ -259,23 +267,35 @@ class SendDue:
     async def _record(self) -> None:
         failures = 0
         while True:
-            await self._to_settle.wait()
-            self._to_settle.clear()
-            while self._settled:
-                batch = self._settled[:_BATCH]
-                waiting = await self._unrecorded(batch)
-                # At the end: those behind them may be recorded meanwhile.
-                self._settled = [*self._settled[len(batch) :], *waiting]
-                wait = {settling.intent.intent_id for settling in waiting}
-                self._let_go([s.intent for s in batch if s.intent.intent_id not in wait])
-                failures = failures + 1 if waiting else 0
-                if waiting:
-                    await asyncio.sleep(backoff(failures))
+            again = bool(self._waiting) and time.monotonic() >= self._again_at
+            if not again and not self._settled:
+                await self._something_to_record()
+                continue
+            source = self._waiting if again else self._settled
+            batch = source[:_BATCH]
+            left = await self._unrecorded(batch)
+            del source[: len(batch)]
+            kept = {(each.intent.intent_id, each.intent.claim) for each in left}
+            self._let_go([s.intent for s in batch if (s.intent.intent_id, s.intent.claim) not in kept])
+            if left:
+                self._waiting.extend(left)
+                failures += 1
+                self._again_at = time.monotonic() + backoff(failures)
+            elif not self._waiting:
+                failures = 0
+
+    async def _something_to_record(self) -> None:
+        """A new result, or the time at which those that wait are tried again."""
+        self._to_settle.clear()
+        seconds = max(0.0, self._again_at - time.monotonic()) if self._waiting else None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._to_settle.wait()
 
     async def _unrecorded(self, batch: Sequence[Settling]) -> Sequence[Settling]:
         """Those that wait: for the database, or for the transaction of a process that was killed.
 
-        What can never be recorded is left in doubt, for the look-up.
+        What can never be recorded, or not for ten minutes, is left in doubt, for the look-up.
         """
         try:
             await self._settle(batch, _QUICK_TRIES)
@@ -283,12 +303,23 @@ class SendDue:
             away = isinstance(error, InjectedFault) or is_unavailable(error)
             if len(batch) > 1 and not away:
                 return [each for one in batch for each in await self._unrecorded([one])]
-            lasts = isinstance(error, Conflict) and error.duplicate
-            if away or (isinstance(error, PyMongoError | Conflict) and not lasts):
-                log.warning("results wait to be recorded", error=repr(error)[:200], results=len(batch))
+            first = batch[0].intent
+            if away or (isinstance(error, PyMongoError | Conflict) and not _lasts(error, first)):
+                log.warning(
+                    "results wait to be recorded",
+                    error=repr(error)[:200],
+                    results=len(batch),
+                    intent_id=first.intent_id,
+                )
                 return batch
-            log.exception("a result could not be recorded", intent_id=batch[0].intent.intent_id)
+            log.exception("a result could not be recorded", intent_id=first.intent_id)
         return []
+
+
+def _lasts(error: Exception, intent: Intent) -> bool:
+    if isinstance(error, Conflict) and error.duplicate:
+        return True
+    return intent.claimed_real_at is None or real_now() - intent.claimed_real_at > _DISPUTED_FOR
 
 
 def _settlement(result: Result, intent: Intent) -> Settlement:
