@@ -2,8 +2,9 @@
 
 Each is created, dispatched, sent (one message out), answered (one reply in), concluded, completed, decided
 and counted. Beside it: one bare process that does nothing but the same produces and the same bulk writes
-(the records and documents that the line left behind, as often as they were written), with no consumer, no
-decision and no transaction.
+(the records that the last run published; every insertion, change and deletion that the database's own log
+has of it, in commands of 500, but for the rows of outboxes, leases and idempotency keys), with no consumer,
+no decision and no transaction.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import asyncio
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import IndexModel, InsertOne, MongoClient, UpdateOne
+from pymongo import IndexModel, MongoClient
 
+from bench.oplog import Bulk, Document, Place, bulks, end_of_log, written_since
 from bench.report import Row, conclude
 from bench.whole_line import WholeLine, whole_line
 from contracts.catalogue import topics
@@ -33,13 +34,18 @@ _CHUNK = 500
 _NOT_OF_THE_WORK = {"leases", "outbox", "idempotency_keys"}
 
 
-@dataclass
-class Remains:
-    """What a run left behind: every record it published, and every document with how often it was written."""
+@dataclass(frozen=True)
+class Work:
+    """What a run did: the records it published, its writes, and what was there before of what it changed."""
 
-    records: list[Any] = field(default_factory=list)
-    documents: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
-    indexes: dict[tuple[str, str], list[IndexModel]] = field(default_factory=dict)
+    records: list[Any]
+    bulks: list[Bulk]
+    before: dict[Place, list[Document]]
+    indexes: dict[Place, list[IndexModel]]
+
+    @property
+    def writes(self) -> int:
+        return sum(len(bulk.operations) for bulk in self.bulks)
 
 
 def run(line: WholeLine, count: int) -> float:
@@ -91,49 +97,67 @@ async def published(engines: Engines, since: dict[TopicPartition, int]) -> list[
         await consumer.stop()
 
 
-def written(engines: Engines) -> Remains:
-    remains = Remains()
-    with MongoClient[dict[str, Any]](engines.mongo) as client:
-        for database in client.list_database_names():
-            if not database.startswith("parley-"):
-                continue
-            for collection in client[database].list_collection_names():
-                if collection in _NOT_OF_THE_WORK:
-                    continue
-                place = (database.replace("parley-", f"{BARE}-"), collection)
-                remains.documents[place] = list(client[database][collection].find({}))
-                remains.indexes[place] = [
+def _of_the_work(place: Place) -> bool:
+    database, collection = place
+    return database.startswith("parley-") and collection not in _NOT_OF_THE_WORK
+
+
+def _in_bare(place: Place) -> Place:
+    return place[0].replace("parley-", f"{BARE}-"), place[1]
+
+
+class Watched:
+    """The databases from now on, until it is asked what was written meanwhile."""
+
+    def __init__(self, engines: Engines) -> None:
+        self._url = engines.mongo
+        self._before: dict[Place, dict[str, Document]] = {}
+        with MongoClient[Document](self._url) as client:
+            self._since = end_of_log(client)
+            for place in self._places(client):
+                documents = client[place[0]][place[1]].find({})
+                self._before[place] = {repr(document["_id"]): document for document in documents}
+
+    def _places(self, client: MongoClient[Document]) -> list[Place]:
+        return [
+            place
+            for database in client.list_database_names()
+            for collection in client[database].list_collection_names()
+            if _of_the_work(place := (database, collection))
+        ]
+
+    def work(self, records: list[Any]) -> Work:
+        with MongoClient[Document](self._url) as client:
+            writes = list(written_since(client, self._since, _of_the_work))
+            touched = {(written.place, repr(written.id)) for written in writes}
+            before = {
+                _in_bare(place): [each for id_, each in documents.items() if (place, id_) in touched]
+                for place, documents in self._before.items()
+            }
+            indexes = {
+                _in_bare(place): [
                     IndexModel(
                         list(index["key"].items()),
                         **{k: v for k, v in index.items() if k not in ("key", "v", "ns")},
                     )
-                    for index in client[database][collection].list_indexes()
+                    for index in client[place[0]][place[1]].list_indexes()
                     if index["name"] != "_id_"
                 ]
-    return remains
+                for place in self._places(client)
+            }
+            return Work(records, list(bulks(iter(writes), _in_bare)), before, indexes)
 
 
-def writes(remains: Remains) -> Iterator[tuple[tuple[str, str], list[Any]]]:
-    """In chunks: each document inserted, then changed as often as its version says."""
-    for place, documents in remains.documents.items():
-        for start in range(0, len(documents), _CHUNK):
-            chunk = documents[start : start + _CHUNK]
-            yield place, [InsertOne(document) for document in chunk]
-            again: dict[int, list[Any]] = defaultdict(list)
-            for document in chunk:
-                for version in range(2, min(int(document.get("version") or 1), 20) + 1):
-                    again[version].append(UpdateOne({"_id": document["_id"]}, {"$set": {"version": version}}))
-            for changes in again.values():
-                yield place, changes
-
-
-async def bare(engines: Engines, remains: Remains, count: int) -> float:
+async def bare(engines: Engines, work: Work, count: int) -> float:
     """The same produces and the same bulk writes, from one process."""
     await Topics(engines.kafka, BARE).create(topics())
     client: Any = AsyncIOMotorClient(engines.mongo, w="majority", journal=True)
-    for (database, collection), indexes in remains.indexes.items():
+    for (database, collection), indexes in work.indexes.items():
         if indexes:
             await client[database][collection].create_indexes(indexes)
+    for (database, collection), documents in work.before.items():
+        if documents:
+            await client[database][collection].insert_many(documents)
     producer = AIOKafkaProducer(
         bootstrap_servers=engines.kafka,
         acks="all",
@@ -142,8 +166,7 @@ async def bare(engines: Engines, remains: Remains, count: int) -> float:
         max_batch_size=262_144,
     )
     await producer.start()
-    bulks = list(writes(remains))
-    chunks = [remains.records[start : start + _CHUNK] for start in range(0, len(remains.records), _CHUNK)]
+    chunks = [work.records[start : start + _CHUNK] for start in range(0, len(work.records), _CHUNK)]
 
     async def produce() -> None:
         for chunk in chunks:
@@ -156,14 +179,15 @@ async def bare(engines: Engines, remains: Remains, count: int) -> float:
             await asyncio.gather(*sent)
 
     async def write() -> None:
-        for (database, collection), operations in bulks:
-            await client[database][collection].bulk_write(operations, ordered=False)
+        for bulk in work.bulks:
+            database, collection = bulk.place
+            await client[database][collection].bulk_write(bulk.operations, ordered=bulk.ordered)
 
     began = time.perf_counter()
     await asyncio.gather(produce(), write())
     seconds = time.perf_counter() - began
     await producer.stop()
-    for database in {database for database, _ in remains.documents}:
+    for database in {database for database, _ in work.indexes}:
         await client.drop_database(database)
     client.close()
     return count / seconds
@@ -177,18 +201,13 @@ def main(count: int, runs: int) -> None:
         since: dict[TopicPartition, int] = {}
         cpu: dict[str, float] = defaultdict(float)
         for _ in range(runs):
-            since = asyncio.run(ends(line.engines))
+            since, watched = asyncio.run(ends(line.engines)), Watched(line.engines)
             before = line.cpu_seconds()
             rates.append(run(line, count))
             for name, used in line.cpu_seconds().items():
                 cpu[name] += used - before.get(name, 0.0)
-        records = asyncio.run(published(line.engines, since))
-        remains = written(line.engines)
-        remains.records = records
-        share = 1 / (runs + 1)  # the documents are those of all runs, the records those of the last
-        for place, documents in remains.documents.items():
-            remains.documents[place] = documents[: max(1, round(len(documents) * share))]
-        bare_rates = [asyncio.run(bare(line.engines, remains, count)) for _ in range(2)][1:]
+        work = watched.work(asyncio.run(published(line.engines, since)))
+        bare_rates = [asyncio.run(bare(line.engines, work, count)) for _ in range(2)][1:]
         total = sum(cpu.values()) / runs / count * 1000
         shares = {
             name: f"{used / runs / count * 1000:.2f} ms, {100 * used / sum(cpu.values()):.0f} %"
@@ -203,7 +222,8 @@ def main(count: int, runs: int) -> None:
             limit,
             line.engines,
             activities=count,
-            messages_an_activity=round(len(records) / count, 1),
+            messages_an_activity=round(len(work.records) / count, 1),
+            writes_an_activity=round(work.writes / count, 1),
             cpu_an_activity=f"{total:.2f} ms",
             **{f"cpu_{name}": said for name, said in shares.items()},
         )
