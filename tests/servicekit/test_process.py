@@ -79,7 +79,9 @@ def test_a_wrong_setting_is_one_sentence(
         ),
         ("mongodb+srv://ann:p%2Fq@there.test/x?w=1", "mongodb+srv://***@there.test/x?w=1"),
         ("mongodb://there/?sslPassword=p&w=1", "mongodb://there/?sslPassword=***&w=1"),
-        ("mongodb://ann:12345/pa:ss%40there", "***"),
+        ("mongodb://ann:12345/pa:ss", "***"),
+        ("mongodb://ann:12345/pa$s", "***"),
+        ("mongodb://ann:12345/pa s", "***"),
     ],
 )
 def test_an_address_is_shown_without_its_login(url: str, shown: str) -> None:

@@ -112,7 +112,7 @@ class Play:
 
         def tell() -> None:
             waiting = (
-                f"{self._quiet.waiting:,.0f} messages wait" if self._quiet.waiting else "waiting for rest"
+                f"on their way: {self._quiet.waiting:,.0f}" if self._quiet.waiting else "waiting for rest"
             )
             self._bars.update(bar, note=f"applied; {waiting}")
 

@@ -16,7 +16,7 @@ from pymongo.errors import ConfigurationError
 from pymongo.uri_parser import parse_uri
 
 _NOT_OURS = ("PARLEY_TEST_", "PARLEY_CLI_")
-_WITHOUT_A_LOGIN = re.compile(r"[^@%:#]*(:(//|\d{1,5}(?=[,/?]|$))[^@%:#]*)*")
+_WITHOUT_A_LOGIN = re.compile(r"[^@%:#$\s]*(:(//|\d{1,5}(?=[,/?]|$))[^@%:#$\s]*)*")
 _HOST = r"(?:\[[\da-fA-F:.]+\]|[^\s/@?,:\[\]%#!]+)(?::\d{1,5})?"
 _RIGHTLY_WRITTEN = re.compile(
     rf"(mongodb(?:\+srv)?://)([^/@?]*@)?({_HOST}(?:,{_HOST})*(?:/[^?@%#:$\s]*)?(?:\?[^@%#]*)?)"
