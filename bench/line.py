@@ -198,14 +198,15 @@ def main(count: int, runs: int) -> None:
         line.import_people(count)
         run(line, count)  # what is made once (connections, caches, pages) is not measured
         rates: list[float] = []
-        since: dict[TopicPartition, int] = {}
+        starts: list[tuple[dict[TopicPartition, int], Watched]] = []
         cpu: dict[str, float] = defaultdict(float)
         for _ in range(runs):
-            since, watched = asyncio.run(ends(line.engines)), Watched(line.engines)
+            starts.append((asyncio.run(ends(line.engines)), Watched(line.engines)))
             before = line.cpu_seconds()
             rates.append(run(line, count))
             for name, used in line.cpu_seconds().items():
                 cpu[name] += used - before.get(name, 0.0)
+        since, watched = starts[-1]
         work = watched.work(asyncio.run(published(line.engines, since)))
         bare_rates = [asyncio.run(bare(line.engines, work, count)) for _ in range(2)][1:]
         total = sum(cpu.values()) / runs / count * 1000

@@ -52,7 +52,7 @@ def relay(kafka: str, mongo: str, instance: str, go: Any, stop: Any) -> None:
             "bench",
             ServiceSettings(kafka_bootstrap_servers=kafka, mongo_url=mongo, instance=instance, port=0),
         )
-        service.outbox.listen()
+        _ = service.outbox  # whoever asks for it has a relay
         await asyncio.to_thread(go.wait)
         async with service.running():
             await asyncio.to_thread(stop.wait)

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from activities.adapters.mongo_activities import INDEXES, MongoActivities
 from activities.domain.activity import BUCKETS, Activity, scheduled
 from activities.domain.catalog import Catalog, Contact
-from activities.use_cases.dispatch_due import DispatchDue
+from activities.use_cases.dispatch_due import DispatchDue, leaves_work
 from contracts.campaigns import ContactWindow
 from contracts.vocabulary import URGENCY_RANK, Urgency
 from servicekit.clock import StoppedClock
@@ -73,7 +73,7 @@ class Replica:
             self.clock,
             batch=100,
             rest_seconds=0.01,
-            committed=self.service.outbox.listen(),
+            committed=self.service.committer.listen(leaves_work),
         )
         self.stopping = asyncio.Event()
 

@@ -14,7 +14,7 @@ from channel_sms.adapters.mongo_intents import MongoIntents, to_document
 from channel_sms.domain.intent import Purpose, new_intent
 from channel_sms.main import build
 from channel_sms.settings import Settings
-from channel_sms.use_cases.send_due import SendDue
+from channel_sms.use_cases.record_results import RecordResults
 from channel_sms.use_cases.settle_sends import Settling
 from contracts.activities import ActivityOutcome, ActivityReturned
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
@@ -31,10 +31,10 @@ def references(talk: Scene) -> Counter[str]:
     return Counter(entry["reference"] for entry in talk.journal())
 
 
-def sender_of(talk: Scene) -> SendDue:
+def results_of(talk: Scene) -> RecordResults:
     (run,) = [run for name, run in talk.service._backgrounds if name == "send"]
-    sender: SendDue = run.__self__  # type: ignore[attr-defined]
-    return sender
+    results: RecordResults = run.__self__._results  # type: ignore[attr-defined]
+    return results
 
 
 def opted_out(talk: Scene, person: int) -> ContactChanged:
@@ -149,14 +149,14 @@ async def test_what_is_not_recorded_yet_bounds_what_is_claimed_and_is_not_taken_
         stage.scene(receipts=0) as talk,
     ):
         await talk.know(people)
-        sender = sender_of(talk)
-        record, may_record = sender._settle, asyncio.Event()
+        results = results_of(talk)
+        record, may_record = results._settle, asyncio.Event()
 
         async def slowly(settlings: Sequence[Settling], tries: int) -> int:
             await may_record.wait()
             return await record(settlings, tries)
 
-        sender._settle = slowly  # type: ignore[assignment]
+        results._settle = slowly
         await talk.dispatch(*people)
         full = {"state": "sending"}
         await talk.until("intents", full, at_once + 100)
@@ -176,7 +176,7 @@ async def test_what_is_not_recorded_yet_bounds_what_is_claimed_and_is_not_taken_
         may_record.set()
         await talk.until("intents", {"state": "sent"}, len(people))
         assert references(talk) == {talk.opening_id(number): 1 for number in people}
-    assert not sender.holds
+    assert not results.holds
 
 
 @pytest.mark.parametrize("lasts", [True, False])
@@ -187,15 +187,15 @@ async def test_a_result_that_cannot_be_recorded_keeps_no_other(
     people = range(10)
     async with standing(engines, namespace, tmp_path) as stage, stage.scene(receipts=0) as talk:
         await talk.know(people)
-        intents, sender = talk.service.mongo["intents"], sender_of(talk)
-        record, refused, may_record = sender._settle, talk.opening_id(3), asyncio.Event()
+        intents, results = talk.service.mongo["intents"], results_of(talk)
+        record, refused, may_record = results._settle, talk.opening_id(3), asyncio.Event()
 
         async def sometimes(settlings: Sequence[Settling], tries: int) -> int:
             if refused in {s.intent.intent_id for s in settlings} and not may_record.is_set():
                 raise Conflict("another has it", duplicate=lasts)
             return await record(settlings, tries)
 
-        sender._settle = sometimes  # type: ignore[assignment]
+        results._settle = sometimes
         await talk.dispatch(*people)
         await talk.until("intents", {"state": "sent"}, len(people) - 1)
         if not lasts:
@@ -211,7 +211,7 @@ async def test_a_result_that_cannot_be_recorded_keeps_no_other(
             may_record.set()
         await talk.until("intents", {"state": "sent"}, len(people))
         assert references(talk) == {talk.opening_id(number): 1 for number in people}
-    assert not sender.holds
+    assert not results.holds
 
 
 async def test_two_senders_send_each_intent_once(stage: Stage) -> None:
@@ -232,7 +232,10 @@ async def test_two_senders_send_each_intent_once(stage: Stage) -> None:
             await rival.mongo.close()
 
 
-async def test_of_two_who_saw_the_same_message_due_one_may_send_it(engines: Engines, namespace: str) -> None:
+@pytest.mark.parametrize("attempts", [0, 1])
+async def test_of_two_who_saw_the_same_message_due_one_may_send_it(
+    engines: Engines, namespace: str, attempts: int
+) -> None:
     mongo = Mongo(engines.mongo, f"{namespace}-claims")
     intents = MongoIntents(mongo)
     due = [
@@ -250,6 +253,7 @@ async def test_of_two_who_saw_the_same_message_due_one_may_send_it(engines: Engi
             expires_real_at=NOW,
             no_response_seconds=60.0,
             subject_id="subject",
+            attempts=attempts,
         )
         for number in range(1, 11)
     ]
@@ -257,6 +261,8 @@ async def test_of_two_who_saw_the_same_message_due_one_may_send_it(engines: Engi
     claims = await asyncio.gather(*(intents.claim(due, NOW, NOW) for _ in range(4)))
     claimed = Counter(intent.intent_id for claim in claims for intent in claim)
     assert claimed == {intent.intent_id: 1 for intent in due}
+    stored = await intents.load(claimed)
+    assert [intent for claim in claims for intent in claim] == [stored[id_] for id_ in claimed]
     # Who comes later, with what was true before, gets none of them either.
     assert await intents.claim(due, NOW, NOW) == []
     await mongo.close()

@@ -28,7 +28,7 @@ TOPICS = (SAID, HEARD, dead_letters_of(SAID), dead_letters_of(HEARD))
 
 def build(settings: ServiceSettings) -> Service:
     service = Service("mouth", settings)
-    service.outbox.listen()
+    _ = service.outbox  # whoever asks for it has a relay
     return service
 
 
@@ -95,7 +95,7 @@ async def test_two_relays_keep_the_order_of_every_key(engines: Engines, wire: Wi
             writer = services[round_ % 2]
             rows = writer.outbox.rows([heard(f"name-{n % 20}", round_ * 100 + n) for n in range(100)])
             await writer.outbox.insert(rows)
-            writer.outbox.wake()
+            writer.outbox.written.set()
         await wire.expect(WordHeard, 1000)
         await settled(*services)
         # Where a lease ends while the broker has not answered yet, the other relay publishes again.
@@ -119,7 +119,7 @@ async def test_a_failure_between_publishing_and_deleting_repeats_but_never_loses
                 await service.outbox.insert(
                     service.outbox.rows([heard("anna", n) for n in range(start, start + 5)])
                 )
-            service.outbox.wake()
+            service.outbox.written.set()
             await settled(service)
             waited = service.metrics.registry.get_sample_value(
                 "parley_dependency_waits_total", {"waiting": "relay", "error": "InjectedFault"}

@@ -15,7 +15,7 @@ from activities.domain.moves import SLOTS
 from activities.domain.outcomes import hear
 from activities.settings import Settings
 from activities.use_cases.create_activity import CreateActivity
-from activities.use_cases.dispatch_due import DispatchDue
+from activities.use_cases.dispatch_due import DispatchDue, leaves_work
 from activities.use_cases.forget_contacts import ForgetContacts
 from activities.use_cases.look_for_erased import LookForErased
 from activities.use_cases.work_activity import WorkActivity
@@ -68,7 +68,7 @@ def build(settings: Settings) -> Service:
         service.clock,
         settings.scheduler_batch,
         settings.scheduler_poll_ms / 1000,
-        service.outbox.listen(),
+        service.committer.listen(leaves_work),
     )
 
     service.subscribe("know-catalog", CATALOG, catalog)

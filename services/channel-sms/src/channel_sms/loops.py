@@ -24,12 +24,14 @@ async def repeat(
     *,
     idle: float | None = None,
     wake: asyncio.Event | None = None,
+    batch: int = 1,
 ) -> None:
     """Take step after step while there is something to do, rest when there is not; then give way.
 
     idle: seconds, for work that only time brings; without it, `wake` tells of work.
+    batch: what a step does at most; after less than that there is nothing more.
     """
     while not stopping.is_set():
-        if not await step():
+        if await step() < batch:
             await rest(stopping, idle or idle_seconds(leases), wake)
     await leases.release()

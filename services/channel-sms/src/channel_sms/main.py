@@ -24,6 +24,7 @@ from channel_sms.providers.twilio import Twilio
 from channel_sms.settings import Settings
 from channel_sms.use_cases.end_silent import EndSilent
 from channel_sms.use_cases.forget_contacts import ForgetContacts
+from channel_sms.use_cases.record_results import RecordResults
 from channel_sms.use_cases.resolve_by_person import ResolveByPerson
 from channel_sms.use_cases.resolve_unknown import ResolveUnknown
 from channel_sms.use_cases.send_due import SendDue
@@ -105,18 +106,19 @@ def build(settings: Settings) -> Service:
         settings.sms_validity_seconds,
     )
     settle = SettleSends(committer, intents, conversations, knowledge, clock)
+    results = RecordResults(settle.together)
     send = SendDue(
         provider,
         intents,
         conversations,
         suppressions,
         knowledge,
-        settle,
+        results,
         held["send"],
         clock,
         settings,
         stopping,
-        service.outbox.listen(),
+        committer.listen(mongo_intents.are_added),
         service.metrics.counter("parley_sends_total", "What the provider answered", "result"),
     )
     work_inbound = WorkInbound(
@@ -136,7 +138,7 @@ def build(settings: Settings) -> Service:
         receipts, intents, conversations, knowledge, settle, committer, held["receipts"], clock
     )
     resolve = ResolveUnknown(
-        provider, intents, conversations, settle, committer, held["resolve"], clock, settings, send.holds
+        provider, intents, conversations, settle, committer, held["resolve"], clock, settings, results.holds
     )
 
     async def texts_due() -> int:
@@ -175,10 +177,16 @@ def build(settings: Settings) -> Service:
     )
     service.background("send", send.run)
     service.background(
-        "inbound", lambda: repeat(stopping, work_inbound.step, held["inbound"], wake=arriving.stored)
+        "inbound",
+        lambda: repeat(
+            stopping, work_inbound.step, held["inbound"], wake=arriving.stored, batch=work_inbound.batch
+        ),
     )
     service.background(
-        "receipts", lambda: repeat(stopping, work_receipts.step, held["receipts"], wake=receipting.stored)
+        "receipts",
+        lambda: repeat(
+            stopping, work_receipts.step, held["receipts"], wake=receipting.stored, batch=work_receipts.batch
+        ),
     )
     service.background("resolve", lambda: repeat(stopping, resolve.step, held["resolve"], idle=0.5))
     service.counted_gauge(

@@ -83,7 +83,8 @@ class Outbox:
         self._clock = clock
         self._source = f"parley/{service}"
         self._ids = RowIds()
-        self._listeners: list[asyncio.Event] = []
+        self.written = asyncio.Event()
+        """Set whenever this process has committed rows."""
 
     def row(self, message: Message, traceparent: str | None = None, now: datetime | None = None) -> Document:
         key = message.key().encode()
@@ -116,16 +117,6 @@ class Outbox:
     async def insert(self, rows: Sequence[Document], session: Session | None = None) -> None:
         if rows:
             await self._mongo[COLLECTION].insert_many(list(parcels(rows)), ordered=False, session=session)
-
-    def listen(self) -> asyncio.Event:
-        """An event of the caller's own, set whenever this process has committed something."""
-        self._listeners.append(asyncio.Event())
-        return self._listeners[-1]
-
-    def wake(self) -> None:
-        """Tell the relay and whoever else looks for work that something was committed."""
-        for listener in self._listeners:
-            listener.set()
 
 
 def too_large(rows: Iterable[Document]) -> bool:
@@ -163,7 +154,7 @@ class Relay:
         metrics: Metrics,
     ) -> None:
         self._mongo = mongo
-        self._written = outbox.listen()
+        self._written = outbox.written
         self._producer = producer
         self._batch = settings.outbox_batch
         self._metrics = metrics
@@ -177,9 +168,12 @@ class Relay:
         self._oldest_at: float | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Publish until told to stop, then publish what is left and give the leases back."""
+        """Publish until told to stop, then publish what is left and give the leases back.
+
+        After less than a batch it waits for the next commit: to look again at once finds nothing.
+        """
         while not stopping.is_set():
-            if not await self._step():
+            if await self._step() < self._batch:
                 alone = self._leases.members == 1
                 await rest(stopping, _IDLE_SECONDS_ALONE if alone else _IDLE_SECONDS, self._written)
         while await self._step():
@@ -208,7 +202,7 @@ class Relay:
             return 0
         waiting = await self._oldest(buckets)
         rows = [row for parcel in waiting for row in parcel["m"]]
-        self._observe(waiting, len(rows))
+        self._observe(waiting)
         time_left = self._leases.remaining()
         if not rows or time_left <= 0:
             return 0
@@ -219,10 +213,10 @@ class Relay:
         self._after_publish()
         confirmed = confirmed_in_order(waiting, results)
         if confirmed:
-            await self._mongo[COLLECTION].delete_many(
-                {"_id": {"$in": [parcel["_id"] for parcel in confirmed]}}
-            )
+            gone = {parcel["_id"] for parcel in confirmed}
+            await self._mongo[COLLECTION].delete_many({"_id": {"$in": list(gone)}})
             self._after_delete()
+            self._observe([parcel for parcel in waiting if parcel["_id"] not in gone])
         published = Counter(row["t"] for parcel in confirmed for row in parcel["m"])
         for topic, count in published.items():
             self._metrics.published.labels(topic).inc(count)
@@ -256,8 +250,8 @@ class Relay:
         self._from = max(0, oldest - _COMMIT_MICROSECONDS) << 12
         return found
 
-    def _observe(self, waiting: list[Document], messages: int) -> None:
-        self._metrics.outbox_rows.set(messages)
+    def _observe(self, waiting: Sequence[Document]) -> None:
+        self._metrics.outbox_rows.set(sum(len(parcel["m"]) for parcel in waiting))
         self._oldest_at = microseconds_of(waiting[0]["_id"]) / 1e6 if waiting else None
         self.observe()
 

@@ -118,6 +118,13 @@ class Committer:
         self._before_transaction = Failpoint(f"{service}.before_transaction")
         self._before_commit = Failpoint(f"{service}.before_commit")
         self._after_transaction = Failpoint(f"{service}.after_transaction")
+        self._listeners: list[tuple[Callable[[Changes], bool], asyncio.Event]] = []
+
+    def listen(self, concerns: Callable[[Changes], bool]) -> asyncio.Event:
+        """An event of the caller's own, set whenever this process has committed what concerns it."""
+        event = asyncio.Event()
+        self._listeners.append((concerns, event))
+        return event
 
     async def commit(self, changes: Changes) -> None:
         if not changes:
@@ -129,7 +136,11 @@ class Committer:
             await self.outbox.insert(changes.rows, session)
             self._before_commit()
         self._after_transaction()
-        self.outbox.wake()
+        if changes.rows:
+            self.outbox.written.set()
+        for concerns, event in self._listeners:
+            if concerns(changes):
+                event.set()
 
     async def _replace(
         self, replaced: Sequence[tuple[Store[Any], Any | None, Any]], session: Session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as Members
@@ -60,12 +61,15 @@ class MongoFacts:
     async def for_creation(self, batch: Sequence[ActivityCreated]) -> CreationFacts:
         catalog = await self._catalogs.read()
         subjects = {message.subject_id for message in batch if message.mode is Mode.MANUAL}
+        contacts, holders = await asyncio.gather(
+            self._contacts.read(message.contact_id for message in batch), self._holders(batch)
+        )
         return CreationFacts(
             self._clock.now(),
             catalog,
-            await self._contacts.read(message.contact_id for message in batch),
+            contacts,
             self._channels,
-            await self._holders(batch),
+            holders,
             crowded_in(batch),
             self._missing.too_long(subjects - catalog.subjects.keys(), time.monotonic()),
         )

@@ -13,7 +13,7 @@ from activities.domain.catalog import Catalog, Contact
 from activities.domain.gate import case_of, judge
 from activities.domain.moves import judged, offer
 from activities.ports import Catalogs, Contacts, DueActivities
-from contracts.vocabulary import Mode
+from contracts.vocabulary import ActivityState, Mode
 from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
@@ -26,6 +26,14 @@ from servicekit.verdict import Become
 log = structlog.get_logger()
 
 _DUE_CLAIMED = Failpoint("activities.due_claimed")
+
+
+def leaves_work(changes: Changes) -> bool:
+    """Whether something was committed whose time may have come."""
+    return any(
+        isinstance(after, Activity) and after.state is ActivityState.SCHEDULED
+        for _, _, after in changes.replaced
+    )
 
 
 class DispatchDue:
@@ -56,8 +64,9 @@ class DispatchDue:
         self._committed = committed
 
     async def run(self, stopping: asyncio.Event) -> None:
+        """Batch after batch; after one that was not full there is nothing more for now."""
         while not stopping.is_set():
-            if not await self():
+            if await self() < self._batch:
                 await rest(stopping, self._rest_seconds, self._committed)
         await self._leases.release()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection as Members
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -14,6 +14,7 @@ from pymongo import ASCENDING, IndexModel
 from channel_sms.domain.intent import Intent, IntentState, Purpose
 from servicekit.leases import bucket_of
 from servicekit.mongo import Collection, Document, Mongo, given, rows_behind
+from servicekit.unit_of_work import Changes
 from servicekit.verdict import Write
 
 COLLECTION = "intents"
@@ -60,6 +61,10 @@ def new(intent: Intent, trace: str | None) -> Write:
         document["trace"] = trace
     id_ = document.pop("_id")
     return Write(COLLECTION, {"_id": id_}, {"$setOnInsert": document}, upsert=True)
+
+
+def are_added(changes: Changes) -> bool:
+    return any(write.collection == COLLECTION and write.upsert for write in changes.also)
 
 
 def change(intent: Intent, **changes: Any) -> Write:
@@ -128,15 +133,18 @@ class MongoIntents:
     async def claim(self, due: Sequence[Intent], now: datetime, real_now: datetime) -> list[Intent]:
         """Mark as being sent; returns only what nobody else took, as it now stands."""
         token = uuid4().hex
-        marked = {
+        marked: dict[str, Any] = {
             "state": IntentState.SENDING,
             "claim": token,
             "claimed_at": now,
             "claimed_real_at": real_now,
         }
         ids = [intent.intent_id for intent in due]
+        # What was never claimed and still waits is as it was read: it need not be read again.
+        are_first = all(intent.attempts == 0 for intent in due)
+        still: Document = {"state": IntentState.PENDING} | ({"attempts": 0} if are_first else {})
         result = await self.collection.update_many(
-            {"_id": {"$in": ids}, "state": IntentState.PENDING},
+            {"_id": {"$in": ids}} | still,
             {
                 "$set": marked,
                 "$inc": {"attempts": 1, "version": 1},
@@ -145,6 +153,11 @@ class MongoIntents:
         )
         if not result.modified_count:
             return []
+        if are_first and result.modified_count == len(ids):
+            return [
+                replace(intent, **marked, attempts=1, version=intent.version + 1, retry_real_at=None)
+                for intent in due
+            ]
         rows = await self.collection.find({"_id": {"$in": ids}, "claim": token}).to_list(len(ids))
         return [from_document(row) for row in rows]
 

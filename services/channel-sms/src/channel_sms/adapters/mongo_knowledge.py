@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as Members
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pymongo import ASCENDING, IndexModel
 
@@ -25,6 +25,7 @@ from servicekit.service import Service
 from servicekit.verdict import Outcome
 
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 _FRESH_SECONDS = 0.2
 OPTED_OUT_FIELD = f"preferences.{PreferenceKind.DO_NOT_SMS.value}"
@@ -62,6 +63,26 @@ class Copy:
         return parsed[1]
 
 
+class Remembered(Generic[T]):
+    """What a read found, for as long as it may be that old."""
+
+    def __init__(self, read: Callable[[], Awaitable[T]], seconds: float) -> None:
+        self._read = read
+        self._seconds = seconds
+        self._value: T | None = None
+        self._good_until = 0.0
+
+    async def get(self) -> T:
+        if self._value is None or time.monotonic() >= self._good_until:
+            asked = time.monotonic()
+            self._value = await self._read()
+            self._good_until = asked + self._seconds
+        return self._value
+
+    def forget(self) -> None:
+        self._value = None
+
+
 class MongoKnowledge:
     def __init__(self, service: Service) -> None:
         self.contacts = service.projection("contacts", keep_contact, indexes=CONTACT_INDEXES)
@@ -70,8 +91,8 @@ class MongoKnowledge:
         self.campaigns = Copy(service.projection("campaigns"), CampaignChanged)
         self.profiles = Copy(service.projection("agent_profiles"), AgentProfileChanged)
         self.dispositions = service.projection("dispositions", fresh_for=1.0)
-        self._at_rest: frozenset[str] = frozenset()
-        self._at_rest_until = 0.0
+        self._at_rest = Remembered(self._read_campaigns_at_rest, _FRESH_SECONDS)
+        self._picks = Remembered(self._read_picks_of_agent, _FRESH_SECONDS)
 
     def handlers(self) -> dict[type, Any]:
         return {
@@ -79,23 +100,28 @@ class MongoKnowledge:
             EndpointChanged: self.endpoints.projection,
             CampaignChanged: self._keep_campaigns,
             AgentProfileChanged: self.profiles.projection,
-            DispositionChanged: self.dispositions,
+            DispositionChanged: self._keep_dispositions,
         }
 
     async def _keep_campaigns(self, batch: Sequence[Any]) -> list[Outcome]:
         outcomes = await self.campaigns.projection(batch)
-        self._at_rest_until = 0.0
+        self._at_rest.forget()
+        return outcomes
+
+    async def _keep_dispositions(self, batch: Sequence[Any]) -> list[Outcome]:
+        outcomes = await self.dispositions(batch)
+        self._picks.forget()
         return outcomes
 
     async def campaigns_at_rest(self) -> frozenset[str]:
         """Campaigns that begin no conversation now, as they were at most a moment ago."""
-        if time.monotonic() >= self._at_rest_until:
-            rows = self.campaigns.projection.collection.find(
-                {"state": {"$ne": CampaignState.RUNNING.value}, "erased": {"$exists": False}}, {"_id": 1}
-            )
-            self._at_rest = frozenset([row["_id"] async for row in rows])
-            self._at_rest_until = time.monotonic() + _FRESH_SECONDS
-        return self._at_rest
+        return await self._at_rest.get()
+
+    async def _read_campaigns_at_rest(self) -> frozenset[str]:
+        rows = self.campaigns.projection.collection.find(
+            {"state": {"$ne": CampaignState.RUNNING.value}, "erased": {"$exists": False}}, {"_id": 1}
+        )
+        return frozenset([row["_id"] async for row in rows])
 
     async def contacts_by_id(self, ids: Iterable[str]) -> Mapping[str, Document]:
         """Erased ones too: they carry `erased`."""
@@ -120,7 +146,10 @@ class MongoKnowledge:
         return {row["_id"] async for row in rows}
 
     async def picks_of_agent(self) -> frozenset[str]:
-        """Disposition codes that an automated agent may pick."""
+        """Disposition codes that an automated agent may pick, as they were at most a moment ago."""
+        return await self._picks.get()
+
+    async def _read_picks_of_agent(self) -> frozenset[str]:
         rows = self.dispositions.collection.find(
             {"pickable_by": Picker.AGENT.value, "erased": {"$exists": False}}, {"code": 1}
         )

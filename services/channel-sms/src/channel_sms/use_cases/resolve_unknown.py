@@ -20,7 +20,7 @@ from channel_sms.use_cases.settle_sends import SettleSends, Settling
 from servicekit.clock import Clock, real_now
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
-from servicekit.mongo import Conflict
+from servicekit.mongo import Conflict, is_unavailable
 from servicekit.unit_of_work import Changes, Committer
 
 log = structlog.get_logger()
@@ -69,21 +69,43 @@ class ResolveUnknown:
         )
         if orphans:
             log.warning("claimed sends have lost their owner", intents=len(orphans))
-            try:
-                await self._settle([Settling(intent, InDoubt("its sender ended")) for intent in orphans])
-            except Conflict:
-                log.warning("claimed sends without an owner are disputed", intents=len(orphans))
+            await self._put_in_doubt(orphans)
         unknown = await self._intents.to_look_up(now, buckets, _BATCH)
         if unknown:
             await asyncio.gather(*(self._look(intent) for intent in unknown))
         return len(orphans) + len(unknown)
 
+    async def _put_in_doubt(self, orphans: Sequence[Intent]) -> None:
+        """One that cannot be keeps no other from it, nor from being looked up."""
+        try:
+            await self._settle([Settling(intent, InDoubt("its sender ended")) for intent in orphans])
+        except Conflict:
+            log.warning("claimed sends without an owner are disputed", intents=len(orphans))
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            if len(orphans) > 1:
+                for intent in orphans:
+                    await self._put_in_doubt([intent])
+                return
+            log.exception(
+                "a claimed send without an owner cannot be put in doubt", intent_id=orphans[0].intent_id
+            )
+
     async def _look(self, intent: Intent) -> None:
         """One whose fate cannot be written keeps no other from being looked up."""
         try:
             await self._look_up(intent)
-        except Conflict:
-            log.warning("a send in doubt is disputed", intent_id=intent.intent_id)
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            disputed = isinstance(error, Conflict)
+            log.warning(
+                "a send in doubt cannot be settled yet",
+                intent_id=intent.intent_id,
+                error=repr(error)[:200],
+                exc_info=None if disputed else error,
+            )
             # Its fate may be known: nothing is told of it.
             await self._postpone(intent, absent=False, now=real_now(), tell=False)
 

@@ -61,6 +61,21 @@ class SettleSends:
         Raises Conflict when one is disputed `tries` times in a row; of the others those are settled that can
         be.
         """
+        if len(settlings) == 1:
+            return await self.together(settlings, tries)
+        try:
+            return await self.together(settlings, 2)
+        except Conflict:
+            half = len(settlings) // 2
+        try:
+            settled = await self(settlings[:half], tries)
+        except Conflict:
+            await self(settlings[half:], tries)
+            raise
+        return settled + await self(settlings[half:], tries)
+
+    async def together(self, settlings: Sequence[Settling], tries: int) -> int:
+        """The same, all of them or none."""
         left = [s for s in settlings if is_open_to(s.intent, s.settlement)]
         duplicate = False
         for attempt in range(tries):
@@ -70,23 +85,13 @@ class SettleSends:
                 await self._commit(left)
             except Conflict as conflict:
                 duplicate = conflict.duplicate
-                if attempt and len(left) > 1:
-                    return await self._halves(left, tries)
                 await yield_to_others(attempt)
                 left = await self._still_open(left)
-                continue
-            return len(left)
+            else:
+                return len(left)
+        if not left:
+            return 0
         raise Conflict("intents changed faster than they could be settled", duplicate)
-
-    async def _halves(self, settlings: Sequence[Settling], tries: int) -> int:
-        """What cannot be settled in one of them does not keep the other."""
-        half = len(settlings) // 2
-        try:
-            settled = await self(settlings[:half], tries)
-        except Conflict:
-            await self(settlings[half:], tries)
-            raise
-        return settled + await self(settlings[half:], tries)
 
     async def _still_open(self, settlings: Sequence[Settling]) -> list[Settling]:
         fresh = await self._intents.load(settling.intent.intent_id for settling in settlings)

@@ -3,6 +3,7 @@ ends it. Both in one place, because a dispatch that is tried again must not be o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,12 +57,19 @@ class StartConversations:
         messages = [message for message in told if isinstance(message, ActivityDispatched)]
         recalls = {message.activity_id for message in told if isinstance(message, ActivityRecalled)}
         now = real_now()
+        subjects, endpoints, contacts, suppressed, recalled_before = await asyncio.gather(
+            self._knowledge.subjects.get({message.subject_id for message in messages}),
+            self._knowledge.endpoints.get({message.endpoint_id for message in messages}),
+            self._knowledge.contacts_by_id({message.contact_id for message in messages}),
+            self._suppressions.among({message.destination for message in messages}),
+            self._recalls.among({message.activity_id for message in messages}),
+        )
         return Facts(
-            await self._knowledge.subjects.get({message.subject_id for message in messages}),
-            await self._knowledge.endpoints.get({message.endpoint_id for message in messages}),
-            await self._knowledge.contacts_by_id({message.contact_id for message in messages}),
-            await self._suppressions.among({message.destination for message in messages}),
-            recalls | await self._recalls.among({message.activity_id for message in messages}),
+            subjects,
+            endpoints,
+            contacts,
+            suppressed,
+            recalls | recalled_before,
             now,
             self._clock.now(),
             mongo_intents.expiry(now, self._validity),

@@ -41,11 +41,12 @@ _AFTER_STOP_ANNOUNCED = Failpoint("channel-sms.after_stop_announced")
 _BEFORE_INBOUND_WORKED = Failpoint("channel-sms.before_inbound_worked")
 _AFTER_INBOUND_WORKED = Failpoint("channel-sms.after_inbound_worked")
 
-_BATCH = 100
 _ABOUT_THE_ADDRESS = frozenset({Meaning.OPT_OUT, Meaning.OPT_IN})
 
 
 class WorkInbound:
+    batch = 100
+
     def __init__(
         self,
         inbound: MongoInbound,
@@ -82,7 +83,7 @@ class WorkInbound:
         buckets = await self._leases.held()
         if not buckets:
             return 0
-        arrived = await self._inbound.new(buckets, _BATCH)
+        arrived = await self._inbound.new(buckets, self.batch)
         if not arrived:
             return 0
         await self._work_in_parts(arrived)

@@ -35,13 +35,14 @@ log = structlog.get_logger()
 _AFTER_RECEIPTS = Failpoint("channel-sms.after_receipts")
 _BEFORE_RECEIPTS = Failpoint("channel-sms.before_receipts")
 
-_BATCH = 300
 _IN_DOUBT = (IntentState.SENDING, IntentState.UNKNOWN)
 _DEAD_NUMBERS = frozenset({"30003", "30005", "30006"})
 """Unreachable, unknown, landline: no reply will ever come."""
 
 
 class WorkReceipts:
+    batch = 300
+
     def __init__(
         self,
         receipts: MongoReceipts,
@@ -66,7 +67,7 @@ class WorkReceipts:
         buckets = await self._leases.held()
         if not buckets:
             return 0
-        rows = await self._receipts.waiting(buckets, _BATCH)
+        rows = await self._receipts.waiting(buckets, self.batch)
         if not rows:
             return 0
         try:

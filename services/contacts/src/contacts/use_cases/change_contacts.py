@@ -163,7 +163,7 @@ class EraseContact:
         if contact.erased_at is not None:
             # Whoever heard of it when it knew less about forgetting hears of it again.
             await self._outbox.insert([self._outbox.tombstone(tombstone)])
-            self._outbox.wake()
+            self._outbox.written.set()
         while contact.erased_at is None:
             expect_version(version, contact)
             known = contact.version

@@ -26,4 +26,4 @@ class CommandOverRest:
         if isinstance(outcome, GiveUp):
             raise Refusal(str(outcome.detail.get("error", outcome.reason)))
         await self._outbox.insert([self._outbox.row(command)])
-        self._outbox.wake()
+        self._outbox.written.set()
