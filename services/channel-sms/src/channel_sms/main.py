@@ -188,7 +188,10 @@ def build(settings: Settings) -> Service:
             stopping, work_receipts.step, held["receipts"], wake=receipting.stored, batch=work_receipts.batch
         ),
     )
-    service.background("resolve", lambda: repeat(stopping, resolve.step, held["resolve"], idle=0.5))
+    service.background(
+        "resolve",
+        lambda: repeat(stopping, resolve.step, held["resolve"], idle=0.5, batch=resolve.batch),
+    )
     service.counted_gauge(
         "parley_unknown_intents", "Sends whose result nobody knows yet", intents.count_unknown
     )

@@ -216,7 +216,9 @@ class Relay:
             gone = {parcel["_id"] for parcel in confirmed}
             await self._mongo[COLLECTION].delete_many({"_id": {"$in": list(gone)}})
             self._after_delete()
-            self._observe([parcel for parcel in waiting if parcel["_id"] not in gone])
+            left = [parcel for parcel in waiting if parcel["_id"] not in gone]
+            if left or len(rows) < self._batch:  # behind a full batch there may be more
+                self._observe(left)
         published = Counter(row["t"] for parcel in confirmed for row in parcel["m"])
         for topic, count in published.items():
             self._metrics.published.labels(topic).inc(count)

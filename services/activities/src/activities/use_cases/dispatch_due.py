@@ -64,9 +64,8 @@ class DispatchDue:
         self._committed = committed
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Batch after batch; after one that was not full there is nothing more for now."""
         while not stopping.is_set():
-            if await self() < self._batch:
+            if not await self():
                 await rest(stopping, self._rest_seconds, self._committed)
         await self._leases.release()
 

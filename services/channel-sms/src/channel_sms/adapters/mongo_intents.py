@@ -169,14 +169,15 @@ class MongoIntents:
         return count
 
     async def orphans(
-        self, before: datetime, buckets: Members[int], limit: int, claims_held: Members[str | None]
+        self, before: datetime, buckets: Members[int], limit: int, held: Iterable[str]
     ) -> list[Intent]:
+        """Claimed before that time and not settled; held: ids of those that somebody is going to settle."""
         rows = self.collection.find(
             {
                 "state": IntentState.SENDING,
                 "claimed_real_at": {"$lt": before},
                 "b": {"$in": list(buckets)},
-                "claim": {"$nin": list(claims_held)},
+                "_id": {"$nin": list(held)},
             },
             limit=limit,
         )
@@ -239,7 +240,7 @@ class MongoIntents:
         )
         given_up: Document = {"state": IntentState.UNKNOWN, "reported_unknown": True}
         await self.collection.update_many(
-            {**theirs, "$or": [{"state": {"$nin": _IN_DOUBT}}, given_up]},
+            {**theirs, "$or": [{"state": {"$nin": [*_IN_DOUBT, IntentState.PENDING]}}, given_up]},
             {
                 "$set": {"to": "", "text": ""},
                 "$unset": {"error": "", "look_real_at": ""},

@@ -94,8 +94,11 @@ class Context:
 
 
 def is_open_to(intent: Intent, settlement: Settlement) -> bool:
-    """Whether an intent can still settle this way; a repeat or a loser of a race cannot."""
-    if isinstance(settlement, Suppressed | TooLate | Pointless | InDoubt):
+    """Whether an intent can still settle this way; a repeat or a loser of a race cannot.
+
+    Another replica may have taken it for lost and put it in doubt: whoever claimed it knows better.
+    """
+    if isinstance(settlement, InDoubt):
         return intent.state is IntentState.SENDING
     return intent.state in (IntentState.SENDING, IntentState.UNKNOWN)
 

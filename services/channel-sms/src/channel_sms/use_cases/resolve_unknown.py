@@ -27,12 +27,13 @@ log = structlog.get_logger()
 
 _AFTER_LOOK_UP = Failpoint("channel-sms.after_look_up")
 
-_BATCH = 100
 _AT_ONCE = 20
 _CLOCKS_DIFFER = timedelta(seconds=2)
 
 
 class ResolveUnknown:
+    batch = 100
+
     def __init__(
         self,
         provider: Provider,
@@ -64,50 +65,57 @@ class ResolveUnknown:
         if not buckets:
             return 0
         now = real_now()
-        orphans = await self._intents.orphans(
-            now - self._orphaned_after, buckets, _BATCH, set(self._held.values())
-        )
+        orphans = await self._intents.orphans(now - self._orphaned_after, buckets, self.batch, self._held)
+        settled = 0
         if orphans:
             log.warning("claimed sends have lost their owner", intents=len(orphans))
-            await self._put_in_doubt(orphans)
-        unknown = await self._intents.to_look_up(now, buckets, _BATCH)
-        if unknown:
-            await asyncio.gather(*(self._look(intent) for intent in unknown))
-        return len(orphans) + len(unknown)
+            settled = await self._put_in_doubt(orphans)
+        unknown = await self._intents.to_look_up(now, buckets, self.batch)
+        looked = await asyncio.gather(*(self._look(intent) for intent in unknown))
+        return settled + sum(looked)
 
-    async def _put_in_doubt(self, orphans: Sequence[Intent]) -> None:
-        """One that cannot be keeps no other from it, nor from being looked up."""
+    async def _put_in_doubt(self, orphans: Sequence[Intent]) -> int:
+        """How many were. One that cannot be keeps no other from it, nor from being looked up."""
         try:
-            await self._settle([Settling(intent, InDoubt("its sender ended")) for intent in orphans])
+            return await self._settle([Settling(intent, InDoubt("its sender ended")) for intent in orphans])
         except Conflict:
             log.warning("claimed sends without an owner are disputed", intents=len(orphans))
+            return 0
         except Exception as error:
             if is_unavailable(error):
                 raise
             if len(orphans) > 1:
-                for intent in orphans:
-                    await self._put_in_doubt([intent])
-                return
+                return sum([await self._put_in_doubt([intent]) for intent in orphans])
             log.exception(
                 "a claimed send without an owner cannot be put in doubt", intent_id=orphans[0].intent_id
             )
+            return 0
 
-    async def _look(self, intent: Intent) -> None:
-        """One whose fate cannot be written keeps no other from being looked up."""
+    async def _look(self, intent: Intent) -> bool:
+        """Whether something could be written of it; if not, that keeps no other from being looked up."""
         try:
             await self._look_up(intent)
+            return True
         except Exception as error:
             if is_unavailable(error):
                 raise
-            disputed = isinstance(error, Conflict)
-            log.warning(
-                "a send in doubt cannot be settled yet",
-                intent_id=intent.intent_id,
-                error=repr(error)[:200],
-                exc_info=None if disputed else error,
-            )
+            self._tell_of(intent, error)
+        try:
             # Its fate may be known: nothing is told of it.
             await self._postpone(intent, absent=False, now=real_now(), tell=False)
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            self._tell_of(intent, error)
+        return False
+
+    def _tell_of(self, intent: Intent, error: Exception) -> None:
+        log.warning(
+            "a send in doubt cannot be settled yet",
+            intent_id=intent.intent_id,
+            error=repr(error)[:200],
+            exc_info=None if isinstance(error, Conflict) else error,
+        )
 
     async def _look_up(self, intent: Intent) -> None:
         async with self._slots:

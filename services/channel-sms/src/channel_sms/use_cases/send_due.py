@@ -124,16 +124,17 @@ class SendDue:
         buckets = await self._leases.held()
         if not buckets:
             return False
+        resting = self._pace.exhausted()
         due = await self._intents.due(
             self._clock.now(),
             real_now(),
             buckets,
-            self._pace.exhausted(),
+            resting,
             await self._knowledge.campaigns_at_rest(),
             free,
         )
         allowed = await self._within_pace(due, len(buckets) / BUCKETS) if due else []
-        self._held_back = len(allowed) < len(due)
+        self._held_back = len(allowed) < len(due) or bool(resting)
         if not allowed or self._leases.remaining() <= 0:
             return False
         _BEFORE_CLAIM()
