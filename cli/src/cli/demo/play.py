@@ -29,7 +29,7 @@ DAYS = 4.5
 _RATE = 0.05
 """Between the leaps the clock nearly stands, so that everything at one time comes to rest there; it moves
 at all so that what happens in turn has times in turn."""
-_AT_A_TIME = timedelta(minutes=90)
+_AT_A_TIME = timedelta(minutes=150)
 _PATIENCE = 120.0
 _BEHAVIOUR = {
     "receipt_delay_seconds": 0,
