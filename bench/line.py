@@ -3,8 +3,8 @@
 Each is created, dispatched, sent (one message out), answered (one reply in), concluded, completed, decided
 and counted. Beside it: one bare process that does nothing but the same produces and the same bulk writes
 (the records that the last run published; every insertion, change and deletion that the database's own log
-has of it, in commands of 500, but for the rows of outboxes, leases and idempotency keys), with no consumer,
-no decision and no transaction.
+has of it, but for the rows of outboxes, leases and idempotency keys, 500 of a collection at a time and all
+collections at once), with no consumer, no decision and no transaction.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import IndexModel, MongoClient
 
-from bench.oplog import Bulk, Document, Place, bulks, end_of_log, written_since
+from bench.oplog import Bulk, Document, Place, bulks, end_of_log, keep_log, written_between
 from bench.report import Row, conclude
 from bench.whole_line import WholeLine, whole_line
 from contracts.catalogue import topics
@@ -113,7 +113,8 @@ class Watched:
         self._url = engines.mongo
         self._before: dict[Place, dict[str, Document]] = {}
         with MongoClient[Document](self._url) as client:
-            self._since = end_of_log(client)
+            keep_log(client)
+            self._since = self._until = end_of_log(client)
             for place in self._places(client):
                 documents = client[place[0]][place[1]].find({})
                 self._before[place] = {repr(document["_id"]): document for document in documents}
@@ -126,9 +127,14 @@ class Watched:
             if _of_the_work(place := (database, collection))
         ]
 
+    def stop(self) -> None:
+        """What is written from now on is not asked for."""
+        with MongoClient[Document](self._url) as client:
+            self._until = end_of_log(client)
+
     def work(self, records: list[Any]) -> Work:
         with MongoClient[Document](self._url) as client:
-            writes = list(written_since(client, self._since, _of_the_work))
+            writes = list(written_between(client, self._since, self._until, _of_the_work))
             touched = {(written.place, repr(written.id)) for written in writes}
             before = {
                 _in_bare(place): [each for id_, each in documents.items() if (place, id_) in touched]
@@ -178,13 +184,17 @@ async def bare(engines: Engines, work: Work, count: int) -> float:
             ]
             await asyncio.gather(*sent)
 
-    async def write() -> None:
-        for bulk in work.bulks:
-            database, collection = bulk.place
-            await client[database][collection].bulk_write(bulk.operations, ordered=bulk.ordered)
+    of_place: dict[Place, list[Bulk]] = defaultdict(list)
+    for bulk in work.bulks:
+        of_place[bulk.place].append(bulk)
+
+    async def write(place: Place) -> None:
+        """Only what is written to one collection has to come in turn."""
+        for bulk in of_place[place]:
+            await client[place[0]][place[1]].bulk_write(bulk.operations, ordered=bulk.ordered)
 
     began = time.perf_counter()
-    await asyncio.gather(produce(), write())
+    await asyncio.gather(produce(), *map(write, of_place))
     seconds = time.perf_counter() - began
     await producer.stop()
     for database in {database for database, _ in work.indexes}:
@@ -204,6 +214,7 @@ def main(count: int, runs: int) -> None:
             starts.append((asyncio.run(ends(line.engines)), Watched(line.engines)))
             before = line.cpu_seconds()
             rates.append(run(line, count))
+            starts[-1][1].stop()
             for name, used in line.cpu_seconds().items():
                 cpu[name] += used - before.get(name, 0.0)
         since, watched = starts[-1]

@@ -40,17 +40,36 @@ class Bulk:
     ordered: bool
 
 
+class LogTooShort(RuntimeError):
+    """The beginning of what was asked for has left the log."""
+
+
+def keep_log(client: MongoClient[Document], megabytes: float = 4000) -> None:
+    """So much of it, at least 990 MB, until the database ends."""
+    client.admin.command({"replSetResizeOplog": 1, "size": float(megabytes)})
+
+
 def end_of_log(client: MongoClient[Document]) -> Any:
-    """Where the log ends now; `written_since` begins behind it."""
-    (last,) = client.local["oplog.rs"].find({}, {"ts": True}).sort("$natural", -1).limit(1)
-    return last["ts"]
+    """Where the log ends now."""
+    return _one(client, -1)["ts"]
 
 
-def written_since(
-    client: MongoClient[Document], since: Any, of: Callable[[Place], bool]
+def _one(client: MongoClient[Document], direction: int) -> Document:
+    (entry,) = client.local["oplog.rs"].find({}, {"ts": True}).sort("$natural", direction).limit(1)
+    return entry
+
+
+def written_between(
+    client: MongoClient[Document], since: Any, until: Any, of: Callable[[Place], bool]
 ) -> Iterator[Written]:
-    """Every write behind `since` to the collections that `of` names, in order."""
-    for entry in client.local["oplog.rs"].find({"ts": {"$gt": since}}).sort("$natural", 1):
+    """Every write behind `since` and up to `until`, two ends of the log, to the collections that `of` names.
+
+    In order. Raises LogTooShort.
+    """
+    if _one(client, 1)["ts"] > since:
+        raise LogTooShort("the database's log is too small for what was written: keep_log")
+    between = {"ts": {"$gt": since, "$lte": until}}
+    for entry in client.local["oplog.rs"].find(between).sort("$natural", 1):
         changes = entry["o"].get("applyOps", ()) if entry["op"] == "c" else (entry,)
         for change in changes:
             if change["op"] not in "iud" or not change["ns"]:
@@ -111,7 +130,7 @@ class _Update:
 
 
 class Gathering:
-    """Writes of one collection as few and large commands of about 500: insertions, changes, deletions."""
+    """Writes of one collection in few commands: of each 500, the insertions, the changes, the deletions."""
 
     def __init__(self, place: Place) -> None:
         self._place = place

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo import DeleteOne, InsertOne, MongoClient, UpdateOne
 
-from bench.oplog import Written, bulks, end_of_log, written_since
+from bench.oplog import Written, bulks, end_of_log, written_between
 from tests.engines import Engines
 
 NAMES = st.sampled_from("abc")
@@ -69,7 +69,7 @@ def test_what_was_written_is_written_again(
                 client[database].things.update_many({}, {"$set": {"seen": True}}, session=session)
             for command in then:
                 do(client[database].things, command)
-        writes = list(written_since(client, since, lambda place: place[0] == database))
+        writes = list(written_between(client, since, end_of_log(client), lambda place: place[0] == database))
         if before:
             client[copy].things.insert_many(before)
         for bulk in bulks(iter(writes), lambda place: (copy, place[1])):
