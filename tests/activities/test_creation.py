@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from activities.adapters.mongo_facts import Missing
 from activities.domain.captured import faults_in
 from activities.domain.creation import CreationFacts, create
+from activities.domain.missing import Missing
 from activities.http import NewActivity, ids_from
 from servicekit.verdict import Become, GiveUp, TryAgain, Unchanged
 from tests.activities.builders import NOON, SUBJECT, catalog, manual
