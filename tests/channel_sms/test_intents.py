@@ -122,6 +122,14 @@ def test_a_settled_intent_is_never_settled_again(settlement: Settlement, state: 
     assert not is_open_to(intent(state=state), settlement)
 
 
+@pytest.mark.parametrize("settlement", SETTLEMENTS)
+def test_whoever_claimed_it_may_say_what_became_of_it_although_another_put_it_in_doubt(
+    settlement: Settlement,
+) -> None:
+    in_doubt = intent(state=IntentState.UNKNOWN)
+    assert is_open_to(in_doubt, settlement) == (not isinstance(settlement, InDoubt))
+
+
 def test_a_refused_number_ends_with_the_undeliverable_disposition() -> None:
     plan = settle(intent(), RefusedForGood("21211", "bad"), context())
     assert plan.conversation is not None

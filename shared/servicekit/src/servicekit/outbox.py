@@ -199,6 +199,7 @@ class Relay:
         """One batch: read, publish, delete. Returns how many messages the broker confirmed."""
         buckets = await self._leases.held()
         if not buckets:
+            self._observe([])
             return 0
         waiting = await self._oldest(buckets)
         rows = [row for parcel in waiting for row in parcel["m"]]

@@ -94,8 +94,7 @@ class ResolveUnknown:
     async def _look(self, intent: Intent) -> bool:
         """Whether something could be written of it; if not, that keeps no other from being looked up."""
         try:
-            await self._look_up(intent)
-            return True
+            return await self._look_up(intent)
         except Exception as error:
             if is_unavailable(error):
                 raise
@@ -117,18 +116,17 @@ class ResolveUnknown:
             exc_info=None if isinstance(error, Conflict) else error,
         )
 
-    async def _look_up(self, intent: Intent) -> None:
+    async def _look_up(self, intent: Intent) -> bool:
         async with self._slots:
             found = await self._find(intent)
         _AFTER_LOOK_UP()
         now = real_now()
         if found:
-            await self._settle([Settling(intent, Sent(found))])
-        elif found is not None and is_proven_absent(intent, self._provider.absence_proves_after, now):
+            return await self._settle([Settling(intent, Sent(found))]) > 0
+        if found is not None and is_proven_absent(intent, self._provider.absence_proves_after, now):
             log.info("a look-up proved that nothing was sent", intent_id=intent.intent_id)
-            await self._settle([Settling(intent, Unsent("proven by look-up"))])
-        else:
-            await self._postpone(intent, absent=found is not None, now=now)
+            return await self._settle([Settling(intent, Unsent("proven by look-up"))]) > 0
+        return await self._postpone(intent, absent=found is not None, now=now)
 
     async def _find(self, intent: Intent) -> str | None:
         """The provider's id; empty if there surely is none to be seen; None if nothing can be said."""
@@ -155,7 +153,7 @@ class ResolveUnknown:
         # With fewer messages than intents of the same words, nobody can tell whose they are.
         return free[0] if len(free) > alike else None
 
-    async def _postpone(self, intent: Intent, *, absent: bool, now: datetime, tell: bool = True) -> None:
+    async def _postpone(self, intent: Intent, *, absent: bool, now: datetime, tell: bool = True) -> bool:
         changes: dict[str, object] = {"looks": intent.looks + 1, "look_real_at": next_look(intent.looks, now)}
         late = self._provider.absence_proves_after
         if (
@@ -181,6 +179,8 @@ class ResolveUnknown:
             await self._committer.commit(work)
         except Conflict:
             log.info("an unknown send was settled meanwhile", intent_id=intent.intent_id)
+            return False
+        return True
 
     async def _report(self, intent: Intent, work: Changes) -> None:
         """Tell that nobody knows; looking goes on, and a person may decide."""
