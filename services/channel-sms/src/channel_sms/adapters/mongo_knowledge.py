@@ -90,7 +90,7 @@ class MongoKnowledge:
         self.endpoints = Copy(service.projection("endpoints"), EndpointChanged)
         self.campaigns = Copy(service.projection("campaigns"), CampaignChanged)
         self.profiles = Copy(service.projection("agent_profiles"), AgentProfileChanged)
-        self.dispositions = service.projection("dispositions", fresh_for=1.0)
+        self.dispositions = service.projection("dispositions")
         self._at_rest = Remembered(self._read_campaigns_at_rest, _FRESH_SECONDS)
         self._picks = Remembered(self._read_picks_of_agent, _FRESH_SECONDS)
 

@@ -107,8 +107,10 @@ class RecordResults:
         while True:
             self._put_aside.clear()
             first = min(self._disputed, key=lambda each: each.again_at, default=None)
-            seconds = None if first is None else first.again_at - self._now()
-            if first is None or (seconds is not None and seconds > 0):
+            if first is None:
+                await self._put_aside.wait()
+                continue
+            if (seconds := first.again_at - self._now()) > 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         await self._put_aside.wait()

@@ -55,27 +55,26 @@ class SettleSends:
         self._knowledge = knowledge
         self._clock = clock
 
-    async def __call__(self, settlings: Sequence[Settling], tries: int = TRIES) -> int:
+    async def __call__(self, settlings: Sequence[Settling]) -> int:
         """Returns how many were settled by this call; the others were settled before, by somebody else.
 
-        Raises Conflict when one is disputed `tries` times in a row; of the others those are settled that can
-        be.
+        Raises Conflict when one is disputed many times in a row; of the others those are settled that can be.
         """
         if len(settlings) == 1:
-            return await self.together(settlings, tries)
+            return await self.together(settlings, TRIES)
         try:
             return await self.together(settlings, 2)
         except Conflict:
             half = len(settlings) // 2
         try:
-            settled = await self(settlings[:half], tries)
+            settled = await self(settlings[:half])
         except Conflict:
-            await self(settlings[half:], tries)
+            await self(settlings[half:])
             raise
-        return settled + await self(settlings[half:], tries)
+        return settled + await self(settlings[half:])
 
     async def together(self, settlings: Sequence[Settling], tries: int) -> int:
-        """The same, all of them or none."""
+        """The same for all of them or none. Raises Conflict when one is disputed `tries` times in a row."""
         left = [s for s in settlings if is_open_to(s.intent, s.settlement)]
         duplicate = False
         for attempt in range(tries):
