@@ -8,7 +8,7 @@ from contacts.domain.commands import Known, decide
 from contacts.domain.consent import Request, with_preference
 from contacts.domain.contact import Contact, Details, created, erased
 from contacts.domain.contact_type import ContactType
-from contracts.contacts import ContactChanged, Phone, SetPreference, UpsertContact
+from contracts.contacts import ContactChanged, OptOut, Phone, SetPreference, UpsertContact
 from contracts.vocabulary import ContactId, PreferenceKind
 from servicekit.verdict import Become, GiveUp, Unchanged
 from tests.contacts.conftest import PERSON
@@ -59,21 +59,49 @@ def test_an_opt_out_from_the_future_can_be_taken_back_today() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=12))
-def test_the_first_opt_out_stands_until_an_opt_in_that_is_not_older(wishes: list[tuple[bool, int]]) -> None:
+def test_the_newest_wish_holds_and_an_opt_out_keeps_its_first_time(wishes: list[tuple[bool, int]]) -> None:
     contact = a_contact()
-    standing: Request | None = None
+    asked: list[Request] = []
+    standing: OptOut | None = None
     for number, (opted_out, minute) in enumerate(wishes):
         wish = request(number, opted_out, minute)
         verdict = with_preference(contact, wish, NOW)
         assert verdict.state.version == contact.version + 1
-        assert len(verdict.also) == 1
+        (written,) = verdict.also
+        was_out = SMS in contact.preferences
         contact = verdict.state
-        if opted_out and standing is None:
-            standing = wish
-        elif not opted_out and standing is not None and wish.occurred_at >= standing.occurred_at:
-            standing = None
+        assert written.update["$setOnInsert"]["applied"] is ((SMS in contact.preferences) != was_out)
+        asked.append(wish)
+        newest = max(reversed(asked), key=lambda each: each.occurred_at)
         told = contact.preferences.get(SMS)
-        assert (told and (told.at, told.actor)) == (standing and (standing.occurred_at, standing.actor))
+        assert (told is not None) is newest.opted_out
+        if told is not None:
+            assert told.at <= newest.occurred_at
+            if was_out:
+                assert told == standing
+        standing = told
+
+
+@given(st.permutations([(True, 0), (True, 3), (False, 2), (True, 5), (False, 4)]))
+def test_the_order_in_which_wishes_arrive_does_not_matter(wishes: list[tuple[bool, int]]) -> None:
+    contact = a_contact()
+    for number, (opted_out, minute) in enumerate(wishes):
+        contact = with_preference(contact, request(number, opted_out, minute), NOW).state
+    assert SMS in contact.preferences
+
+
+def test_an_opt_in_between_two_opt_outs_comes_too_late() -> None:
+    contact = a_contact()
+    for number, (opted_out, minute) in enumerate([(True, 0), (True, 3), (False, 2)]):
+        contact = with_preference(contact, request(number, opted_out, minute), NOW).state
+    assert contact.preferences[SMS].at == NOW
+
+
+def test_an_opt_out_from_before_the_opt_in_comes_too_late() -> None:
+    contact = a_contact()
+    for number, (opted_out, minute) in enumerate([(True, 0), (False, 2), (True, 1)]):
+        contact = with_preference(contact, request(number, opted_out, minute), NOW).state
+    assert contact.preferences == {}
 
 
 def test_a_command_that_was_handled_does_nothing() -> None:

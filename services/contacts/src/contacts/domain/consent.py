@@ -27,7 +27,8 @@ class Request:
 
 
 def with_preference(contact: Contact, request: Request, now: datetime) -> Become[Contact]:
-    """The first opt-out stands until an opt-in that is not older; every request is a row of the ledger.
+    """The newest wish holds, in whatever order they arrive, and a standing opt-out keeps the time of its
+    first; every request is a row of the ledger. Of two of one moment the one that arrives later is newer.
 
     One from the future counts as of now: nobody could come back before an opt-out of the year 2999.
 
@@ -35,22 +36,25 @@ def with_preference(contact: Contact, request: Request, now: datetime) -> Become
     missing one.
     """
     at = now if request.occurred_at > now + _CLOCKS_DIFFER else request.occurred_at
-    applied = _applies(contact.preferences.get(request.preference), request.opted_out, at)
+    kind = request.preference
+    standing = contact.preferences.get(kind)
+    newest = contact.newest_wishes.get(kind) or (standing.at if standing else None)
+    is_newest = newest is None or at >= newest
+    applied = is_newest and request.opted_out is not bool(standing)
     preferences = dict(contact.preferences)
     if applied and request.opted_out:
-        preferences[request.preference] = OptOut(at=at, source=request.source, actor=request.actor)
+        preferences[kind] = OptOut(at=at, source=request.source, actor=request.actor)
     elif applied:
-        del preferences[request.preference]
+        del preferences[kind]
     changed = contact.model_copy(
-        update={"preferences": preferences, "version": contact.version + 1, "changed_at": now}
+        update={
+            "preferences": preferences,
+            "newest_wishes": contact.newest_wishes | ({kind: at} if is_newest else {}),
+            "version": contact.version + 1,
+            "changed_at": now,
+        }
     )
     return Become(changed, (changed.announced(),), (row(changed, request, applied, now),))
-
-
-def _applies(standing: OptOut | None, opted_out: bool, at: datetime) -> bool:
-    if opted_out:
-        return standing is None
-    return standing is not None and at >= standing.at
 
 
 def row(contact: Contact, request: Request, applied: bool, now: datetime) -> Write:

@@ -80,6 +80,8 @@ class Contact(Details):
     version: int
     contact_type: Code
     preferences: dict[PreferenceKind, OptOut] = Field(default_factory=dict)
+    newest_wishes: dict[PreferenceKind, Time] = Field(default_factory=dict)
+    """Of each preference, when the newest wish was made that counted: an older one comes too late."""
     created_at: Time
     changed_at: Time
     erased_at: Time | None = None

@@ -182,7 +182,13 @@ def take(
         )
     requests = [_request(import_id, contact_id, kind, now) for kind in fresh]
     opted_out = {r.preference: OptOut(at=now, source=r.source, actor=r.actor) for r in requests}
-    contact = contact.model_copy(update={"preferences": {**preferences, **opted_out}})
+    wishes = {} if standing is None else standing.newest_wishes
+    contact = contact.model_copy(
+        update={
+            "preferences": {**preferences, **opted_out},
+            "newest_wishes": wishes | dict.fromkeys(opted_out, now),
+        }
+    )
     ledger = tuple(consent.row(contact, request, True, now) for request in requests)
     return Imported(contact, "created" if standing is None else "updated", ledger, standing)
 
