@@ -67,7 +67,7 @@ async def test_a_wrong_bundle_changes_nothing_and_lists_every_fault(campaigns: R
     answer = await campaigns.api.put("/v1/bundle", json=wrong)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
-    places = {fault["place"]: fault["problem"] for fault in answer.json()["faults"]}
+    places = {error["where"]: error["what"] for error in answer.json()["errors"]}
     assert places["campaigns[0].endpoint"] == "no endpoint with code 'x'; there are: main"
     assert {"flows", "policies[0].code", "policies[0].name"} <= places.keys()
     assert await announced(campaigns) == []
@@ -110,11 +110,11 @@ async def test_one_item_is_put_and_found(campaigns: Running, by: str) -> None:
     assert (await campaigns.api.get("/v1/endpoints/third")).status_code == 404
 
     taken = await campaigns.api.put("/v1/endpoints/third", json=written)
-    assert taken.json()["faults"] == [
-        {"place": "address", "problem": "endpoint 'second' has this address on channel sms"}
+    assert taken.json()["errors"] == [
+        {"where": "address", "what": "endpoint 'second' has this address on channel sms"}
     ]
     other = await campaigns.api.put("/v1/endpoints/third", json=written | {"code": "fourth"})
-    assert other.json()["faults"] == [{"place": "code", "problem": "must be 'third', as in the path"}]
+    assert other.json()["errors"] == [{"where": "code", "what": "must be 'third', as in the path"}]
 
 
 async def test_lists_come_in_pages_and_the_documents_are_whole(campaigns: Running) -> None:

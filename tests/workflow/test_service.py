@@ -71,8 +71,7 @@ async def apply(api: httpx.AsyncClient, *flows: dict[str, Any], **query: Any) ->
 async def errors_of(answer: httpx.Response, status: int = 422) -> list[str]:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    errors: list[str] = answer.json()["errors"]
-    return errors
+    return [f"{error['where']}: {error['what']}" for error in answer.json()["errors"]]
 
 
 async def test_a_completion_leads_to_what_the_flow_says(

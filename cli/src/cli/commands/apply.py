@@ -179,20 +179,10 @@ def _list(bundle: dict[str, Any], name: str, written: Written) -> list[dict[str,
 
 def _located(bundle: Written, refused: Refused, within: str = "") -> str:
     """Every fault on a line of its own when the service names places, else its sentence."""
-    faults = [_fault(fault) for fault in refused.problem.get("faults") or refused.problem.get("errors") or ()]
+    errors = refused.problem.get("errors") or ()
+    faults = [(error["where"].removeprefix("body."), error["what"]) for error in errors]
     if not any(place for place, _ in faults):
         return f"{bundle.locate(within)}: {refused}"
     if within:
         faults = [(f"{within}.{place}", what) for place, what in faults]
     return "\n".join(f"{bundle.locate(place)}: {place}: {what}" for place, what in faults)
-
-
-def _fault(fault: Any) -> tuple[str, str]:
-    match fault:
-        case {"place": place, "problem": problem}:
-            return str(place), str(problem)
-        case {"where": where, "what": what}:
-            return str(where).removeprefix("body."), str(what)
-        case _:
-            place, _, what = str(fault).partition(": ")
-            return place, what

@@ -18,7 +18,7 @@ from campaigns.use_cases.move_campaign import MoveCampaign
 from contracts.campaigns import CampaignChanged
 from contracts.vocabulary import Code
 from servicekit.pages import TAGGED, IdCursor, Limit, Page, etag, page_by_id
-from servicekit.problems import Problem, answered_by
+from servicekit.problems import Problem, answered_by, errors_at
 from servicekit.refusals import NotFound
 
 
@@ -136,7 +136,7 @@ def _invalid(title: str, faults: Sequence[Fault]) -> Problem:
         "invalid-bundle",
         title,
         "; ".join(map(str, faults[:10])),
-        faults=[{"place": fault.place, "problem": fault.problem} for fault in faults],
+        errors=errors_at((fault.place, fault.problem) for fault in faults),
     )
 
 

@@ -19,7 +19,7 @@ from servicekit.pages import (
     parts_of,
     whole,
 )
-from servicekit.problems import Problem, answered_by
+from servicekit.problems import Problem, answered_by, errors_at
 from servicekit.refusals import NotFound
 from servicekit.unit_of_work import Store
 from workflow.domain.actions import Frozen
@@ -63,9 +63,9 @@ def _problem_of(refusal: Exception) -> Problem | None:
 
 
 def _invalid(faults: list[str]) -> Problem:
-    return Problem(
-        422, "invalid-request", "The request is not valid", "; ".join(faults[:5]), errors=faults[:100]
-    )
+    places = (fault.partition(": ") for fault in faults[:100])
+    errors = errors_at((where, what) for where, _, what in places)
+    return Problem(422, "invalid-request", "The request is not valid", "; ".join(faults[:5]), errors=errors)
 
 
 def routes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pymongo.errors import PyMongoError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from servicekit.mongo import Conflict, is_unavailable
 from servicekit.refusals import NotFound
@@ -25,7 +26,8 @@ MEDIA_TYPE = "application/problem+json"
 class Problem(Exception):
     """An answer that says what was wrong and what would be right.
 
-    code: the last part of the `type` URI, stable, for programs. Further members go to the document.
+    code: the last part of the `type` URI, stable, for programs. Further members go to the document; what is
+    wrong in several places is `errors`, see `errors_at`.
     """
 
     def __init__(self, status: int, code: str, title: str, detail: str = "", **members: Any) -> None:
@@ -41,6 +43,11 @@ class Problem(Exception):
         if self.detail:
             body["detail"] = self.detail
         return body | self.members
+
+
+def errors_at(faults: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """The member `errors` of a problem: (place in the request, what would be right there)."""
+    return [{"where": where, "what": what} for where, what in faults]
 
 
 def answered_by(problem_of: Callable[[Exception], Problem | None]) -> type[APIRoute]:
@@ -96,6 +103,15 @@ _DOCUMENT = {
                 "title": {"type": "string"},
                 "status": {"type": "integer"},
                 "detail": {"type": "string"},
+                "errors": {
+                    "type": "array",
+                    "description": "Where what is wrong in several places",
+                    "items": {
+                        "type": "object",
+                        "required": ["where", "what"],
+                        "properties": {"where": {"type": "string"}, "what": {"type": "string"}},
+                    },
+                },
             },
         }
     }
@@ -119,6 +135,13 @@ def _what(fault: Mapping[str, Any]) -> str:
     return str(fault["msg"]).removeprefix("Value error, ")
 
 
+def _methods_at(app: FastAPI, request: Request) -> set[str]:
+    """Of every route with this path; the router names those of the first."""
+    routes = (route for route in app.routes if isinstance(route, Route))
+    there = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in there for method in route.methods or ()}
+
+
 def install(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def _problem(_: Request, problem: Problem) -> JSONResponse:
@@ -130,17 +153,17 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, wrong: RequestValidationError) -> JSONResponse:
-        faults = [
-            {"where": ".".join(str(part) for part in fault["loc"]), "what": _what(fault)}
-            for fault in wrong.errors()
-        ]
-        detail = "; ".join(f"{fault['where']}: {fault['what']}" for fault in faults[:5])
-        return answer(Problem(422, "invalid-request", "The request is not valid", detail, errors=faults))
+        faults = [(".".join(map(str, fault["loc"])), _what(fault)) for fault in wrong.errors()]
+        detail = "; ".join(f"{where}: {what}" for where, what in faults[:5])
+        told = errors_at(faults)
+        return answer(Problem(422, "invalid-request", "The request is not valid", detail, errors=told))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         response = answer(Problem(error.status_code, f"http-{error.status_code}", str(error.detail)))
         response.headers.update(error.headers or {})
+        if error.status_code == 405:
+            response.headers["Allow"] = ", ".join(sorted(_methods_at(app, request)))
         return response
 
     @app.exception_handler(Conflict)
