@@ -103,6 +103,8 @@ class Pipeline:
                 case Ignored():
                     counts["ignored"] += 1
         first = pending[:_IDS_LOGGED]
+        named = [delivery.event_id for delivery in first if isinstance(delivery, Delivery)]
+        named += [_event_id(reject) for reject in rejected[: _IDS_LOGGED - len(named)]]
         if log.is_enabled_for(logging.DEBUG):
             self._name_each(pending)
         while pending:
@@ -126,7 +128,7 @@ class Pipeline:
             records=len(records),
             ms=round(seconds * 1000, 1),
             outcomes=dict(counts),
-            event_ids=" ".join(delivery.event_id for delivery in first if isinstance(delivery, Delivery)),
+            event_ids=" ".join(named),
             trace=first[0].traceparent if first and isinstance(first[0], Delivery) else None,
         )
 
@@ -298,9 +300,15 @@ class Pipeline:
                 topic=reject.record.topic,
                 partition=reject.record.partition,
                 offset=reject.record.offset,
+                event_id=_event_id(reject),
+                key=(reject.record.key or b"").decode("utf-8", "replace")[:_SHORT_HEADER],
                 reason=reject.reason,
                 detail=reject.detail[:500],
             )
+
+
+def _event_id(reject: Rejected) -> str:
+    return headers_of(reject.record).get("ce_id", "")[:_SHORT_HEADER]
 
 
 def dead_letter(reject: Rejected, subscriber: str) -> Outgoing:
