@@ -109,10 +109,10 @@ class Case:
         return [m for m in await self.wire.messages(message_class, topic) if m.key() == self.contact_id]
 
     async def dead_letters(self, topic: str) -> dict[str, dict[str, str]]:
-        """By event id."""
+        """By what tells the facts of a type apart."""
         await self.settle()
-        letters = await self.wire.dead_letters(topic)
-        return {letter["ce_id"]: letter for letter in letters if letter["ce_id"].startswith(self.name)}
+        letters = {each["ce_id"].partition(":")[2]: each for each in await self.wire.dead_letters(topic)}
+        return {identity: letter for identity, letter in letters.items() if identity.startswith(self.name)}
 
 
 @asynccontextmanager

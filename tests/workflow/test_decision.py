@@ -154,7 +154,7 @@ def test_a_preference_is_set_by_whoever_completed_it() -> None:
         actor="channel-sms",
         occurred_at=NOON,
     )
-    assert decision.actions[0].produced_id == command.event_id()
+    assert decision.actions[0].produced_id == command.identity()
 
 
 def test_actions_are_done_in_their_order() -> None:
@@ -253,7 +253,7 @@ def test_every_message_is_accounted_for_and_has_an_id_of_its_own(
     branch: list[Any], done: ActivityCompleted
 ) -> None:
     decision, messages = made(branch, done)
-    ids = [message.event_id() for message in messages]
+    ids = [message.identity() for message in messages]
     assert len(set(ids)) == len(ids)
     assert [taken.produced_id for taken in decision.actions if taken.produced_id] == ids
     assert len({taken.path for taken in decision.actions}) == len(decision.actions)

@@ -69,8 +69,8 @@ class Wire:
 
     type: CloudEvents type with its version, for example `parley.activity.created.v1`.
     key: the field whose value is the Kafka key, or a property that says in words what it is. identity:
-    the fields that make up `ce_id`: two deliveries of one fact have equal ids. published_by, read_by:
-    services, by folder name.
+    the fields that, with the type, make up `ce_id`: two deliveries of one fact have equal ids.
+    published_by, read_by: services, by folder name.
     """
 
     type: str
@@ -123,9 +123,14 @@ class Message(Record):
         told = computed.__doc__ if isinstance(computed, property) else None
         return " ".join(told.split()) if told else f"`{cls.wire.key}` of the body"
 
-    def event_id(self) -> str:
-        """The CloudEvents id: equal for two deliveries of the same fact, different otherwise."""
+    def identity(self) -> str:
+        """Tells the facts of one type apart: equal for two deliveries of the same."""
         return ":".join(str(getattr(self, field)) for field in self.wire.identity)
+
+    def event_id(self) -> str:
+        """The CloudEvents id: equal for two deliveries of the same fact, different otherwise. One source has
+        facts of several types about one version of a thing, so the type is part of it."""
+        return f"{self.wire.type.removeprefix('parley.')}:{self.identity()}"
 
     def to_json(self) -> bytes:
         return self.__pydantic_serializer__.to_json(self, exclude_none=True)

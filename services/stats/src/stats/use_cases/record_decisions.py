@@ -124,7 +124,7 @@ def _outcomes(messages: Sequence[ActivityDecided], known: set[str]) -> list[Outc
 
 def row_id(message: ActivityDecided) -> str:
     """Tells a repeat, and nothing of the activity: it stays when the contact is erased."""
-    return blake2b(message.event_id().encode(), digest_size=16).hexdigest()
+    return blake2b(message.identity().encode(), digest_size=16).hexdigest()
 
 
 def row_of(message: ActivityDecided) -> Document:
