@@ -14,6 +14,7 @@ from activities.domain.catalog import Catalog, Contact
 from activities.domain.contact_window import is_inside, zone_named
 from activities.domain.gate import PATIENCE, Allow, Defer, Deny, Ruling, case_of, judge
 from contracts.contacts import Phone
+from contracts.reasons import Objection
 from contracts.vocabulary import CampaignState, Lifecycle, PhoneType, PreferenceKind, Source
 from tests.activities.builders import (
     ENDPOINT,
@@ -105,7 +106,7 @@ def test_a_contact_nobody_knows_is_asked_for_less_and_less_often_and_denied_in_t
     assert waits == sorted(waits)
     assert waits[-1] == timedelta(hours=1)
     assert judge(case_of(activity(deferrals=PATIENCE), None, catalog(), NOON)) == Deny(
-        "contact_unknown", inputs=judge(case_of(activity(), None, catalog(), NOON)).inputs
+        Objection.CONTACT_UNKNOWN, inputs=judge(case_of(activity(), None, catalog(), NOON)).inputs
     )
 
 

@@ -27,6 +27,7 @@ from contracts.activities import (
 )
 from contracts.channel_sms import InteractionRecorded
 from contracts.message import Message
+from contracts.reasons import Objection
 from contracts.vocabulary import FINAL_STATES, ActivityState, Direction, EndpointId, Mode
 from servicekit import leases
 from servicekit.verdict import Become, GiveUp, TryAgain, Unchanged
@@ -105,7 +106,12 @@ class Life(RuleBasedStateMachine):
 
     @rule(
         ruling=st.sampled_from(
-            (ALLOW, Deny("opted_out"), Defer("outside_window", LATER), Defer("campaign_paused", hold="c"))
+            (
+                ALLOW,
+                Deny(Objection.OPTED_OUT),
+                Defer(Objection.OUTSIDE_WINDOW, LATER),
+                Defer(Objection.CAMPAIGN_PAUSED, hold="c"),
+            )
         )
     )
     def is_judged(self, ruling: Ruling) -> None:
@@ -245,17 +251,17 @@ def test_a_dispatch_says_where_in_its_chain_it_stands() -> None:
 
 
 def test_a_denied_activity_never_holds_its_slot() -> None:
-    become = moves.come_to_life(scheduled(created(), NOON), Deny("opted_out"), NOON)
+    become = moves.come_to_life(scheduled(created(), NOON), Deny(Objection.OPTED_OUT), NOON)
     assert become.state.reason == "denied: opted_out"
     assert become.also == ()
 
 
 def test_a_repeated_deferral_is_a_verdict_but_no_news() -> None:
-    waiting = moves.come_to_life(scheduled(created(), NOON), Defer("unknown_zone", LATER), NOON).state
-    again = moves.judged(waiting, Defer("unknown_zone", LATER + timedelta(hours=1)), LATER)
+    waiting = moves.come_to_life(scheduled(created(), NOON), Defer(Objection.UNKNOWN_ZONE, LATER), NOON).state
+    again = moves.judged(waiting, Defer(Objection.UNKNOWN_ZONE, LATER + timedelta(hours=1)), LATER)
     assert [type(message) for message in again.messages] == [ActivityDecided]
     assert again.state.deferrals == 2
-    other = moves.judged(again.state, Defer("campaign_paused", hold="campaign-1"), LATER)
+    other = moves.judged(again.state, Defer(Objection.CAMPAIGN_PAUSED, hold="campaign-1"), LATER)
     assert [type(message) for message in other.messages] == [ActivityDecided, ActivityChanged]
     assert other.state.deferrals == 1
 

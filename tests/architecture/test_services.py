@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from faststream import AckPolicy
 
 from contracts import catalogue
+from contracts.message import DEAD_LETTER_SUFFIX
 from servicekit.http import create_app
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
@@ -72,8 +74,31 @@ async def test_its_groups_are_its_own(service: Service) -> None:
 
 async def test_it_requires_every_topic_it_touches(service: Service) -> None:
     required = {topic.name for topic in service._topics}
-    touched = {topic.name for topic in catalogue.topics_of(service.name)}
-    assert touched <= required
+    read = {each.topic for each in service.bus.subscriptions}
+    assert read | {name + DEAD_LETTER_SUFFIX for name in read} <= required
+    for message in catalogue.published_by(service.name):
+        assert not required.isdisjoint(catalogue.names_of(message.wire.topic)), message.wire.type
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_it_has_a_use_for_every_message_that_the_catalogue_says_it_publishes(name: str) -> None:
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "services" / name / "src").rglob("*.py")]
+    used = {found for tree in trees for found in _values_in(tree)}
+    # What it tells itself are commands that it takes over REST as they are.
+    to_others = {*catalogue.published_by(name)} - {*catalogue.read_by(name)}
+    assert {message.__name__ for message in to_others} - used == set()
+
+
+def _values_in(node: ast.AST) -> Iterator[str]:
+    """Names that stand for a value; as a type of something they prove nothing."""
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+        yield node.id
+    for field, child in ast.iter_fields(node):
+        if field in ("annotation", "returns"):
+            continue
+        for each in child if isinstance(child, list) else [child]:
+            if isinstance(each, ast.AST):
+                yield from _values_in(each)
 
 
 async def test_its_operations_are_named_alike(service: Service) -> None:

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_loader.domain.audience import Candidate
-from batch_loader.domain.batch import DUPLICATE, Batch, IllegalMove, Move, fail, progress, refuse, steer
+from batch_loader.domain.batch import Batch, IllegalMove, Move, fail, progress, refuse, steer
 from batch_loader.domain.filters import Filters
-from batch_loader.domain.page import NO_ADDRESS, OPTED_OUT, load_page, slot_of
+from batch_loader.domain.page import load_page, slot_of
 from contracts.activities import ActivityCreated
 from contracts.message import stable_id
 from contracts.vocabulary import BatchState
@@ -163,7 +163,7 @@ def test_each_reason_is_counted_by_its_name() -> None:
     page = load_page(
         loading(batch()), people, {slot_of(contact_id(4), SUBJECT)}, more=False, per_second=10, now=NOON
     )
-    assert page.batch.skipped == {OPTED_OUT: 1, NO_ADDRESS: 1, DUPLICATE: 1}
+    assert page.batch.skipped == {"opted_out": 1, "no_address": 1, "duplicate_open_activity": 1}
     assert (page.batch.loaded, page.batch.selected) == (1, 4)
 
 
@@ -177,7 +177,7 @@ def test_a_duplicate_found_later_moves_from_loaded_to_skipped() -> None:
     people = [Candidate(contact_id(number), None, frozenset(), REACHABLE) for number in range(3)]
     loaded = load_page(loading(batch()), people, set(), more=False, per_second=1, now=NOON).batch
     after = refuse(loaded, 2, NOON).state
-    assert (after.loaded, after.skipped, after.selected) == (1, {DUPLICATE: 2}, 3)
+    assert (after.loaded, after.skipped, after.selected) == (1, {"duplicate_open_activity": 2}, 3)
     assert after.version == loaded.version + 1
 
 

@@ -364,7 +364,7 @@ class Load(threading.Thread):
 
 
 def _topics_read() -> set[str]:
-    return {m.wire.topic.named(channel="sms") for m in catalogue.MESSAGES if m.wire.read_by}
+    return {name for m in catalogue.MESSAGES if m.wire.read_by for name in catalogue.names_of(m.wire.topic)}
 
 
 def _csv(rows: list[dict[str, str]]) -> bytes:

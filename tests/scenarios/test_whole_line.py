@@ -36,7 +36,10 @@ async def test_the_line_reconciles_survives_a_full_rewind_and_isolates_poison(
         assert_kept(await line.judged())
 
         read = {
-            message.wire.topic.named(channel="sms") for message in catalogue.MESSAGES if message.wire.read_by
+            name
+            for message in catalogue.MESSAGES
+            if message.wire.read_by
+            for name in catalogue.names_of(message.wire.topic)
         }
         for topic in read:
             await wire.publish_raw(topic, b"not json at all", b"poison", [("ce_id", None)])
@@ -102,7 +105,7 @@ async def nobody_knows_the_erased(line: WholeLine, wire: Wire) -> None:
         raise AssertionError(f"there are traces in {places}") from still
     await line.rest()
     for topic in {message.wire.topic for message in catalogue.MESSAGES if message.wire.topic.compacted}:
-        newest = {record.key: record.value for record in await wire.records(topic.named(channel="sms"))}
+        newest = {record.key: record.value for record in await wire.records(topic.name)}
         assert [key for key, value in newest.items() if value and has_one(value.decode(), traces)] == []
 
 

@@ -20,12 +20,12 @@ from cli.dead_letters import DeadLetters
 from cli.found import Parley
 from cli.topic_records import for_each_record
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
+from contracts.reasons import Skipped
 from contracts.stats import SetTargetLink
 from contracts.vocabulary import FINAL_STATES
 
 _WITH_PEOPLE = ("available", "assigned")
 _IN_A_CHANNEL = ("dispatched", "in_progress", "awaiting_reply", "outcome_unknown")
-_REFUSED = "duplicate_open_activity"
 _SIMULATED = "simulated"
 _SENT = ("sent", "delivered", "undelivered")
 
@@ -70,7 +70,7 @@ class Activities:
     def add(self, activity: dict[str, Any]) -> None:
         self.total += 1
         self.states[activity["state"]] += 1
-        if activity.get("reason") != _REFUSED:
+        if activity.get("reason") != Skipped.DUPLICATE:
             self.batches[activity.get("batch_id") or ""] += 1
         self.sources["batches" if activity.get("batch_id") else activity["source"]] += 1
         purged = activity["state"] == "purged" and activity.get("completed_at") is not None

@@ -19,6 +19,7 @@ from channel_sms.adapters.mongo_knowledge import MongoKnowledge
 from channel_sms.adapters.mongo_recalls import MongoRecalls
 from channel_sms.adapters.mongo_suppressions import MongoSuppressions
 from channel_sms.agents.scripted import ScriptedAgent
+from channel_sms.domain.intent import CHANNEL
 from channel_sms.loops import repeat
 from channel_sms.providers.twilio import Twilio
 from channel_sms.settings import Settings
@@ -172,7 +173,7 @@ def build(settings: Settings) -> Service:
             decide=start.decide,
             facts=start.facts,
         ),
-        topic=ActivityDispatched.wire.topic.named(channel="sms"),
+        topic=ActivityDispatched.wire.topic.named(channel=CHANNEL),
         batch_size=min(settings.batch_size, 300),
     )
     service.background("send", send.run)
@@ -208,7 +209,7 @@ def build(settings: Settings) -> Service:
         http.routes(conversations, intents, inbound, suppressions, ResolveByPerson(intents, settle)),
     )
     service.asyncapi = asyncapi_document("channel-sms")
-    service.requires_topics(topics_of("channel-sms"))
+    service.requires_topics(topics_of("channel-sms", (CHANNEL,)))
     return service
 
 

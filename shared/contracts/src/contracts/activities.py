@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from contracts.message import Message, Record, Topic
+from contracts.reasons import ALLOWED, Objection, Skipped, one_of
 from contracts.vocabulary import (
     ActivityId,
     ActivityKind,
@@ -118,7 +119,7 @@ class ActivityReturned(
     contact_id: ContactId
     dispatch_number: int = Field(ge=1)
     """Of the dispatch that is given back; an older one changes nothing."""
-    reason: str
+    reason: str = Field(description=f"Why, in the words of the gate: `{Objection.OUTSIDE_WINDOW}`.")
     occurred_at: Time
 
 
@@ -232,7 +233,7 @@ class ActivityDecided(
     channel: ChannelName | None = None
     """Of the activity; null if it uses none."""
     verdict: Verdict
-    reason: str
+    reason: str = Field(description=f"`{ALLOWED}`; else the first objection: {one_of(Objection)}.")
     until: Time | None = None
     """Set for a deferral: not before this instant."""
     inputs: dict[str, Any] = Field(default_factory=dict)
@@ -302,8 +303,12 @@ class ActivityChanged(
 
     version: Version
     state: ActivityState
-    reason: str | None = None
-    """Why it was failed, cancelled, expired or deferred."""
+    reason: str | None = Field(
+        default=None,
+        description="Why it was failed, cancelled, expired or deferred. By the gate `deferred: ...` or "
+        "`denied: ...` with its objection; given back by a channel `returned: ...`; refused at once "
+        f"`{Skipped.DUPLICATE}` or `{Objection.CONTACT_ERASED}`; else in the words of who did it.",
+    )
     disposition: Code | None = None
     notes: str = ""
     captured: dict[str, Any] = Field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from contracts.message import Message, Topic
+from contracts.reasons import Skipped, one_of
 from contracts.vocabulary import BatchId, BatchState, CampaignId, SubjectId, Time, Version
 
 BATCH_PROGRESSED = Topic("batch-progressed")
@@ -30,8 +31,9 @@ class BatchProgressed(
     """What the filters counted when the load began."""
     selected: int = Field(default=0, ge=0)
     loaded: int = Field(default=0, ge=0)
-    skipped: dict[str, int] = Field(default_factory=dict)
-    """Reason -> contacts."""
+    skipped: dict[str, int] = Field(
+        default_factory=dict, description=f"Reason -> contacts; the reasons are {one_of(Skipped)}."
+    )
     per_second: float = Field(default=0, ge=0)
     estimated_end_at: Time | None = None
     error: str | None = None

@@ -48,6 +48,11 @@ def by_type(type_: str) -> type[Message] | None:
     return _BY_TYPE.get(type_)
 
 
+def names_of(topic: Topic, channels: tuple[str, ...] = CHANNELS) -> list[str]:
+    """Its name; of a template one for each channel."""
+    return [topic.named(channel=channel) for channel in channels] if topic.is_template else [topic.name]
+
+
 def topics(channels: tuple[str, ...] = CHANNELS) -> Iterator[Topic]:
     """Every topic with its settings, templates filled in, each followed by its dead-letter topic."""
     for topic in _topics_of(MESSAGES, channels):
@@ -69,8 +74,7 @@ def _topics_of(messages: Iterable[type[Message]], channels: tuple[str, ...]) -> 
     found: dict[str, Topic] = {}
     for message in messages:
         topic = message.wire.topic
-        names = [topic.named(channel=channel) for channel in channels] if topic.is_template else [topic.name]
-        for name in names:
+        for name in names_of(topic, channels):
             found.setdefault(name, Topic(name, topic.compacted, topic.retention_days, topic.partitions))
     return list(found.values())
 

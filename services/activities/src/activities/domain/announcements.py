@@ -16,6 +16,7 @@ from contracts.activities import (
 from contracts.campaigns import DispositionChanged
 from contracts.channel_sms import InteractionRecorded
 from contracts.message import Record, stable_id
+from contracts.reasons import ALLOWED
 from contracts.vocabulary import ActivityKind, Direction, InteractionId, Mode, Verdict
 
 
@@ -69,11 +70,11 @@ def dispatched(activity: Activity, allowed: Allow, now: datetime) -> ActivityDis
 def verdict_of(ruling: Ruling) -> tuple[Verdict, str]:
     match ruling:
         case Allow():
-            return Verdict.ALLOW, "allowed"
+            return Verdict.ALLOW, ALLOWED
         case Defer(reason):
-            return Verdict.DEFER, reason
+            return Verdict.DEFER, reason.value
         case Deny(reason):
-            return Verdict.DENY, reason
+            return Verdict.DENY, reason.value
 
 
 def decided(activity: Activity, ruling: Ruling, now: datetime) -> ActivityDecided:

@@ -23,6 +23,7 @@ from activities.domain.contact_window import (
 )
 from contracts.campaigns import CampaignChanged, EndpointChanged, PolicyChanged, SubjectChanged
 from contracts.channels import PREFERENCE_OF_CHANNEL
+from contracts.reasons import Objection
 from contracts.vocabulary import CampaignState, EndpointId, Lifecycle, Source
 
 _FIRST_LOOK = timedelta(seconds=2)
@@ -44,7 +45,7 @@ class Allow:
 class Defer:
     """Not now. `until` is when to look again; `hold` names the item of the catalogue to wait for instead."""
 
-    reason: str
+    reason: Objection
     until: datetime | None = None
     hold: str | None = None
     awaits_contact: bool = False
@@ -53,7 +54,7 @@ class Defer:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    reason: str
+    reason: Objection
     inputs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -113,76 +114,83 @@ def judge(case: Case) -> Ruling:
     return Allow(case.endpoint_id, case.destination, inputs, _end_of_hours(case))
 
 
-Objection = Defer | Deny | None
+Refusal = Defer | Deny | None
+"""What a rule says; None if it has nothing against it."""
 
 
-def contact_was_not_erased(case: Case) -> Objection:
+def contact_was_not_erased(case: Case) -> Refusal:
     """Before all else: nothing of theirs is kept until a campaign goes on."""
-    return Deny("contact_erased") if case.contact is not None and case.contact.erased else None
+    return Deny(Objection.CONTACT_ERASED) if case.contact is not None and case.contact.erased else None
 
 
-def campaign_is_open(case: Case) -> Objection:
+_WAITS_WHILE = {
+    CampaignState.DRAFT: Objection.CAMPAIGN_DRAFT,
+    CampaignState.RUNNING: Objection.CAMPAIGN_NOT_STARTED,
+    CampaignState.PAUSED: Objection.CAMPAIGN_PAUSED,
+}
+
+
+def campaign_is_open(case: Case) -> Refusal:
     wanted = case.activity.campaign_id
     if wanted is None:
         return None
     if case.campaign is None:
-        return Defer("campaign_unknown", hold=wanted)
+        return Defer(Objection.CAMPAIGN_UNKNOWN, hold=wanted)
     if case.campaign.state is CampaignState.STOPPED:
-        return Deny("campaign_stopped")
+        return Deny(Objection.CAMPAIGN_STOPPED)
     if has_ended(case.campaign, case.now):
-        return Deny("campaign_ended")
+        return Deny(Objection.CAMPAIGN_ENDED)
     if is_waiting(case.campaign, case.now):
-        state = case.campaign.state
-        return Defer(f"campaign_{'not_started' if state is CampaignState.RUNNING else state}", hold=wanted)
+        return Defer(_WAITS_WHILE[case.campaign.state], hold=wanted)
     return None
 
 
-def subject_is_known(case: Case) -> Objection:
-    return None if case.subject else Defer("subject_unknown", hold=case.activity.subject_id)
+def subject_is_known(case: Case) -> Refusal:
+    return None if case.subject else Defer(Objection.SUBJECT_UNKNOWN, hold=case.activity.subject_id)
 
 
-def contact_is_reachable(case: Case) -> Objection:
+def contact_is_reachable(case: Case) -> Refusal:
     match case.contact:
         case None if case.activity.deferrals >= PATIENCE:
-            return Deny("contact_unknown")
+            return Deny(Objection.CONTACT_UNKNOWN)
         case None:
-            return Defer("contact_unknown", case.now + _pause(case), awaits_contact=True)
+            return Defer(Objection.CONTACT_UNKNOWN, case.now + _pause(case), awaits_contact=True)
         case Contact(lifecycle=Lifecycle.DRAFT):
-            return Deny("contact_is_draft")
+            return Deny(Objection.CONTACT_IS_DRAFT)
     return None
 
 
-def channel_is_wanted(case: Case) -> Objection:
+def channel_is_wanted(case: Case) -> Refusal:
     preference = PREFERENCE_OF_CHANNEL.get(case.channel)
-    return Deny("opted_out") if case.contact and preference in case.contact.opted_out else None
+    return Deny(Objection.OPTED_OUT) if case.contact and preference in case.contact.opted_out else None
 
 
-def endpoint_is_enabled(case: Case) -> Objection:
+def endpoint_is_enabled(case: Case) -> Refusal:
     if case.endpoint_id is None:
-        return Deny("no_endpoint")
+        return Deny(Objection.NO_ENDPOINT)
     if case.endpoint is None:
-        return Defer("endpoint_unknown", hold=case.endpoint_id)
+        return Defer(Objection.ENDPOINT_UNKNOWN, hold=case.endpoint_id)
     if case.endpoint.channel != case.channel:
-        return Deny("endpoint_of_another_channel")
-    return None if case.endpoint.enabled else Defer("endpoint_disabled", hold=case.endpoint_id)
+        return Deny(Objection.ENDPOINT_OF_ANOTHER_CHANNEL)
+    return None if case.endpoint.enabled else Defer(Objection.ENDPOINT_DISABLED, hold=case.endpoint_id)
 
 
-def address_is_known(case: Case) -> Objection:
-    return None if case.destination else Deny("no_address")
+def address_is_known(case: Case) -> Refusal:
+    return None if case.destination else Deny(Objection.NO_ADDRESS)
 
 
-def contact_is_within_hours(case: Case) -> Objection:
+def contact_is_within_hours(case: Case) -> Refusal:
     """Somebody who wrote to us just now is answered at any hour."""
     wanted = case.campaign.policy_id if case.campaign else None
     if wanted is None or case.activity.source is Source.INBOUND:
         return None
     if case.policy is None:
-        return Defer("policy_unknown", hold=wanted)
+        return Defer(Objection.POLICY_UNKNOWN, hold=wanted)
     window = case.policy.window
     zones, are_known = _zones(case, case.policy)
     if is_inside_all(case.now, zones, window):
         return None
-    reason = "outside_window" if are_known else "unknown_zone"
+    reason = Objection.OUTSIDE_WINDOW if are_known else Objection.UNKNOWN_ZONE
     opening = next_common_opening(case.now, zones, window)
     if opening is None:
         return Defer(reason, case.now + _LONGEST_LOOK, awaits_contact=not are_known)
@@ -204,7 +212,7 @@ def _zones(case: Case, policy: PolicyChanged) -> tuple[Sequence[tzinfo], bool]:
     return ((zone,), True) if zone else (_zones_of_the_unknown(policy), False)
 
 
-RULES: tuple[Callable[[Case], Objection], ...] = (
+RULES: tuple[Callable[[Case], Refusal], ...] = (
     contact_was_not_erased,
     campaign_is_open,
     subject_is_known,

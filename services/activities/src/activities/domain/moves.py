@@ -14,6 +14,7 @@ from activities.domain.gate import Allow, Defer, Deny, Ruling
 from contracts.activities import ActivityOutcome, ActivityProgressed, ActivityRecalled, ActivityReturned
 from contracts.campaigns import DispositionChanged
 from contracts.message import Message
+from contracts.reasons import Objection, Skipped
 from contracts.vocabulary import FINAL_STATES, URGENCY_RANK, ActivityState, Mode, Urgency
 from servicekit.verdict import Become, GiveUp, Unchanged, Verdict, Write
 
@@ -66,7 +67,6 @@ MAY: dict[Move, dict[Mode, frozenset[ActivityState]]] = {
 }
 """From which states a move is legal; a mode that is absent never makes it."""
 
-CONTACT_ERASED = "contact_erased"
 _FORGOTTEN: dict[str, Any] = {
     "destination": None,
     "instructions": "",
@@ -133,13 +133,15 @@ def come_to_life(activity: Activity, ruling: Ruling | None, now: datetime) -> Be
 
 def refuse_as_duplicate(activity: Activity) -> Become[Activity]:
     """The duplicate rule: the contact has an open activity of the same subject."""
-    refused = activity.model_copy(update={"state": S.CANCELLED, "reason": "duplicate_open_activity"})
+    refused = activity.model_copy(update={"state": S.CANCELLED, "reason": Skipped.DUPLICATE.value})
     return Become(refused, (changed(refused),))
 
 
 def refuse_as_erased(activity: Activity) -> Become[Activity]:
     """Nobody works for somebody who was erased."""
-    refused = activity.model_copy(update={"state": S.CANCELLED, "reason": CONTACT_ERASED, **_FORGOTTEN})
+    refused = activity.model_copy(
+        update={"state": S.CANCELLED, "reason": Objection.CONTACT_ERASED.value, **_FORGOTTEN}
+    )
     return Become(refused, (changed(refused),))
 
 
@@ -181,7 +183,7 @@ def _judged(
             }
         case Deny():
             changes |= {"state": S.CANCELLED, "reason": f"denied: {reason}"}
-            if reason == CONTACT_ERASED:
+            if reason == Objection.CONTACT_ERASED:
                 changes |= _FORGOTTEN
         case Defer():
             why = f"deferred: {reason}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from activities.domain.activity import Activity
 from activities.domain.creation import create, other_in
-from activities.domain.moves import CONTACT_ERASED
 from activities.ports import Catalogs, Facts
 from contracts.activities import ActivityCreated
+from contracts.reasons import Objection
 from servicekit.conflicts import undisputed
 from servicekit.unit_of_work import Changes, Committer, Store
 from servicekit.verdict import Become, GiveUp
 
-_OF_SOMEBODY_ERASED = (CONTACT_ERASED, f"denied: {CONTACT_ERASED}")
+_OF_SOMEBODY_ERASED = (Objection.CONTACT_ERASED, f"denied: {Objection.CONTACT_ERASED}")
 
 
 class Impossible(Exception):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from activities.domain import moves
 from activities.domain.activity import Activity
 from activities.ports import ActivitiesOfContacts
+from contracts.reasons import Objection
 from servicekit.clock import Clock
 from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
@@ -41,7 +42,7 @@ class ForgetContacts:
     def _end(self, activity: Activity | None) -> Become[Activity] | Unchanged:
         if activity is None or activity.is_final:
             return Unchanged("it has ended")
-        return moves.cancel(activity, moves.CONTACT_ERASED, ACTOR, self._clock.now())
+        return moves.cancel(activity, Objection.CONTACT_ERASED, ACTOR, self._clock.now())
 
     def _purge(self, activity: Activity | None) -> Become[Activity] | Unchanged:
         if activity is None:

@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from batch_loader.domain.choices import Choices
 from batch_loader.domain.filters import Filters
 from contracts.batch_loader import BatchProgressed
+from contracts.reasons import Skipped
 from contracts.vocabulary import BatchId, BatchState, ContactId, Time
 from servicekit.verdict import Become, Unchanged, Verdict
-
-DUPLICATE = "duplicate_open_activity"
 
 Move = Literal["load", "pause", "resume", "cancel"]
 
@@ -91,7 +90,8 @@ class Batch(BaseModel):
     def skipped(self) -> dict[str, int]:
         if not self.refused:
             return dict(self.passed_over)
-        return self.passed_over | {DUPLICATE: self.passed_over.get(DUPLICATE, 0) + self.refused}
+        duplicate = Skipped.DUPLICATE.value
+        return self.passed_over | {duplicate: self.passed_over.get(duplicate, 0) + self.refused}
 
     @property
     def selected(self) -> int:

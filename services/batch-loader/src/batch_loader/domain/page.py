@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel, ConfigDict
 
 from batch_loader.domain.audience import Candidate
-from batch_loader.domain.batch import DUPLICATE, Batch, progress
+from batch_loader.domain.batch import Batch, progress
 from batch_loader.domain.schedule import due_at
 from contracts.activities import ActivityCreated
 from contracts.channels import NEED_AN_ADDRESS, PREFERENCE_OF_CHANNEL
 from contracts.message import Message, stable_id
+from contracts.reasons import Skipped
 from contracts.vocabulary import (
     ActivityId,
     BatchId,
@@ -22,8 +23,6 @@ from contracts.vocabulary import (
     Source,
 )
 
-OPTED_OUT = "opted_out"
-NO_ADDRESS = "no_address"
 _AUTHOR = "batch-loader"
 
 
@@ -70,7 +69,7 @@ def load_page(
     activities: list[ActivityCreated] = []
     for candidate in candidates:
         if reason := why_not(batch, candidate, taken):
-            skipped[reason] += 1
+            skipped[reason.value] += 1
         else:
             activities.append(_activity(batch, candidate, batch.created + len(activities), now))
     after = batch.after(
@@ -85,15 +84,15 @@ def load_page(
     return Page(after, (*activities, progress(after)), reservations)
 
 
-def why_not(batch: Batch, candidate: Candidate, taken: Set[str]) -> str | None:
+def why_not(batch: Batch, candidate: Candidate, taken: Set[str]) -> Skipped | None:
     channel = batch.choices.channel
     preference = PREFERENCE_OF_CHANNEL.get(channel or "")
     if preference in candidate.opted_out and not batch.filters.include_opted_out:
-        return OPTED_OUT
+        return Skipped.OPTED_OUT
     if channel in NEED_AN_ADDRESS and channel not in candidate.reachable_by:
-        return NO_ADDRESS
+        return Skipped.NO_ADDRESS
     if batch.choices.exclusive and slot_of(candidate.contact_id, batch.choices.subject_id) in taken:
-        return DUPLICATE
+        return Skipped.DUPLICATE
     return None
 
 

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from batch_loader.domain.batch import DUPLICATE, Batch, refuse
+from batch_loader.domain.batch import Batch, refuse
 from batch_loader.ports import Audience, OpenActivities
 from contracts.activities import ActivityChanged
+from contracts.reasons import Skipped
 from contracts.vocabulary import ActivityState, BatchId
 from servicekit.clock import Clock
 from servicekit.conflicts import undisputed
@@ -66,6 +67,6 @@ class FollowActivities:
 def _refused(changes: Sequence[ActivityChanged]) -> dict[BatchId, list[str]]:
     refused: dict[BatchId, list[str]] = defaultdict(list)
     for change in changes:
-        if change.batch_id and change.state is ActivityState.CANCELLED and change.reason == DUPLICATE:
+        if change.batch_id and change.state is ActivityState.CANCELLED and change.reason == Skipped.DUPLICATE:
             refused[change.batch_id].append(change.activity_id)
     return refused

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from batch_loader.domain.choices import resolve_filters
 from batch_loader.domain.filters import Filters
-from batch_loader.domain.page import NO_ADDRESS, OPTED_OUT
 from batch_loader.ports import Audience, CatalogReader, Example
 from contracts.channels import NEED_AN_ADDRESS, PREFERENCE_OF_CHANNEL
+from contracts.reasons import Skipped
 from servicekit.clock import Clock
 
 _SAMPLE = 10
@@ -50,9 +50,11 @@ class PreviewBatch:
         preference = None if filters.include_opted_out else PREFERENCE_OF_CHANNEL.get(channel or "")
         skipped = {}
         if preference:
-            skipped[OPTED_OUT] = await self._audience.count_without(filters, as_of, preference=preference)
+            skipped[Skipped.OPTED_OUT.value] = await self._audience.count_without(
+                filters, as_of, preference=preference
+            )
         if channel in NEED_AN_ADDRESS:
-            skipped[NO_ADDRESS] = await self._audience.count_without(
+            skipped[Skipped.NO_ADDRESS.value] = await self._audience.count_without(
                 filters, as_of, preference=preference, address=channel
             )
         return {reason: count for reason, count in skipped.items() if count}

@@ -16,6 +16,7 @@ from contracts.activities import ActivityCreated, ActivityDispatched, ActivityOu
 from contracts.campaigns import EndpointChanged, SubjectChanged
 from contracts.message import Message, stable_id
 from contracts.opening import filled
+from contracts.reasons import Objection
 from contracts.vocabulary import (
     ActivityId,
     ActivityKind,
@@ -29,7 +30,6 @@ from contracts.vocabulary import (
 
 AGENT = "automated-agent"
 SYSTEM = "system"
-OUTSIDE_HOURS = "outside_window"
 
 
 class ConversationState(StrEnum):
@@ -216,10 +216,10 @@ def given_back(conversation: Conversation, now: datetime) -> tuple[Conversation,
         activity_id=ActivityId(conversation.activity_id),
         contact_id=ContactId(conversation.contact_id),
         dispatch_number=conversation.dispatch_number,
-        reason=OUTSIDE_HOURS,
+        reason=Objection.OUTSIDE_WINDOW.value,
         occurred_at=now,
     )
-    return _without_outcome(conversation, f"returned: {OUTSIDE_HOURS}", now), returned
+    return _without_outcome(conversation, f"returned: {Objection.OUTSIDE_WINDOW}", now), returned
 
 
 def recalled(conversation: Conversation, reason: str, now: datetime) -> Conversation:
@@ -231,7 +231,7 @@ def forgotten(conversation: Conversation, now: datetime) -> Conversation | None:
     """What stays when its contact is erased; None if that is all there is."""
     blank = {"their_address": "", "opening": "", "dialogue": Dialogue(turns=conversation.dialogue.turns)}
     if conversation.is_open:
-        return recalled(conversation, "contact_erased", now).model_copy(update=blank)
+        return recalled(conversation, Objection.CONTACT_ERASED, now).model_copy(update=blank)
     if conversation.model_copy(update=blank) == conversation:
         return None
     return conversation.evolve(**blank, changed_at=now)

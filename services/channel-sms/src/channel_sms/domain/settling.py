@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from channel_sms.domain.conversation import (
-    OUTSIDE_HOURS,
     Conversation,
     Ending,
     ended,
@@ -22,6 +21,7 @@ from channel_sms.domain.intent import (
 )
 from contracts.campaigns import SubjectChanged
 from contracts.message import Message
+from contracts.reasons import Objection
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def _end(intent: Intent, context: Context, state: IntentState, error: str, endin
 
 
 def _give_back(intent: Intent, context: Context) -> Plan:
-    changes: dict[str, Any] = {"state": IntentState.CANCELLED, "error": OUTSIDE_HOURS}
+    changes: dict[str, Any] = {"state": IntentState.CANCELLED, "error": Objection.OUTSIDE_WINDOW.value}
     if (conversation := _waiting_for(intent, context)) is None:
         return Plan(changes)
     concluded, returned = given_back(conversation, context.now)

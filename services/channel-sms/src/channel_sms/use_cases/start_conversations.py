@@ -16,6 +16,7 @@ from channel_sms.adapters.mongo_suppressions import MongoSuppressions
 from channel_sms.domain.conversation import Conversation, Known, open_conversation, recalled
 from contracts.activities import ActivityDispatched, ActivityRecalled
 from contracts.campaigns import EndpointChanged, SubjectChanged
+from contracts.reasons import Objection
 from contracts.vocabulary import PreferenceKind
 from servicekit.clock import Clock, real_now
 from servicekit.tracing import current_traceparent
@@ -123,9 +124,9 @@ class StartConversations:
 
     def _refusal(self, endpoint: EndpointChanged, contact: Mapping[str, Any]) -> str | None:
         if contact.get("erased"):
-            return "contact_erased"
+            return Objection.CONTACT_ERASED.value
         if not endpoint.enabled:
-            return "endpoint_disabled"
+            return Objection.ENDPOINT_DISABLED.value
         if endpoint.provider != self._provider:
             return f"provider_not_configured: {endpoint.provider}"
         return None

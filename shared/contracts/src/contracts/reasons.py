@@ -1,0 +1,49 @@
+"""The words for why something did not happen: other systems branch on them, so they are contracts.
+
+A message types its reason as text: a later release may know one more, and people give reasons of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+ALLOWED = "allowed"
+"""The reason of the gate's verdict `allow`."""
+
+
+class Objection(StrEnum):
+    """Why the policy gate defers or denies."""
+
+    CONTACT_ERASED = "contact_erased"
+    CAMPAIGN_UNKNOWN = "campaign_unknown"
+    CAMPAIGN_DRAFT = "campaign_draft"
+    CAMPAIGN_NOT_STARTED = "campaign_not_started"
+    CAMPAIGN_PAUSED = "campaign_paused"
+    CAMPAIGN_STOPPED = "campaign_stopped"
+    CAMPAIGN_ENDED = "campaign_ended"
+    SUBJECT_UNKNOWN = "subject_unknown"
+    CONTACT_UNKNOWN = "contact_unknown"
+    CONTACT_IS_DRAFT = "contact_is_draft"
+    OPTED_OUT = "opted_out"
+    NO_ENDPOINT = "no_endpoint"
+    ENDPOINT_UNKNOWN = "endpoint_unknown"
+    ENDPOINT_OF_ANOTHER_CHANNEL = "endpoint_of_another_channel"
+    ENDPOINT_DISABLED = "endpoint_disabled"
+    NO_ADDRESS = "no_address"
+    POLICY_UNKNOWN = "policy_unknown"
+    OUTSIDE_WINDOW = "outside_window"
+    UNKNOWN_ZONE = "unknown_zone"
+
+
+class Skipped(StrEnum):
+    """Why a batch makes no activity for a contact that it selects."""
+
+    OPTED_OUT = "opted_out"
+    NO_ADDRESS = "no_address"
+    DUPLICATE = "duplicate_open_activity"
+
+
+def one_of(words: Iterable[str]) -> str:
+    """For the description of a field."""
+    return ", ".join(f"`{word}`" for word in words)
