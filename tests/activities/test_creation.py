@@ -11,7 +11,7 @@ from activities.domain.creation import CreationFacts, create
 from activities.domain.missing import Missing
 from activities.http import NewActivity, ids_from
 from servicekit.verdict import Become, GiveUp, TryAgain, Unchanged
-from tests.activities.builders import NOON, SUBJECT, catalog, manual
+from tests.activities.builders import NOON, SUBJECT, catalog, created, manual
 
 FACTS = CreationFacts(NOON, catalog(), {}, frozenset({"sms"}))
 
@@ -24,6 +24,14 @@ def test_manual_work_on_a_subject_that_is_not_known_yet_waits_for_it() -> None:
     assert "there is no subject with id 'nope' here" in verdict.reason
     assert not verdict.patient, "it ends as a dead letter"
     assert isinstance(create(manual("a-1"), None, FACTS), Become)
+
+
+def test_manual_work_waits_for_its_campaign_too() -> None:
+    """People would complete it with what the campaign does not allow. The gate waits for an automated one."""
+    verdict = create(manual("a-1").model_copy(update={"campaign_id": "care"}), None, FACTS)
+    assert isinstance(verdict, TryAgain)
+    assert "there is no campaign with id 'care' here" in verdict.reason
+    assert isinstance(create(created("a-1").model_copy(update={"campaign_id": "care"}), None, FACTS), Become)
 
 
 def test_others_do_not_wait_for_a_subject_that_was_waited_for_in_vain() -> None:

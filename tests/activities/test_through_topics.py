@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +26,7 @@ from servicekit.leases import BUCKETS
 from servicekit.mongo import Conflict, Mongo
 from servicekit.unit_of_work import Changes
 from servicekit.verdict import Become
-from tests.activities.builders import NOON, opted_out
+from tests.activities.builders import NOON, SUBJECT, opted_out
 from tests.activities.line import Case
 from tests.engines import Engines
 from tests.kit import eventually
@@ -141,8 +142,10 @@ async def test_an_activity_waits_for_a_campaign_and_a_contact_that_arrive_later(
     await case.know(case.campaign())
     await case.becomes(reason="deferred: contact_unknown")
     await case.know(case.contact(time_zone=None))
-    await case.becomes(reason="deferred: unknown_zone")
+    waiting = await case.becomes(reason="deferred: unknown_zone")
+    await case.wire.publish(case.contact(time_zone=None))
     assert await case.said(ActivityDispatched, DISPATCHED) == []
+    assert await case.stored() == waiting, "a repeat of its contact does not wake it"
     await case.know(case.contact(2))
     await case.becomes(state="dispatched")
 
@@ -176,6 +179,7 @@ async def test_bad_outcomes_go_to_the_dead_letters_and_the_good_one_still_counts
         "disposition_missing": {"disposition": None},
         "invalid_captured": {"captured": {"plan": "gold", "shoe": 9}},
         "reason_missing": {"result": "failed"},
+        "wrong_contact": {"contact_id": f"{case.contact_id}-other"},
         "tries_exhausted": {"name": "nobody", "contact_id": f"{case.contact_id}-other"},
     }
     await case.wire.publish(
@@ -189,6 +193,23 @@ async def test_bad_outcomes_go_to_the_dead_letters_and_the_good_one_still_counts
     captured = letters[case.id("invalid_captured")]["dlq_detail"]
     assert "shoe: the subject renewal has no such field" in captured
     assert "gold" not in captured
+
+
+async def test_an_outcome_waits_as_long_as_the_creation_of_its_activity(case: Case) -> None:
+    await case.know(case.campaign())
+    late = f"subject-{case.name}"
+    await case.wire.publish(case.manual("stuck", subject_id=late), case.manual("behind"))
+    published = time.monotonic()
+    await case.wire.publish(case.outcome("behind"))
+
+    async def outlived_its_tries() -> bool:
+        return time.monotonic() - published > 4
+
+    await eventually(outlived_its_tries)
+    assert await case.stored("behind") is None
+    await case.wire.publish(SUBJECT.model_copy(update={"subject_id": late, "code": late}))
+    await case.becomes("behind", state="completed")
+    assert await case.dead_letters("activity-outcome") == {}
 
 
 async def test_an_activity_that_can_never_be_worked_goes_to_the_dead_letters(case: Case) -> None:
@@ -244,6 +265,7 @@ async def test_of_two_that_saw_the_slot_empty_one_is_made(case: Case) -> None:
 
 
 async def test_an_open_activity_that_is_not_exclusive_keeps_exclusive_ones_out(case: Case) -> None:
+    await case.know(case.campaign())
     await case.wire.publish(case.manual("first"), case.created("second", exclusive=True))
     await case.becomes("second", state="cancelled", reason="duplicate_open_activity")
     await case.wire.publish(case.created("third"))
@@ -251,6 +273,7 @@ async def test_an_open_activity_that_is_not_exclusive_keeps_exclusive_ones_out(c
 
 
 async def test_manual_work_waits_for_its_time_and_goes_to_its_owner(case: Case) -> None:
+    await case.know(case.campaign())
     await case.wire.publish(
         case.manual("now"), case.manual("mine", owner="ann"), case.manual("later", scheduled_at=LATER)
     )
@@ -285,6 +308,7 @@ async def test_a_contact_that_was_erased_is_not_contacted(case: Case) -> None:
 
 
 async def test_what_was_being_written_when_the_erasure_came_is_forgotten_too(case: Case) -> None:
+    await case.know(case.campaign())
     await case.wire.publish(case.manual("early", instructions="Ask Ann."))
     early = await case.becomes("early", state="available")
     await case.wire.publish_raw("contact-changed", None, key=case.contact_id.encode())
@@ -323,6 +347,7 @@ async def test_who_was_announced_anew_while_looked_at_is_looked_for_from_the_beg
 
 
 async def test_an_activity_that_cannot_be_read_keeps_no_other_from_being_forgotten(case: Case) -> None:
+    await case.know(case.campaign())
     await case.wire.publish(case.manual("broken", instructions="Ask Ann."))
     broken = await case.becomes("broken", state="available")
     await case.wire.publish(case.manual("behind", instructions="Ask Ann."))

@@ -17,6 +17,7 @@ from activities.settings import Settings
 from activities.use_cases.create_activity import CreateActivity
 from activities.use_cases.dispatch_due import DispatchDue, leaves_work
 from activities.use_cases.forget_contacts import ForgetContacts
+from activities.use_cases.hear_outcomes import HearOutcomes
 from activities.use_cases.look_for_erased import LookForErased
 from activities.use_cases.work_activity import WorkActivity
 from contracts.activities import ActivityCreated, ActivityOutcome, ActivityProgressed, ActivityReturned
@@ -31,6 +32,7 @@ from contracts.campaigns import (
 from contracts.catalogue import topics_of
 from contracts.contacts import ContactChanged
 from servicekit.leases import Leases
+from servicekit.offsets import Offsets
 from servicekit.service import Service, run_service
 
 CATALOG = (SubjectChanged, DispositionChanged, CampaignChanged, EndpointChanged, PolicyChanged)
@@ -77,7 +79,7 @@ def build(settings: Settings) -> Service:
         ContactChanged,
         KnowContacts(known_contacts, erasures, store.collection, service.clock),
     )
-    service.subscribe(
+    creating = service.subscribe(
         "create-activities",
         ActivityCreated,
         service.unit_of_work(
@@ -91,12 +93,15 @@ def build(settings: Settings) -> Service:
     service.subscribe(
         "hear-outcomes",
         (ActivityProgressed, ActivityReturned, ActivityOutcome),
-        service.unit_of_work(
-            "hear-outcomes",
-            store,
-            aggregate_id=lambda message: message.activity_id,
-            decide=hear,
-            facts=facts.for_outcomes,
+        HearOutcomes(
+            service.unit_of_work(
+                "hear-outcomes",
+                store,
+                aggregate_id=lambda message: message.activity_id,
+                decide=hear,
+                facts=facts.for_outcomes,
+            ),
+            Offsets(settings.kafka_bootstrap_servers, creating.topic, creating.group),
         ),
         tries=6,
     )

@@ -30,6 +30,18 @@ class Facts(Protocol):
     async def for_creation(self, batch: Sequence[ActivityCreated]) -> CreationFacts: ...
 
 
+class Creations(Protocol):
+    """The topic that activities are made from."""
+
+    async def published(self) -> Mapping[int, int]:
+        """Partition -> the offset behind its newest record."""
+        ...
+
+    async def handled(self) -> Mapping[int, int]:
+        """Partition -> the offset up to which everything was handled, by whichever replica."""
+        ...
+
+
 class ActivitiesOfContacts(Protocol):
     async def not_purged(self, contact_ids: Iterable[str]) -> list[str]:
         """Ids of all activities of these contacts that still say what was said."""

@@ -13,7 +13,7 @@ from servicekit.clock import Clock
 from servicekit.delivery import Delivery, Tombstone
 from servicekit.failpoints import Failpoint
 from servicekit.mongo import Collection, Document
-from servicekit.projection import Projection
+from servicekit.projection import ERASED, Projection
 from servicekit.verdict import Outcome
 
 _BEFORE_WAKE = Failpoint("activities.before_wake")
@@ -58,17 +58,41 @@ class KnowContacts:
             await self._erasures.announce(erased, again=await self._known_as_erased(erased))
         outcomes = await self._projection(batch)
         _BEFORE_WAKE()
-        ids = {each.key if isinstance(each, Tombstone) else each.message.contact_id for each in batch}
-        # Without a version: it only makes the scheduler look earlier, and a lost wake costs at most an hour.
-        await self._activities.update_many(
-            {"awaits_contact": True, "contact_id": {"$in": list(ids)}},
-            {"$min": {"due_at": self._clock.now()}},
-        )
+        told: dict[str, int] = {}
+        for each in batch:
+            id_, version = _told(each)
+            told[id_] = max(version, told.get(id_, 0))
+        await self._wake(told)
         return outcomes
+
+    async def _wake(self, told: Mapping[str, int]) -> None:
+        """What was judged by an older contact, or by none. A repeat wakes nobody: each look is a verdict."""
+        waiting = self._activities.find(
+            {"awaits_contact": True, "contact_id": {"$in": list(told)}},
+            {"contact_id": 1, "last_verdict.inputs.contact_version": 1},
+        )
+        late = [row["_id"] async for row in waiting if told[row["contact_id"]] > _judged_by(row)]
+        if late:
+            # Without a version: it only makes the scheduler look earlier. A lost wake costs an hour at most.
+            await self._activities.update_many(
+                {"_id": {"$in": late}, "awaits_contact": True}, {"$min": {"due_at": self._clock.now()}}
+            )
 
     async def _known_as_erased(self, contact_ids: Iterable[str]) -> set[str]:
         known = self._projection.collection.find({"_id": {"$in": list(contact_ids)}, "erased": True})
         return {row["_id"] async for row in known}
+
+
+def _told(each: Delivery[Any] | Tombstone) -> tuple[str, int]:
+    if isinstance(each, Tombstone):
+        return each.key, ERASED
+    return each.message.contact_id, each.message.version
+
+
+def _judged_by(activity: Document) -> int:
+    """Version of the contact that the last verdict looked at; 0 if it knew none."""
+    version: int = (activity.get("last_verdict") or {}).get("inputs", {}).get("contact_version", 0)
+    return version
 
 
 def _contact(row: Document) -> Contact:

@@ -7,12 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 
 from activities.domain.activity import slot_of
-from activities.domain.creation import CreationFacts, crowded_in
+from activities.domain.creation import CreationFacts, crowded_in, unknown_in
 from activities.domain.missing import Missing
 from activities.domain.outcomes import OutcomeFacts, Report
 from activities.ports import Catalogs, Contacts
 from contracts.activities import ActivityCreated, ActivityOutcome
-from contracts.vocabulary import Mode
 from servicekit.clock import Clock
 from servicekit.mongo import Collection
 
@@ -35,7 +34,7 @@ class MongoFacts:
 
     async def for_creation(self, batch: Sequence[ActivityCreated]) -> CreationFacts:
         catalog = await self._catalogs.read()
-        subjects = {message.subject_id for message in batch if message.mode is Mode.MANUAL}
+        unknown = {id_ for message in batch for _, id_ in unknown_in(message, catalog)}
         contacts, holders = await asyncio.gather(
             self._contacts.read(message.contact_id for message in batch), self._holders(batch)
         )
@@ -46,7 +45,7 @@ class MongoFacts:
             self._channels,
             holders,
             crowded_in(batch),
-            self._missing.too_long(subjects - catalog.subjects.keys(), time.monotonic()),
+            self._missing.too_long(unknown, time.monotonic()),
         )
 
     async def for_outcomes(self, batch: Sequence[Report]) -> OutcomeFacts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -29,7 +29,7 @@ class CreationFacts:
     crowded: frozenset[str] = frozenset()
     """Exclusive requests that follow another one for the same slot in the same batch."""
     missing_too_long: frozenset[str] = frozenset()
-    """Subjects that others have waited for in vain just now."""
+    """Ids of the catalogue that others have waited for in vain just now."""
 
 
 def create(message: ActivityCreated, state: Activity | None, facts: CreationFacts) -> Verdict[Activity]:
@@ -38,10 +38,10 @@ def create(message: ActivityCreated, state: Activity | None, facts: CreationFact
         return GiveUp("activity_exists", {"error": other}) if other else Unchanged("already created")
     if fault := fault_in(message, facts.channels):
         return GiveUp("impossible_activity", {"error": fault})
-    if message.mode is Mode.MANUAL and message.subject_id not in facts.catalog.subjects:
-        # Nobody could complete it. The catalogue may be late; what stays unknown is a dead letter.
-        why = f"there is no subject with id {message.subject_id!r} here"
-        if message.subject_id in facts.missing_too_long:
+    for kind, id_ in unknown_in(message, facts.catalog):
+        # The catalogue may be late; what stays unknown is a dead letter.
+        why = f"there is no {kind} with id {id_!r} here"
+        if id_ in facts.missing_too_long:
             return GiveUp("tries_exhausted", {"error": why})
         return TryAgain(why, after=1.0)
     activity = scheduled(message, facts.now)
@@ -65,6 +65,17 @@ def other_in(message: ActivityCreated, standing: Activity) -> str | None:
         if getattr(message, name) != getattr(standing, name):
             return f"There is an activity with id {standing.activity_id!r}, and its {name} is another."
     return None
+
+
+def unknown_in(message: ActivityCreated, catalog: Catalog) -> Iterator[tuple[str, str]]:
+    """Kind and id of what a manual activity names and nobody knows: people could not complete it, or not by
+    the rules that it has. An automated one is made, and the gate waits."""
+    if message.mode is not Mode.MANUAL:
+        return
+    if message.subject_id not in catalog.subjects:
+        yield "subject", message.subject_id
+    if message.campaign_id is not None and message.campaign_id not in catalog.campaigns:
+        yield "campaign", message.campaign_id
 
 
 def needs_gate(message: ActivityCreated, now: datetime) -> bool:

@@ -28,9 +28,14 @@ class OutcomeFacts:
     contacts: Mapping[str, Contact]
 
 
+@dataclass(frozen=True, slots=True)
+class NotMade(TryAgain):
+    """The activity is not there: its creation may be on the way."""
+
+
 def hear(message: Report, state: Activity | None, facts: OutcomeFacts) -> Verdict[Activity]:
     if state is None:
-        return TryAgain(f"activity {message.activity_id} is unknown", after=0.15)
+        return NotMade(f"activity {message.activity_id} is unknown", after=0.15)
     if state.contact_id != message.contact_id:
         return GiveUp("wrong_contact", {"error": "contact_id is not the contact of this activity"})
     if isinstance(message, ActivityProgressed):
