@@ -34,7 +34,7 @@ async def nothing_there(batch: Sequence[Delivery[Any]]) -> list[Outcome]:
 
 
 def report(activity_id: str = "a-1") -> Delivery[Any]:
-    return Delivery(SimpleNamespace(activity_id=activity_id), {}, None)  # type: ignore[type-var]
+    return Delivery(SimpleNamespace(activity_id=activity_id), {}, None)
 
 
 async def patience(hear: HearOutcomes, *reports: Delivery[Any]) -> list[bool]:

@@ -152,7 +152,7 @@ async def test_what_somebody_else_changed_meanwhile_does_not_cost_the_others(
             return due
 
     one.dispatch_due._due = AsItWas(one.mongo, one.store, one.service.metrics)
-    assert await one.dispatch_due() == 19
+    assert await one.dispatch_due.step() == 19
     assert "activity-7:1" not in await one.announced("activity-dispatched.sms")
 
 
@@ -175,7 +175,7 @@ async def test_one_that_cannot_be_read_does_not_stop_the_others(replicas: tuple[
     await one.wait([waiting(number) for number in range(3)])
     await one.store.collection.update_one({"_id": "activity-1"}, {"$set": {"urgency": "yesterday"}})
     with capture_logs() as told:
-        assert [await one.dispatch_due() for _ in range(2)] == [2, 0]
+        assert [await one.dispatch_due.step() for _ in range(2)] == [2, 0]
     (aside,) = (line for line in told if line["log_level"] == "error")
     assert aside["activity_id"] == "activity-1"
     assert one.service.metrics.set_aside.labels("activity")._value.get() == 1
@@ -184,7 +184,7 @@ async def test_one_that_cannot_be_read_does_not_stop_the_others(replicas: tuple[
     assert [[each.activity_id[-1] for each in page] for page in listed] == [["0"], ["0", "2"], ["0", "2"]]
     mended = {"$set": {"urgency": "normal"}, "$unset": {"hold": ""}}
     await one.store.collection.update_one({"_id": "activity-1"}, mended)
-    assert await one.dispatch_due() == 1
+    assert await one.dispatch_due.step() == 1
 
 
 async def test_one_that_cannot_be_decided_does_not_stop_the_others(
@@ -198,7 +198,7 @@ async def test_one_that_cannot_be_decided_does_not_stop_the_others(
     one.catalog.catalog = catalog(odd=odd, no_hours=no_hours)
     await one.wait([waiting(0), waiting(1, campaign_id="campaign-2"), waiting(2)])
     with capture_logs() as told:
-        assert [await one.dispatch_due() for _ in range(2)] == [2, 0]
+        assert [await one.dispatch_due.step() for _ in range(2)] == [2, 0]
     (aside,) = (line for line in told if line["log_level"] == "error")
     assert aside["activity_id"] == "activity-1"
 
@@ -213,7 +213,7 @@ async def test_nothing_is_set_aside_because_the_database_is_away(replicas: tuple
 
     one.dispatch_due._committer = Away(one.mongo, one.service.outbox, "activities")
     with pytest.raises(AutoReconnect):
-        await one.dispatch_due()
+        await one.dispatch_due.step()
     assert await one.store.collection.count_documents({"hold": None}) == 1
 
 
@@ -231,11 +231,11 @@ async def test_nothing_moves_before_its_time(replicas: tuple[Replica, Replica]) 
     one, _ = replicas
     later = NOON + timedelta(seconds=1)
     await one.wait([waiting(1, scheduled_at=later), scheduled(manual("m", scheduled_at=later), NOON)])
-    assert await one.dispatch_due() == 0
+    assert await one.dispatch_due.step() == 0
     assert await one.found.count_due(one.clock.now()) == 0
     one.clock.advance(seconds=1)
     assert await one.found.count_due(one.clock.now()) == 2
-    assert await one.dispatch_due() == 2
+    assert await one.dispatch_due.step() == 2
     assert await one.found.count_due(one.clock.now()) == 0
     assert await all_moved(one)
 
@@ -246,12 +246,12 @@ async def test_what_a_paused_campaign_holds_costs_nothing_until_it_goes_on(
     one, _ = replicas
     one.catalog.catalog = catalog(campaign=campaign(state="paused"))
     await one.wait([waiting(number) for number in range(150)])
-    assert [await one.dispatch_due() for _ in range(3)] == [100, 50, 0]
+    assert [await one.dispatch_due.step() for _ in range(3)] == [100, 50, 0]
     one.clock.advance(hours=1)
-    assert await one.dispatch_due() == 0
+    assert await one.dispatch_due.step() == 0
     assert await one.found.count_due(one.clock.now()) == 0, "what is held is not behind"
     one.catalog.catalog = catalog()
-    assert [await one.dispatch_due() for _ in range(3)] == [100, 50, 0]
+    assert [await one.dispatch_due.step() for _ in range(3)] == [100, 50, 0]
     assert len(await one.announced("activity-dispatched.sms")) == 150
 
 

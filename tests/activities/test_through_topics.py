@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from activities.adapters.mongo_erasures import MongoErasures
 from activities.domain.activity import Activity, scheduled
 from activities.domain.moves import come_to_life
 from contracts.activities import (
@@ -22,13 +20,11 @@ from contracts.activities import (
 from contracts.channel_sms import InteractionRecorded
 from contracts.vocabulary import Source
 from servicekit.clock import real_now
-from servicekit.leases import BUCKETS
-from servicekit.mongo import Conflict, Mongo
+from servicekit.mongo import Conflict
 from servicekit.unit_of_work import Changes
 from servicekit.verdict import Become
 from tests.activities.builders import NOON, SUBJECT, opted_out
 from tests.activities.line import Case
-from tests.engines import Engines
 from tests.kit import eventually
 
 DISPATCHED = "activity-dispatched.sms"
@@ -325,25 +321,6 @@ async def test_who_was_announced_by_a_process_that_was_killed_is_looked_for_anew
     await case.wire.publish_raw("contact-changed", None, key=case.contact_id.encode())
     told = {"_id": case.contact_id, "told_real_at": {"$gte": now - timedelta(minutes=1)}}
     await eventually(lambda: erasures.find_one(told), "ten minutes from now")
-
-
-async def test_who_was_announced_anew_while_looked_at_is_looked_for_from_the_beginning(
-    engines: Engines, namespace: str
-) -> None:
-    mongo = Mongo(engines.mongo, f"{namespace}-erasures")
-    erasures, soon, later = MongoErasures(mongo), real_now(), real_now() + timedelta(minutes=11)
-    everywhere = range(BUCKETS)
-    await erasures.announce(["ann"], set())
-    (read,) = await erasures.due(later, everywhere, 10)
-    await asyncio.sleep(0.002)  # times are kept to the millisecond
-    await erasures.announce(["ann"], set())
-    await erasures.look_again_or_end(read, True, soon)
-    await erasures.look_again_or_end(read, False, later)
-    (anew,) = await erasures.due(real_now(), everywhere, 10)
-    assert anew.told_real_at > read.told_real_at
-    await erasures.look_again_or_end(anew, False, later)
-    assert await erasures.due(later + timedelta(hours=1), everywhere, 10) == []
-    await mongo.close()
 
 
 async def test_an_activity_that_cannot_be_read_keeps_no_other_from_being_forgotten(case: Case) -> None:

@@ -6,20 +6,15 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import timedelta
 
 import pytest
 
-from channel_sms.adapters.mongo_erasures import MongoErasures
 from channel_sms.adapters.mongo_suppressions import MongoSuppressions
 from channel_sms.domain.fingerprints import Fingerprints
 from contracts.activities import ActivityOutcome
-from servicekit.clock import real_now
-from servicekit.leases import BUCKETS
 from servicekit.mongo import Conflict, Mongo
 from servicekit.settings import BadSettings
 from tests.channel_sms.world import Scene, Stage, everybody
-from tests.engines import Engines
 from tests.kit import eventually, settled
 
 EVERYTHING = ("conversations", "intents", "inbound", "receipts", "suppressions", "contacts", "outbox")
@@ -187,25 +182,6 @@ async def test_it_is_looked_for_again_until_nothing_can_be_in_hand(stage: Stage)
         await talk.wire.publish_raw("contact-changed", None, key=talk.contact_id(1).encode())
         await settled(talk.service)
         await eventually(done, "the end of it again", within=5)
-
-
-async def test_who_was_announced_anew_while_looked_at_is_looked_for_from_the_beginning(
-    engines: Engines, namespace: str
-) -> None:
-    mongo = Mongo(engines.mongo, f"{namespace}-erasures")
-    erasures, a_minute_on = MongoErasures(mongo), real_now() + timedelta(minutes=1)
-    everywhere = range(BUCKETS)
-    await erasures.announce({"ann": ["+15550100001"]}, set())
-    (read,) = await erasures.due(a_minute_on, everywhere, 10)
-    await asyncio.sleep(0.002)  # times are kept to the millisecond
-    await erasures.announce({"ann": []}, set())
-    await erasures.look_again(read, a_minute_on)
-    (anew,) = await erasures.due(real_now(), everywhere, 10)
-    assert anew.told_real_at > read.told_real_at
-    assert not await erasures.done(read)
-    assert await erasures.done(anew)
-    assert await erasures.due(a_minute_on, everywhere, 10) == []
-    await mongo.close()
 
 
 async def test_a_number_that_somebody_had_before_is_forgotten_too(stage: Stage) -> None:

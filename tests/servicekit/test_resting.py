@@ -1,10 +1,10 @@
-"""How a loop is made to end."""
+"""How a loop goes on, rests, and is made to end."""
 
 from __future__ import annotations
 
 import asyncio
 
-from servicekit.resting import end
+from servicekit.resting import end, repeat
 
 
 async def test_what_drops_a_cancellation_is_cancelled_again() -> None:
@@ -34,3 +34,30 @@ async def test_what_has_failed_or_ended_is_left_with_how_it_ended() -> None:
     await asyncio.wait([task])
     await end(task)
     assert isinstance(task.exception(), LookupError)
+
+
+class Given:
+    released = False
+
+    async def release(self) -> None:
+        self.released = True
+
+
+async def test_a_loop_rests_after_less_than_a_batch_is_woken_and_gives_back_what_it_held() -> None:
+    stopping, wake, leases = asyncio.Event(), asyncio.Event(), Given()
+    work = [2, 2, 1, 2, 0]
+    done: list[int] = []
+
+    async def step() -> int:
+        done.append(work[len(done)])
+        if len(done) == len(work):
+            stopping.set()
+        return done[-1]
+
+    loop = asyncio.create_task(repeat(stopping, step, leases, lambda: 60.0, wake=wake, batch=2))
+    while done != [2, 2, 1]:  # noqa: ASYNC110 (it rests for a minute, and says so to nobody)
+        await asyncio.sleep(0)
+    wake.set()
+    await asyncio.wait_for(loop, 5)
+    assert done == work
+    assert leases.released

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from activities import http
-from activities.adapters import mongo_erasures
 from activities.adapters.mongo_activities import INDEXES, MongoActivities
 from activities.adapters.mongo_catalog import MongoCatalog, keep_item
 from activities.adapters.mongo_contacts import KnowContacts, MongoContacts, keep_contact
-from activities.adapters.mongo_erasures import MongoErasures
 from activities.adapters.mongo_facts import MongoFacts
 from activities.domain.activity import Activity
 from activities.domain.creation import create
@@ -31,11 +29,16 @@ from contracts.campaigns import (
 )
 from contracts.catalogue import topics_of
 from contracts.contacts import ContactChanged
+from servicekit import lookouts
 from servicekit.leases import Leases
+from servicekit.lookouts import Lookouts
 from servicekit.offsets import Offsets
 from servicekit.service import Service, run_service
 
 CATALOG = (SubjectChanged, DispositionChanged, CampaignChanged, EndpointChanged, PolicyChanged)
+
+
+ERASURES = "erasures"
 
 
 def build(settings: Settings) -> Service:
@@ -43,7 +46,7 @@ def build(settings: Settings) -> Service:
 
     store = service.store("activities", Activity, "activity_id", indexes=INDEXES)
     service.indexes(SLOTS, ())
-    service.indexes(mongo_erasures.COLLECTION, mongo_erasures.INDEXES)
+    service.indexes(ERASURES, lookouts.INDEXES)
     known_contacts = service.projection("contacts", keep_contact)
     activities = MongoActivities(service.mongo, store, service.metrics)
     contacts = MongoContacts(known_contacts)
@@ -53,7 +56,7 @@ def build(settings: Settings) -> Service:
     create_activity = CreateActivity(store, service.committer, catalog, facts)
     work_activity = WorkActivity(store, service.commands(store), service.clock, catalog, contacts)
     forget_contacts = ForgetContacts(activities, service.commands(store), service.clock)
-    erasures = MongoErasures(service.mongo)
+    erasures = Lookouts(service.mongo[ERASURES])
     look_for_erased = LookForErased(
         erasures,
         forget_contacts,

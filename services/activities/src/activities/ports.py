@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection as Members
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -45,24 +43,6 @@ class Creations(Protocol):
 class ActivitiesOfContacts(Protocol):
     async def not_purged(self, contact_ids: Iterable[str]) -> list[str]:
         """Ids of all activities of these contacts that still say what was said."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Erasure:
-    """Somebody who was erased not long ago."""
-
-    contact_id: str
-    told_real_at: datetime
-
-
-class Erasures(Protocol):
-    async def due(self, now: datetime, buckets: Members[int], limit: int) -> list[Erasure]:
-        """Those whose activities are to be looked for again now."""
-        ...
-
-    async def look_again_or_end(self, erasure: Erasure, left: bool, now: datetime) -> None:
-        """left: something of theirs may still be there."""
         ...
 
 

@@ -15,7 +15,7 @@ from servicekit.service import Service, run_service
 
 def build(settings: Settings) -> Service:
     service = Service("campaigns", settings)
-    stores = MongoCatalog(service)
+    stores = MongoCatalog(service.store)
     apply_bundle = ApplyBundle(stores, service.committer)
     move_campaign = MoveCampaign(stores, service.commands(stores.of(CAMPAIGN)))
     service.routes(*http.routes(stores, apply_bundle, move_campaign))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from channel_sms import http
 from channel_sms.adapters import (
     mongo_conversations,
-    mongo_erasures,
     mongo_inbound,
     mongo_intents,
     mongo_recalls,
     mongo_suppressions,
 )
+from channel_sms.adapters.mongo_contacts import KnowContacts
 from channel_sms.adapters.mongo_conversations import MongoConversations
-from channel_sms.adapters.mongo_erasures import KnowContacts, MongoErasures
 from channel_sms.adapters.mongo_inbound import MongoInbound, MongoIntake, MongoReceipts
 from channel_sms.adapters.mongo_intents import MongoIntents
 from channel_sms.adapters.mongo_knowledge import MongoKnowledge
@@ -20,7 +21,7 @@ from channel_sms.adapters.mongo_recalls import MongoRecalls
 from channel_sms.adapters.mongo_suppressions import MongoSuppressions
 from channel_sms.agents.scripted import ScriptedAgent
 from channel_sms.domain.intent import CHANNEL
-from channel_sms.loops import repeat
+from channel_sms.loops import idle_seconds
 from channel_sms.providers.twilio import Twilio
 from channel_sms.settings import Settings
 from channel_sms.use_cases.end_silent import EndSilent
@@ -45,10 +46,14 @@ from contracts.campaigns import (
 )
 from contracts.catalogue import topics_of
 from contracts.contacts import ContactChanged
+from servicekit import lookouts
 from servicekit.leases import Leases
+from servicekit.lookouts import Lookouts
 from servicekit.pipeline import by_type
+from servicekit.resting import repeat
 from servicekit.service import Service, run_service
 
+ERASURES = "erasures"
 _CATALOG = (SubjectChanged, DispositionChanged, CampaignChanged, EndpointChanged, AgentProfileChanged)
 
 
@@ -75,9 +80,9 @@ def build(settings: Settings) -> Service:
     service.indexes(mongo_inbound.RECEIPTS, mongo_inbound.RECEIPT_INDEXES)
     service.indexes(mongo_suppressions.COLLECTION, ())
     service.indexes(mongo_suppressions.KEYS, ())
-    service.indexes(mongo_erasures.COLLECTION, mongo_erasures.INDEXES)
+    service.indexes(ERASURES, lookouts.INDEXES)
     service.indexes(mongo_recalls.COLLECTION, mongo_recalls.INDEXES)
-    knowledge = MongoKnowledge(service)
+    knowledge = MongoKnowledge(service.projection)
 
     # The outside
     provider = Twilio(
@@ -147,7 +152,7 @@ def build(settings: Settings) -> Service:
 
     end_silent = EndSilent(conversations, inbound, knowledge, committer, held["silence"], clock)
 
-    erasures = MongoErasures(mongo)
+    erasures = Lookouts(mongo[ERASURES])
     forget = ForgetContacts(
         erasures,
         conversations,
@@ -180,18 +185,28 @@ def build(settings: Settings) -> Service:
     service.background(
         "inbound",
         lambda: repeat(
-            stopping, work_inbound.step, held["inbound"], wake=arriving.stored, batch=work_inbound.batch
+            stopping,
+            work_inbound.step,
+            held["inbound"],
+            partial(idle_seconds, held["inbound"]),
+            wake=arriving.stored,
+            batch=work_inbound.batch,
         ),
     )
     service.background(
         "receipts",
         lambda: repeat(
-            stopping, work_receipts.step, held["receipts"], wake=receipting.stored, batch=work_receipts.batch
+            stopping,
+            work_receipts.step,
+            held["receipts"],
+            partial(idle_seconds, held["receipts"]),
+            wake=receipting.stored,
+            batch=work_receipts.batch,
         ),
     )
     service.background(
         "resolve",
-        lambda: repeat(stopping, resolve.step, held["resolve"], idle=0.5, batch=resolve.batch),
+        lambda: repeat(stopping, resolve.step, held["resolve"], 0.5, batch=resolve.batch),
     )
     service.counted_gauge(
         "parley_unknown_intents", "Sends whose result nobody knows yet", intents.count_unknown
@@ -199,8 +214,8 @@ def build(settings: Settings) -> Service:
     service.counted_gauge(
         "parley_texts_due", "Texts whose time has come and that are not being sent, up to 10,000", texts_due
     )
-    service.background("silence", lambda: repeat(stopping, end_silent.step, held["silence"], idle=0.25))
-    service.background("forget", lambda: repeat(stopping, forget.step, held["forget"], idle=0.5))
+    service.background("silence", lambda: repeat(stopping, end_silent.step, held["silence"], 0.25))
+    service.background("forget", lambda: repeat(stopping, forget.step, held["forget"], 0.5))
     service.counted_gauge(
         "parley_erasures_due", "People who were erased and wait to be forgotten", erasures.count_due
     )

@@ -3,6 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+
+class Released(Protocol):
+    """What a loop gives back when it ends, so that others go on at once: leases."""
+
+    async def release(self) -> None: ...
+
+
+async def repeat(
+    stopping: asyncio.Event,
+    step: Callable[[], Awaitable[int]],
+    leases: Released,
+    idle: float | Callable[[], float],
+    *,
+    wake: asyncio.Event | None = None,
+    batch: int = 1,
+) -> None:
+    """Take step after step while there is something to do, rest when there is not; then give way.
+
+    idle: seconds, at the most; `wake` ends them early. batch: what a step does at most; after less than that
+    there is nothing more.
+    """
+    while not stopping.is_set():
+        if await step() < batch:
+            await rest(stopping, idle() if callable(idle) else idle, wake)
+    await leases.release()
 
 
 async def rest(stopping: asyncio.Event, seconds: float, wake: asyncio.Event | None = None) -> None:

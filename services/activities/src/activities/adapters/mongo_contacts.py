@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from activities.adapters.mongo_erasures import MongoErasures
 from activities.domain.catalog import Contact
 from contracts.contacts import ContactChanged
 from contracts.vocabulary import Lifecycle, PhoneType, PreferenceKind
 from servicekit.clock import Clock
 from servicekit.delivery import Delivery, Tombstone
 from servicekit.failpoints import Failpoint
+from servicekit.lookouts import Lookouts
 from servicekit.mongo import Collection, Document
 from servicekit.projection import ERASED, Projection
 from servicekit.verdict import Outcome
@@ -46,7 +46,7 @@ class KnowContacts:
     waited for a newer contact."""
 
     def __init__(
-        self, projection: Projection, erasures: MongoErasures, activities: Collection, clock: Clock
+        self, projection: Projection, erasures: Lookouts, activities: Collection, clock: Clock
     ) -> None:
         self._projection = projection
         self._erasures = erasures
@@ -55,7 +55,8 @@ class KnowContacts:
 
     async def __call__(self, batch: Sequence[Delivery[Any] | Tombstone]) -> Sequence[Outcome]:
         if erased := {each.key for each in batch if isinstance(each, Tombstone)}:
-            await self._erasures.announce(erased, again=await self._known_as_erased(erased))
+            again = await self._known_as_erased(erased)
+            await self._erasures.announce({contact_id: {} for contact_id in erased}, again)
         outcomes = await self._projection(batch)
         _BEFORE_WAKE()
         told: dict[str, int] = {}

@@ -19,7 +19,7 @@ from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
 from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
-from servicekit.resting import rest
+from servicekit.resting import repeat
 from servicekit.unit_of_work import Changes, Committer, Store
 from servicekit.verdict import Become
 
@@ -64,12 +64,9 @@ class DispatchDue:
         self._committed = committed
 
     async def run(self, stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            if not await self():
-                await rest(stopping, self._rest_seconds, self._committed)
-        await self._leases.release()
+        await repeat(stopping, self.step, self._leases, self._rest_seconds, wake=self._committed)
 
-    async def __call__(self) -> int:
+    async def step(self) -> int:
         """One batch. Returns how many activities moved on."""
         buckets = await self._leases.held()
         if not buckets:

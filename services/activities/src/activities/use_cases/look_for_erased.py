@@ -8,13 +8,13 @@ import asyncio
 import structlog
 from prometheus_client import Counter
 
-from activities.ports import Erasure, Erasures
 from activities.use_cases.forget_contacts import ForgetContacts
 from servicekit.clock import real_now
 from servicekit.leases import Leases
+from servicekit.lookouts import Lookout, Lookouts
 from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
-from servicekit.resting import rest
+from servicekit.resting import repeat
 
 log = structlog.get_logger()
 
@@ -26,7 +26,7 @@ class LookForErased:
     """Again is harmless: what is forgotten stays so."""
 
     def __init__(
-        self, erasures: Erasures, forget: ForgetContacts, leases: Leases, set_aside: Counter
+        self, erasures: Lookouts, forget: ForgetContacts, leases: Leases, set_aside: Counter
     ) -> None:
         self._set_aside = set_aside
         self._erasures = erasures
@@ -34,12 +34,9 @@ class LookForErased:
         self._leases = leases
 
     async def run(self, stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            if not await self():
-                await rest(stopping, _REST_SECONDS)
-        await self._leases.release()
+        await repeat(stopping, self.step, self._leases, _REST_SECONDS)
 
-    async def __call__(self) -> int:
+    async def step(self) -> int:
         """One batch. Returns how many people were looked for."""
         buckets = await self._leases.held()
         if not buckets:
@@ -50,15 +47,15 @@ class LookForErased:
             await self._erasures.look_again_or_end(erasure, left, real_now())
         return len(due)
 
-    async def _forgotten(self, erasure: Erasure) -> bool:
+    async def _forgotten(self, erasure: Lookout) -> bool:
         try:
-            await self._forget([erasure.contact_id])
+            await self._forget([erasure.id])
         except Conflict:
             return False
         except Exception as error:
             if is_dependency(error):
                 raise
-            log.exception("a contact could not be forgotten", contact_id=erasure.contact_id)
+            log.exception("a contact could not be forgotten", contact_id=erasure.id)
             self._set_aside.inc()
             return False
         return True

@@ -22,7 +22,7 @@ from servicekit.clock import Clock
 from servicekit.leases import Leases, bucket_of
 from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
-from servicekit.resting import rest
+from servicekit.resting import repeat
 from servicekit.unit_of_work import Changes, Commands, Committer, Store
 
 log = structlog.get_logger()
@@ -79,10 +79,7 @@ class LoadBatches:
         self._work.set()
 
     async def run(self) -> None:
-        while not self._stopping.is_set():
-            if not await self.step():
-                await rest(self._stopping, _IDLE_SECONDS, self._work)
-        await self._leases.release()
+        await repeat(self._stopping, self.step, self._leases, _IDLE_SECONDS, wake=self._work)
 
     async def step(self) -> int:
         """One page of every batch that is this process's to load; how many were worked on."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel
 
 from campaigns.domain.kinds import ENDPOINT, KINDS, Catalog, Kind
-from servicekit.service import Service
 from servicekit.unit_of_work import Store
 
 _BY_CODE = IndexModel([("code", ASCENDING)], unique=True)
@@ -20,9 +20,9 @@ _INDEXES = {
 
 
 class MongoCatalog:
-    def __init__(self, service: Service) -> None:
+    def __init__(self, make_store: Callable[..., Store[Any]]) -> None:
         self._stores: dict[str, Store[Any]] = {
-            kind.plural: service.store(
+            kind.plural: make_store(
                 kind.plural, kind.state, kind.id_field, _INDEXES.get(kind.plural, [_BY_CODE])
             )
             for kind in KINDS

@@ -21,7 +21,6 @@ from contracts.message import Message
 from contracts.vocabulary import CampaignState, Picker, PreferenceKind, SubjectDirection
 from servicekit.mongo import Document
 from servicekit.projection import Projection
-from servicekit.service import Service
 from servicekit.verdict import Outcome
 
 M = TypeVar("M", bound=Message)
@@ -84,13 +83,13 @@ class Remembered(Generic[T]):
 
 
 class MongoKnowledge:
-    def __init__(self, service: Service) -> None:
-        self.contacts = service.projection("contacts", keep_contact, indexes=CONTACT_INDEXES)
-        self.subjects = Copy(service.projection("subjects"), SubjectChanged)
-        self.endpoints = Copy(service.projection("endpoints"), EndpointChanged)
-        self.campaigns = Copy(service.projection("campaigns"), CampaignChanged)
-        self.profiles = Copy(service.projection("agent_profiles"), AgentProfileChanged)
-        self.dispositions = service.projection("dispositions")
+    def __init__(self, projection: Callable[..., Projection]) -> None:
+        self.contacts = projection("contacts", keep_contact, indexes=CONTACT_INDEXES)
+        self.subjects = Copy(projection("subjects"), SubjectChanged)
+        self.endpoints = Copy(projection("endpoints"), EndpointChanged)
+        self.campaigns = Copy(projection("campaigns"), CampaignChanged)
+        self.profiles = Copy(projection("agent_profiles"), AgentProfileChanged)
+        self.dispositions = projection("dispositions")
         self._at_rest = Remembered(self._read_campaigns_at_rest, _FRESH_SECONDS)
         self._picks = Remembered(self._read_picks_of_agent, _FRESH_SECONDS)
 

@@ -5,14 +5,11 @@ That there was a conversation, and how often something was said, stays: the numb
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-
 import structlog
 from prometheus_client import Counter
 
 from channel_sms.adapters import mongo_intents
 from channel_sms.adapters.mongo_conversations import MongoConversations
-from channel_sms.adapters.mongo_erasures import LOOKED_FOR, Erasure, MongoErasures
 from channel_sms.adapters.mongo_inbound import MongoInbound
 from channel_sms.adapters.mongo_intents import MongoIntents
 from channel_sms.adapters.mongo_knowledge import MongoKnowledge
@@ -20,6 +17,7 @@ from channel_sms.adapters.mongo_suppressions import MongoSuppressions
 from channel_sms.domain.conversation import Conversation, forgotten
 from servicekit.clock import Clock, real_now
 from servicekit.leases import Leases
+from servicekit.lookouts import Lookout, Lookouts
 from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
 from servicekit.unit_of_work import Changes, Committer
@@ -27,7 +25,6 @@ from servicekit.unit_of_work import Changes, Committer
 log = structlog.get_logger()
 
 _BATCH = 50
-_FIRST, _LAST = timedelta(seconds=1), timedelta(minutes=1)
 
 
 class ForgetContacts:
@@ -35,7 +32,7 @@ class ForgetContacts:
 
     def __init__(
         self,
-        erasures: MongoErasures,
+        erasures: Lookouts,
         conversations: MongoConversations,
         intents: MongoIntents,
         inbound: MongoInbound,
@@ -70,19 +67,22 @@ class ForgetContacts:
             except Exception as error:
                 if is_dependency(error):
                     raise
-                log.exception("a contact could not be forgotten", contact_id=erasure.contact_id)
+                log.exception("a contact could not be forgotten", contact_id=erasure.id)
                 self._set_aside.inc()
                 left = 1
-            await self._look_again_or_end(erasure, left, real_now())
+            if await self._erasures.look_again_or_end(erasure, bool(left), real_now()):
+                log.info("a contact was forgotten", contact_id=erasure.id)
         return len(due)
 
-    async def _forget(self, erasure: Erasure) -> int:
+    async def _forget(self, erasure: Lookout) -> int:
         """Returns how many messages keep their words, because nobody knows yet whether they were sent."""
-        contact_id, addresses = erasure.contact_id, set(erasure.addresses)
+        contact_id, addresses = erasure.id, set(erasure.document["addresses"])
         conversations = [each async for each in self._conversations.of_contact(contact_id)]
         known = {each.their_address for each in conversations} | await self._inbound.senders_of(contact_id)
         if earlier := known - addresses - {""}:
-            await self._erasures.remember(contact_id, earlier)
+            # Before what they are known from is gone.
+            more = {"$addToSet": {"addresses": {"$each": sorted(earlier)}}}
+            await self._erasures.note(contact_id, more)
             addresses |= earlier
         for conversation in conversations:
             await self._forget_conversation(conversation)
@@ -99,10 +99,3 @@ class ForgetContacts:
             return
         waiting = [mongo_intents.cancelled(conversation.intent_id)] if conversation.intent_id else []
         await self._committer.commit(Changes([(self._conversations, conversation, after)], also=waiting))
-
-    async def _look_again_or_end(self, erasure: Erasure, left: int, now: datetime) -> None:
-        since = now - erasure.told_real_at
-        if left or since < LOOKED_FOR:
-            await self._erasures.look_again(erasure, now + min(max(_FIRST, since / 2), _LAST))
-        elif await self._erasures.done(erasure):
-            log.info("a contact was forgotten", contact_id=erasure.contact_id)
