@@ -17,9 +17,7 @@ from contracts.message import DEAD_LETTER_SUFFIX
 from servicekit.http import create_app
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
-
-ROOT = Path(__file__).parents[2]
-SERVICES = sorted(path.name for path in (ROOT / "services").iterdir() if (path / "pyproject.toml").exists())
+from tests.services import ROOT, SERVICES
 
 
 def settings_of(name: str) -> type[ServiceSettings]:

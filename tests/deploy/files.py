@@ -9,8 +9,10 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
-SERVICES = ("contacts", "campaigns", "batch-loader", "activities", "workflow", "channel-sms", "stats")
+from tests.services import ROOT, SERVICES
+
+__all__ = ["ROOT", "SERVICES"]
+
 
 Document = dict[str, Any]
 

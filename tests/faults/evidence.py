@@ -12,9 +12,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from pymongo import MongoClient
 
+from tests.services import SERVICES
+
 Json = dict[str, Any]
 
-DATABASES = ("contacts", "campaigns", "batch-loader", "activities", "workflow", "channel-sms", "stats")
 _READ = (
     ("contacts", "contacts"),
     ("batch-loader", "batches"),
@@ -76,7 +77,7 @@ async def gather(
     with client:
         stored = {
             f"{name}/{collection}": list(client[f"{prefix}parley-{name}"][collection].find({}))
-            for name, collection in [*_READ, *((name, "outbox") for name in DATABASES)]
+            for name, collection in [*_READ, *((name, "outbox") for name in SERVICES)]
         }
     told = json.loads(given.read_text()) if given is not None else None
     return Evidence(list(_lines(journal)), await _read_topics(kafka, namespace), stored, told)

@@ -21,7 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.faults.evidence import DATABASES, Evidence, Json, gather
+from tests.faults.evidence import Evidence, Json, gather
+from tests.services import SERVICES
 
 RESTING = {"completed", "failed", "cancelled", "expired", "purged", "outcome_unknown"}
 WAITING = {"scheduled", "available", "assigned"}
@@ -382,7 +383,7 @@ def _poison_alone_is_dead(evidence: Evidence, found: Finding) -> None:
 
 def nothing_waits_to_be_published(evidence: Evidence) -> Finding:
     found = Finding("P2", "nothing written was left unpublished")
-    for name in DATABASES:
+    for name in SERVICES:
         if rows := len(evidence.rows(f"{name}/outbox")):
             found.faults.append(f"{name} has {rows} unpublished rows")
     return found

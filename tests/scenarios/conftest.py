@@ -31,8 +31,7 @@ from tests.engines import Engines
 from tests.faults.evidence import gather
 from tests.faults.judge import Finding, judge, report
 from tests.kit import rewind, running, settled
-
-SERVICES = ("contacts", "campaigns", "batch-loader", "activities", "workflow", "channel-sms", "stats")
+from tests.services import SERVICES
 
 
 @dataclass

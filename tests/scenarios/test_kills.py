@@ -11,13 +11,13 @@ import pytest
 
 from cli.demo.marker import Marker
 from tests.scenarios.conftest import (
-    SERVICES,
     Processes,
     Worker,
     assert_balanced,
     assert_kept,
     perform,
 )
+from tests.services import SERVICES
 
 pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -12,9 +12,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from pymongo import MongoClient
 
-from tests.faults.evidence import DATABASES
 from tests.faults.line import EmbeddedBrokerSwitch, FaultEngines
 from tests.faults.scene import Scene, Stage, scene
+from tests.services import SERVICES
 
 _UNCERTAIN = frozenset({"leases", "idempotency_keys", "outbox"})
 """Collections that say nothing about the business, only about who works and what was answered."""
@@ -55,7 +55,7 @@ def known(run: Scene) -> dict[str, list[str]]:
     prefix = f"{run.line.state.namespace}-" if run.line.state.namespace else ""
     found: dict[str, list[str]] = {}
     with MongoClient[dict[str, Any]](run.line.engines.mongo) as client:
-        for name in DATABASES:
+        for name in SERVICES:
             database = client[f"{prefix}parley-{name}"]
             for collection in sorted(database.list_collection_names()):
                 if collection not in _UNCERTAIN:
