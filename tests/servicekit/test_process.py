@@ -18,7 +18,7 @@ from servicekit.clock import DrivenClock, SystemClock
 from servicekit.failpoints import Failpoints, InjectedFault, UnknownFailpoint, UnknownFailpointAction
 from servicekit.logs import Repeats, mask, mask_personal_data
 from servicekit.mongo import Mongo
-from servicekit.service import Service
+from servicekit.service import Service, surely_ahead
 from servicekit.settings import BadSettings, ServiceSettings, without_login
 from servicekit.topics import Topics, WrongTopics
 from tests.engines import Engines
@@ -35,11 +35,11 @@ def test_an_unknown_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("PARLEY_PORT", "abc", "PARLEY_PORT='abc'"),
         ("PARLEY_PORT", "70000", "less than or equal to 65535"),
-        ("KAFKA_BOOTSTRAP_SERVERS", "kafka", "KAFKA_BOOTSTRAP_SERVERS='kafka'"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "kafka", "KAFKA_BOOTSTRAP_SERVERS='kafka': brokers as HOST:PORT"),
         ("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092,", "KAFKA_BOOTSTRAP_SERVERS='kafka:9092,'"),
         ("KAFKA_BOOTSTRAP_SERVERS", "a:9092; b:9092 ", "KAFKA_BOOTSTRAP_SERVERS='a:9092; b:9092 '"),
         ("KAFKA_BOOTSTRAP_SERVERS", "ann:secret@kafka:9092", "KAFKA_BOOTSTRAP_SERVERS='***@kafka:9092'"),
-        ("MONGO_URL", "http://somewhere:27017/x", "MONGO_URL='http://somewhere:27017/x'"),
+        ("MONGO_URL", "http://somewhere:27017/x", "MONGO_URL='http://somewhere:27017/x': it is an"),
         ("MONGO_URL", "http://ann:secret@somewhere", "MONGO_URL='***@somewhere'"),
         ("MONGO_URL", "mongodb:/ann:secret@somewhere", "MONGO_URL='***@somewhere'"),
         ("MONGO_URL", "mongo://ann:secret/r@t@somewhere", "MONGO_URL='***@somewhere'"),
@@ -282,3 +282,15 @@ async def test_a_service_without_its_topics_leaves_the_database_as_it_was(
     mongo = Mongo(engines.mongo, service.settings.database("lost"))
     assert await mongo.database.list_collection_names() == []
     await mongo.close()
+
+
+def test_only_a_clock_that_surely_differs_is_told_to() -> None:
+    asked = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+    def ahead(theirs: float, answered: float) -> float:
+        return surely_ahead(asked, asked + timedelta(seconds=theirs), asked + timedelta(seconds=answered))
+
+    assert ahead(theirs=20, answered=40) == 0, "a slow answer is no wrong clock"
+    assert ahead(theirs=0, answered=0.01) == 0
+    assert ahead(theirs=-7, answered=0.01) == 7
+    assert ahead(theirs=9, answered=1) == -8

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pymongo.errors import PyMongoError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
+from starlette.routing import Match
 
 from servicekit.mongo import Conflict, is_unavailable
 from servicekit.refusals import NotFound
@@ -21,6 +21,7 @@ from servicekit.refusals import NotFound
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 class Problem(Exception):
@@ -137,9 +138,8 @@ def _what(fault: Mapping[str, Any]) -> str:
 
 def _methods_at(app: FastAPI, request: Request) -> set[str]:
     """Of every route with this path; the router names those of the first."""
-    routes = (route for route in app.routes if isinstance(route, Route))
-    there = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
-    return {method for route in there for method in route.methods or ()}
+    asked = {method: dict(request.scope) | {"method": method} for method in _METHODS}
+    return {m for m, scope in asked.items() if any(r.matches(scope)[0] is Match.FULL for r in app.routes)}
 
 
 def install(app: FastAPI) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -285,9 +286,9 @@ class Service:
         """Who does not agree on the time texts people at night, and holds leases that others think over."""
         ahead = self.metrics.clock_ahead
         while not self.stopping.is_set():
-            before = real_now()
+            asked = real_now()
             theirs = await self.mongo.server_time()
-            seconds = ((real_now() - before) / 2 + before - theirs).total_seconds()
+            seconds = surely_ahead(asked, theirs, real_now())
             ahead.set(seconds)
             if abs(seconds) > CLOCKS_MAY_DIFFER:
                 log.warning("this machine's clock is not the database's", ahead_seconds=round(seconds, 1))
@@ -356,6 +357,14 @@ class Service:
         await self.producer.close()
         await self.mongo.close()
         log.info("stopped", seconds=round(asyncio.get_running_loop().time() - began, 2))
+
+
+def surely_ahead(asked: datetime, theirs: datetime, answered: datetime) -> float:
+    """Seconds by which our clock is ahead (negative: behind) wherever between asking and being answered
+    theirs was read: a slow machine or a slow database is no wrong clock."""
+    if theirs < asked:
+        return (asked - theirs).total_seconds()
+    return min((answered - theirs).total_seconds(), 0.0)
 
 
 def run_service(name: str, settings_class: type[Settings], build: Callable[[Settings], Service]) -> None:

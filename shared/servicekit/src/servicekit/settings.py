@@ -27,6 +27,11 @@ MONGO_URL_RULE = (
     " letter nor a digit in a password is escaped, as %2F for a slash"
 )
 
+_RULES = {
+    "MONGO_URL": MONGO_URL_RULE,
+    "KAFKA_BOOTSTRAP_SERVERS": "brokers as HOST:PORT, with commas between them",
+}
+
 
 class BadSettings(ValueError):
     """The environment cannot be used; the message is one sentence a person can act on."""
@@ -109,7 +114,8 @@ class ServiceSettings(BaseSettings):
             plain = variable == "KAFKA_BOOTSTRAP_SERVERS" and "@" not in told
             value = "" if secret else f"={told if plain else without_login(told)!r}"
             # Without its cause, which would show the value.
-            raise BadSettings(f"{variable}{value}: {first['msg']}") from None
+            rule = _RULES.get(variable) if first["type"] == "string_pattern_mismatch" else None
+            raise BadSettings(f"{variable}{value}: {rule or first['msg']}") from None
 
     def database(self, service: str) -> str:
         return "-".join(filter(None, (self.namespace, "parley", service)))
