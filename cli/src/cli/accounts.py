@@ -202,9 +202,7 @@ def _of_attempts(told: Attempts) -> Iterator[Equation]:
     # What other systems recorded is counted, and only they can say how much it should be.
     ours_alone = told.others is not None and "sms" not in told.others
     sms = totals["erased_attempts"].get("sms", {"incoming": 0, "outgoing": 0})
-    outgoing = (
-        f"counters and {sms['outgoing']:,} of erased contacts, without {logged['sms']:,} logged by people"
-    )
+    outgoing = _explained("counters", sms["outgoing"], logged["sms"])
     sent = sum(told.messages["outgoing"].get(status, 0) for status in _SENT)
     received = sum(told.messages["incoming"].values())
     yield Equation(
@@ -216,7 +214,7 @@ def _of_attempts(told: Attempts) -> Iterator[Equation]:
             **({outgoing: counters["sms", "out"] + sms["outgoing"] - logged["sms"]} if ours_alone else {}),
         },
     )
-    incoming = f"counters and {sms['incoming']:,} of erased contacts"
+    incoming = _explained("counters", sms["incoming"])
     yield Equation(
         "messages received",
         {
@@ -227,16 +225,16 @@ def _of_attempts(told: Attempts) -> Iterator[Equation]:
         },
     )
     if journal is not None:
-        yield Equation("messages sent twice", {"nothing": 0, "carrier's journal": journal["twice"]})
+        yield Equation("messages sent twice", {"expected": 0, "carrier's journal": journal["twice"]})
     contacts = totals["target_types"].get("contact", {})
     erased = sum(each["incoming"] + each["outgoing"] for each in totals["erased_attempts"].values())
     yield Equation(
         "attempts",
         {
-            f"ledger and {erased:,} of erased contacts": erased
+            _explained("ledger", erased): erased
             + contacts.get("ledger_in", 0)
             + contacts.get("ledger_out", 0),
-            "counters and those": erased
+            "counters" + (" and those" if erased else ""): erased
             + contacts.get("contact_count_in", 0)
             + contacts.get("contact_count_out", 0),
         },
@@ -244,6 +242,13 @@ def _of_attempts(told: Attempts) -> Iterator[Equation]:
         if told.others == frozenset()
         else {},
     )
+
+
+def _explained(what: str, erased: int, logged: int = 0) -> str:
+    """What is added or left out to make a count comparable, where it is anything."""
+    added = f" and {erased:,} of erased contacts" if erased else ""
+    left_out = f", without {logged:,} logged by people" if logged else ""
+    return f"{what}{added}{left_out}"
 
 
 def _journal(api: Api) -> Counter[str] | None:

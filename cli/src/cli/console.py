@@ -33,7 +33,7 @@ _TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
 _EVERY = 15.0
 """Seconds between two lines about the same step, where there is no terminal."""
 
-_UNSEEN_WIDTH = 160
+_UNSEEN_WIDTH = 1000
 """Of output that goes to no terminal."""
 
 _UNBOUNDED = 10_000

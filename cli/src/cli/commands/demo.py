@@ -16,7 +16,7 @@ from cli import console
 from cli.api import Api
 from cli.commands.reconcile import show
 from cli.console import Json
-from cli.demo.marker import LIST, prepare
+from cli.demo.marker import LIST, Marker, prepare
 from cli.demo.memory import PeakMemory
 from cli.demo.numbers import MOST
 from cli.demo.own_line import OwnLine
@@ -85,7 +85,12 @@ def demo(
     began = time.monotonic()
     with signals_as_interrupts() as interrupts:
         try:
-            agree = _demo(data_dir, contacts, seed, against, clock_file, keep, json, began, interrupts)
+            marker, continues = prepare(data_dir, contacts, seed)
+        except KeyboardInterrupt:
+            console.err.print("Interrupted before anything was started.")
+            raise typer.Exit(130) from None
+        try:
+            agree = _demo(data_dir, marker, continues, against, clock_file, keep, json, began, interrupts)
         except KeyboardInterrupt:
             console.err.print("Interrupted, and stopped in order. The same command goes on from here.")
             raise typer.Exit(130) from None
@@ -95,8 +100,8 @@ def demo(
 
 def _demo(
     data_dir: Path,
-    contacts: int,
-    seed: int,
+    marker: Marker,
+    continues: bool,
     against: str | None,
     clock_file: Path | None,
     keep: bool,
@@ -104,7 +109,6 @@ def _demo(
     began: float,
     interrupts: Interrupts,
 ) -> bool:
-    marker, continues = prepare(data_dir, contacts, seed)
     console.err.print(
         Text.assemble(
             ("Parley demo", "bold"),
@@ -147,7 +151,8 @@ def _demo(
                 }
             )
         else:
-            show(books, f"{contacts:,} rows reconciled" if agree else f"{contacts:,} rows, NOT reconciled")
+            rows = f"{marker.contacts:,} rows"
+            show(books, f"{rows} reconciled" if agree else f"{rows}, NOT reconciled")
             told = _tell_a_story(api, data_dir / LIST)
             _say_where_to_look(data_dir, seconds, memory.bytes, told, keep, against)
         marker.finished = agree

@@ -88,19 +88,24 @@ def _read(data_dir: Path) -> Marker | None:
 
 
 def _wait_until_stopped(data_dir: Path) -> None:
-    """A demo that was killed leaves a line that is still draining."""
+    """A demo that was ended leaves a line that is still draining. One that runs is not waited for."""
     state = _running(data_dir)
     if state is None:
         return
+    if state.ready:
+        raise _in_use(data_dir, state)
     deadline = time.monotonic() + _PATIENCE
     with console.doing(f"Waiting for the Parley on {data_dir} (process {state.pid}) to stop ..."):
         while (state := _running(data_dir)) is not None:
             if time.monotonic() > deadline:
-                raise WrongUsage(
-                    f"A Parley (process {state.pid}) is running on {data_dir}: "
-                    "stop it or choose another --data-dir."
-                )
+                raise _in_use(data_dir, state)
             time.sleep(0.2)
+
+
+def _in_use(data_dir: Path, state: LineState) -> WrongUsage:
+    return WrongUsage(
+        f"A Parley (process {state.pid}) is running on {data_dir}: stop it or choose another --data-dir."
+    )
 
 
 def _running(data_dir: Path) -> LineState | None:

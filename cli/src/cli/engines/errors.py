@@ -25,7 +25,9 @@ class PortTaken(EngineError):
     def __init__(self, engine: str, port: int) -> None:
         self.engine = engine
         self.port = port
-        super().__init__(f"Port {port} for the {engine} is taken by another program: choose another port.")
+        option = {"broker": "--kafka-port", "database": "--mongo-port"}.get(engine, "port")
+        taken = f"Port {port} for the {engine} is taken by another program"
+        super().__init__(f"{taken}: choose another {option}.")
 
 
 class DiskFull(EngineError):

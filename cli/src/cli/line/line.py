@@ -80,15 +80,21 @@ class Line:
 
     def stop(self) -> None:
         """Services first, with time to drain; then the carrier; then the engines, which save."""
+        if self.state.pid is not None:
+            self.state.ready = False
+            self._tell_state()
         self._supervisor.stop()
         if self.state.pid is not None:
-            self.state.pid, self.state.ready = None, False
+            self.state.pid = None
             for service in self.state.services.values():
                 service.pid = None
-            # On a full disk the old state stays: its processes are gone, and every reader looks for them.
-            with suppress(OSError):
-                self.state.write(self.data_dir)
+            self._tell_state()
         self._engines.stop()
+
+    def _tell_state(self) -> None:
+        """On a full disk the old state stays: its processes are gone, and every reader looks for them."""
+        with suppress(OSError):
+            self.state.write(self.data_dir)
 
     def hurry(self) -> None:
         """Do not wait for services to drain."""
