@@ -23,7 +23,9 @@ from cli.reading import read_yaml
 from cli.waiting import follow
 from contracts.channels import PREFERENCE_OF_CHANNEL
 
-app = typer.Typer(no_args_is_help=True, help="Batches: draft, preview, load, watch.")
+app = typer.Typer(
+    no_args_is_help=True, help="Batches: draft, preview, load, watch, pause, resume, cancel, list."
+)
 
 BatchId = Annotated[str, typer.Argument(help="Id of the batch.", callback=an_id)]
 _RESTING = ("loaded", "cancelled", "failed", "paused", "draft")

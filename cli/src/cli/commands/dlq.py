@@ -18,7 +18,7 @@ from cli.exits import WrongUsage
 from cli.found import find
 from cli.options import Against, DataDir
 
-app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay.")
+app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay, dismiss.")
 
 _MILLISECONDS = ("dlq_timestamp", "dlq_failed_at")
 _LONGEST_MILLISECONDS = 14

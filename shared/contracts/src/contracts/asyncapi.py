@@ -230,7 +230,7 @@ def _cloud_event_headers() -> Part:
         "type": "object",
         "required": list(REQUIRED_HEADERS),
         "properties": {
-            "ce_specversion": {"type": "string", "const": "1.0"},
+            "ce_specversion": {"type": "string", "minLength": 1, "examples": ["1.0"]},
             "ce_id": {
                 "type": "string",
                 "minLength": 1,
@@ -239,7 +239,7 @@ def _cloud_event_headers() -> Part:
             "ce_type": {"type": "string", "minLength": 1},
             "ce_source": {"type": "string", "minLength": 1, "examples": ["parley/activities"]},
             "ce_time": {"type": "string", "format": "date-time"},
-            "content-type": {"type": "string", "const": "application/json"},
+            "content-type": {"type": "string", "examples": ["application/json"]},
             "traceparent": {
                 "type": "string",
                 "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",

@@ -18,8 +18,8 @@ from fastapi.responses import JSONResponse
 from prometheus_client import generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from servicekit import problems, unchanged
-from servicekit.idempotency import KEY_PARAMETER, RequestGuard
+from servicekit import idempotency, problems, unchanged
+from servicekit.idempotency import RequestGuard
 from servicekit.tracing import child_of, current_traceparent, valid_traceparent
 from servicekit.unchanged import Unchanged
 
@@ -108,7 +108,7 @@ def _document_headers(app: FastAPI) -> None:
         if app.openapi_schema is None:
             for path in plain()["paths"].values():
                 if "post" in path:
-                    path["post"].setdefault("parameters", []).append(KEY_PARAMETER)
+                    idempotency.document(path["post"])
                 if "get" in path:
                     unchanged.document(path["get"])
         return plain()

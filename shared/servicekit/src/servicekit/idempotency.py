@@ -39,7 +39,10 @@ KEY_PARAMETER = {
     "description": "The same key is answered like the first time, for 24 hours; with another request 422.",
     "schema": {"type": "string", "minLength": 1, "maxLength": _KEY_LIMIT},
 }
-"""Of every POST in the OpenAPI document."""
+_REPLAYED_HEADER = {
+    "description": "`true` if this is the answer of the first time",
+    "schema": {"type": "string", "enum": ["true"]},
+}
 _MOST_UNSAVED = 10_000
 Stored = dict[str, Any]
 """An answer: status, headers, body."""
@@ -47,6 +50,14 @@ Stored = dict[str, Any]
 
 class TooLarge(Exception):
     pass
+
+
+def document(post: dict[str, Any]) -> None:
+    """In the OpenAPI operation of a POST; no route declares what is kept and answered before it."""
+    post.setdefault("parameters", []).append(KEY_PARAMETER)
+    for status, response in post["responses"].items():
+        if status.startswith("2"):
+            response.setdefault("headers", {})["Idempotency-Replayed"] = _REPLAYED_HEADER
 
 
 class RequestGuard:

@@ -56,6 +56,14 @@ def target_key(type_: str, id_: str) -> TargetKey:
     return f"{type_}/{id_}"
 
 
+def contact_key(id_: str) -> TargetKey:
+    return f"contact/{id_}"
+
+
+def is_contact(target: TargetKey) -> bool:
+    return target.startswith("contact/")
+
+
 def nobody(type_: str) -> TargetKey:
     """What stands for all that was erased of a type: no type of target contains a colon."""
     return f"{ERASED}:/{type_}"
@@ -178,7 +186,7 @@ def record(
         memory["letters"] = letters
     if head is None and stated is not None and message.targets is None and not world.gone:
         # By far the most frequent case; what follows would find the same.
-        return rows_of(facts, memory, [Link(f"contact/{message.contact_id}", stated)], stated, world)
+        return rows_of(facts, memory, [Link(contact_key(message.contact_id), stated)], stated, world)
     of = head_id(message.interaction_type, message.interaction_id)
     said = _said(message, of, world)
     overlay = _overlay(head.get("overlay", ()), of, world) if head is not None else []
@@ -447,7 +455,7 @@ def _facts(message: InteractionRecorded, told_at: datetime, head: Row | None, wo
 
 def _said(message: InteractionRecorded, of: str, world: World) -> list[TargetKey]:
     if message.targets is None:
-        said = [f"contact/{message.contact_id}"]
+        said = [contact_key(message.contact_id)]
     else:
         said = list(dict.fromkeys([f"{target.type}/{target.id}" for target in message.targets]))
     if world.gone:
@@ -482,7 +490,7 @@ def _decide(message: InteractionRecorded, target: TargetKey, counted: bool, worl
     type_, id_ = target_of(target)
     addresses: frozenset[str] | None = frozenset()
     if provider.reads_addresses and message.addresses is not None:
-        owner = target if type_ == "contact" else world.resolve(f"contact/{message.contact_id}")
+        owner = target if type_ == "contact" else world.resolve(contact_key(message.contact_id))
         addresses = frozenset() if is_nobody(owner) else world.addresses.get(owner)
     if addresses is None:
         return Link(target, Direction.UNKNOWN, False, False)

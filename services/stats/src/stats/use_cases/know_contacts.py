@@ -13,7 +13,7 @@ from servicekit.mongo import Document, Mongo
 from servicekit.projection import Projection
 from servicekit.verdict import Outcome
 from stats.adapters.mongo_ledger import TARGETS
-from stats.domain.ledger import target_key
+from stats.domain.ledger import contact_key, target_key
 from stats.use_cases.change_targets import EraseTarget
 
 NEVER = AttemptCounters().model_dump()
@@ -36,7 +36,7 @@ class KnowContacts:
         outcomes = await self._contacts(batch)
         fields = {"version": 0, "listed": {"target_type": "contact", **NEVER}}
         appeared = {
-            f"contact/{delivery.message.contact_id}" for delivery in batch if isinstance(delivery, Delivery)
+            contact_key(delivery.message.contact_id) for delivery in batch if isinstance(delivery, Delivery)
         }
         if appeared:
             await self._mongo[TARGETS].bulk_write(

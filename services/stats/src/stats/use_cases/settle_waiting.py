@@ -12,7 +12,7 @@ from servicekit.leases import Leases
 from servicekit.mongo import Document, Mongo
 from servicekit.resting import rest
 from servicekit.settings import ServiceSettings
-from stats.domain.ledger import head_id_of, settled, type_of
+from stats.domain.ledger import head_id_of, is_contact, settled, type_of
 from stats.use_cases.set_counting import Counting
 from stats.use_cases.transactions import CHUNK, Rewriting
 from stats.use_cases.worlds import Worlds
@@ -84,7 +84,7 @@ class SettleWaiting:
                 rules = await self._counting.rules()
                 return [row for row in rows if rules.counts(type_of(row), row["type"])]
             case _:
-                owners = {row["target"] for row in rows if row["target"].startswith("contact/")}
+                owners = {row["target"] for row in rows if is_contact(row["target"])}
                 known = await self._worlds.addresses(owners)
                 # Others wait for the contact of their interaction, which only the decision knows.
                 return [row for row in rows if row["target"] in known or row["target"] not in owners]

@@ -11,7 +11,7 @@ from servicekit.mongo import Session
 from servicekit.projection import Projection
 from stats.adapters.mongo_ledger import MongoLedger
 from stats.direction_provider import DirectionProvider
-from stats.domain.ledger import Row, TargetKey, World, target_of
+from stats.domain.ledger import Row, TargetKey, World, contact_key, is_contact, target_key, target_of
 from stats.use_cases.set_counting import Counting
 
 
@@ -42,8 +42,8 @@ class Worlds:
         wanted: set[TargetKey] = set()
         for message in messages:
             if message.direction is None and message.addresses is not None:
-                wanted.add(f"contact/{message.contact_id}")
-                wanted |= {f"{t.type}/{t.id}" for t in message.targets or () if t.type == "contact"}
+                wanted.add(contact_key(message.contact_id))
+                wanted |= {target_key(t.type, t.id) for t in message.targets or () if t.type == "contact"}
         return replace(world, addresses=await self.addresses(wanted)) if wanted else world
 
     async def around_rows(
@@ -58,16 +58,16 @@ class Worlds:
             if "pending" in rows[0]:
                 message = InteractionRecorded.from_json(rows[0]["pending"].encode())
                 pending.append(message)
-                targets.add(f"contact/{message.contact_id}")
+                targets.add(contact_key(message.contact_id))
         return await self.with_gone(await self.around(pending), targets, session)
 
     async def with_gone(self, world: World, targets: Iterable[TargetKey], session: Session) -> World:
         gone = await self._ledger.gone(targets, session)
         if not gone:
             return world
-        survivors = {target for target in gone.values() if target.startswith("contact/")}
+        survivors = set(filter(is_contact, gone.values()))
         return replace(world, gone=gone, addresses={**world.addresses, **await self.addresses(survivors)})
 
     async def addresses(self, contacts: Iterable[TargetKey]) -> dict[TargetKey, frozenset[str]]:
         known = await self._contacts.get(target_of(contact)[1] for contact in contacts)
-        return {f"contact/{id_}": frozenset(document["addresses"]) for id_, document in known.items()}
+        return {contact_key(id_): frozenset(document["addresses"]) for id_, document in known.items()}
