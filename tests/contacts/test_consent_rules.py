@@ -25,6 +25,10 @@ def a_contact(**details: object) -> Contact:
     )
 
 
+LATER = NOW + timedelta(hours=1)
+"""By then all wishes of these tests were made."""
+
+
 def request(number: int, opted_out: bool, minute: int) -> Request:
     return Request(
         f"entry-{number}", SMS, opted_out, "sms", f"actor-{number}", NOW + timedelta(minutes=minute)
@@ -65,7 +69,7 @@ def test_the_newest_wish_holds_and_an_opt_out_keeps_its_first_time(wishes: list[
     standing: OptOut | None = None
     for number, (opted_out, minute) in enumerate(wishes):
         wish = request(number, opted_out, minute)
-        verdict = with_preference(contact, wish, NOW)
+        verdict = with_preference(contact, wish, LATER)
         assert verdict.state.version == contact.version + 1
         (written,) = verdict.also
         was_out = SMS in contact.preferences
@@ -86,22 +90,35 @@ def test_the_newest_wish_holds_and_an_opt_out_keeps_its_first_time(wishes: list[
 def test_the_order_in_which_wishes_arrive_does_not_matter(wishes: list[tuple[bool, int]]) -> None:
     contact = a_contact()
     for number, (opted_out, minute) in enumerate(wishes):
-        contact = with_preference(contact, request(number, opted_out, minute), NOW).state
+        contact = with_preference(contact, request(number, opted_out, minute), LATER).state
     assert SMS in contact.preferences
 
 
 def test_an_opt_in_between_two_opt_outs_comes_too_late() -> None:
     contact = a_contact()
     for number, (opted_out, minute) in enumerate([(True, 0), (True, 3), (False, 2)]):
-        contact = with_preference(contact, request(number, opted_out, minute), NOW).state
+        contact = with_preference(contact, request(number, opted_out, minute), LATER).state
     assert contact.preferences[SMS].at == NOW
 
 
 def test_an_opt_out_from_before_the_opt_in_comes_too_late() -> None:
     contact = a_contact()
     for number, (opted_out, minute) in enumerate([(True, 0), (False, 2), (True, 1)]):
-        contact = with_preference(contact, request(number, opted_out, minute), NOW).state
+        contact = with_preference(contact, request(number, opted_out, minute), LATER).state
     assert contact.preferences == {}
+
+
+def test_a_wish_from_the_future_does_not_swallow_what_is_wished_until_then() -> None:
+    ahead = with_preference(a_contact(), request(1, opted_out=False, minute=180), NOW).state
+    out = with_preference(ahead, request(2, opted_out=True, minute=5), NOW + timedelta(minutes=5)).state
+    assert out.preferences[SMS].at == NOW + timedelta(minutes=5)
+
+
+def test_an_opt_out_that_an_earlier_release_noted_is_no_older_than_it_is() -> None:
+    noted = OptOut(at=NOW + timedelta(minutes=5), source="sms", actor="contact")
+    contact = a_contact().model_copy(update={"preferences": {SMS: noted}, "newest_wishes": {SMS: NOW}})
+    assert SMS in with_preference(contact, request(1, opted_out=False, minute=3), LATER).state.preferences
+    assert not with_preference(contact, request(1, opted_out=False, minute=6), LATER).state.preferences
 
 
 def test_a_command_that_was_handled_does_nothing() -> None:

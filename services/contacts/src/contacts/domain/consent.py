@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from contacts.domain.contact import Contact
 from contracts.contacts import OptOut
@@ -11,7 +11,6 @@ from contracts.vocabulary import PreferenceKind
 from servicekit.verdict import Become, Write
 
 LEDGER = "consent_ledger"
-_CLOCKS_DIFFER = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +29,17 @@ def with_preference(contact: Contact, request: Request, now: datetime) -> Become
     """The newest wish holds, in whatever order they arrive, and a standing opt-out keeps the time of its
     first; every request is a row of the ledger. Of two of one moment the one that arrives later is newer.
 
-    One from the future counts as of now: nobody could come back before an opt-out of the year 2999.
+    One from the future counts as of now, or nothing that anybody wishes until then would count.
 
     The version grows even when nothing else does: it is what orders the rows and keeps an erasure from
     missing one.
     """
-    at = now if request.occurred_at > now + _CLOCKS_DIFFER else request.occurred_at
+    at = min(request.occurred_at, now)
     kind = request.preference
     standing = contact.preferences.get(kind)
-    newest = contact.newest_wishes.get(kind) or (standing.at if standing else None)
-    is_newest = newest is None or at >= newest
+    # A release that does not know of newest wishes may have opted somebody out since.
+    known = (contact.newest_wishes.get(kind), standing.at if standing else None)
+    is_newest = all(newest is None or at >= newest for newest in known)
     applied = is_newest and request.opted_out is not bool(standing)
     preferences = dict(contact.preferences)
     if applied and request.opted_out:
