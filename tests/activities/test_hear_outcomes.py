@@ -33,8 +33,9 @@ async def nothing_there(batch: Sequence[Delivery[Any]]) -> list[Outcome]:
     return [NotMade("unknown", after=0.15) for _ in batch]
 
 
-def report(activity_id: str = "a-1") -> Delivery[Any]:
-    return Delivery(SimpleNamespace(activity_id=activity_id), {}, None)
+def report(offset: int = 0) -> Delivery[Any]:
+    message, record = SimpleNamespace(activity_id="a-1"), SimpleNamespace(partition=3, offset=offset)
+    return Delivery(message, {}, record)
 
 
 async def patience(hear: HearOutcomes, *reports: Delivery[Any]) -> list[bool]:
@@ -46,16 +47,23 @@ async def patience(hear: HearOutcomes, *reports: Delivery[Any]) -> list[bool]:
 async def test_it_loses_no_try_until_what_was_published_before_it_is_handled() -> None:
     creations = Creations()
     hear = HearOutcomes(nothing_there, creations)
-    assert await patience(hear, report()) == [True]
+    assert await patience(hear, report(0)) == [True]
     creations.ends[0] = 900
     creations.done[0] = 6
-    assert await patience(hear, report(), report("a-2")) == [True, True]
+    assert await patience(hear, report(0), report(1)) == [True, True]
     creations.done[0] = 7
-    assert await patience(hear, report(), report("a-2")) == [False, True], (
-        "more was published before the second"
-    )
+    assert await patience(hear, report(0), report(1)) == [False, True], "the second came later"
     creations.done[0] = 6
-    assert await patience(hear, report()) == [False], "one of its tries"
+    assert await patience(hear, report(0)) == [False], "one of its tries"
+
+
+async def test_a_later_report_on_the_same_activity_has_a_patience_of_its_own() -> None:
+    creations = Creations()
+    hear = HearOutcomes(nothing_there, creations)
+    creations.done = dict(creations.ends)
+    assert await patience(hear, report(0)) == [False]
+    creations.ends[0] += 1
+    assert await patience(hear, report(1)) == [True]
 
 
 async def test_while_the_broker_is_away_nothing_can_come() -> None:

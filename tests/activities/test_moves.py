@@ -203,7 +203,7 @@ class Life(RuleBasedStateMachine):
         assert Activity.model_validate(state.model_dump()) == state
         for message in self.messages:
             assert type(message).from_json(message.to_json()).event_id() == message.event_id()
-        ids = [(type(message), message.event_id()) for message in self.messages]
+        ids = [message.event_id() for message in self.messages]
         assert len(ids) == len(set(ids))
 
 

@@ -2,50 +2,50 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from servicekit.topics import partitions_of
 
+_ANSWER_SECONDS = 10.0
+
 
 class Offsets:
-    """Asks anew each time, over a connection of its own: for questions that are rare. Takes part in no group.
-
-    Raises KafkaError while the broker is away.
+    """Over a connection of its own each time, for questions that are rare. Fetches nothing, and takes part in
+    no group. Raises KafkaError or TimeoutError while the broker is away.
     """
 
     def __init__(self, servers: str, topic: str, group: str) -> None:
         self._servers = servers
         self._topic = topic
         self._group = group
+        self._places: list[TopicPartition] = []
 
     async def published(self) -> dict[int, int]:
         """Partition -> the offset behind its newest record."""
         async with self._looking() as consumer:
-            ends = await consumer.end_offsets(list(consumer.assignment()))
+            ends = await consumer.end_offsets(self._places)
         return {place.partition: end for place, end in ends.items()}
 
     async def handled(self) -> dict[int, int]:
-        """Partition -> the offset up to which the group has handled everything."""
+        """Partition -> the offset up to which the group has handled everything that is still there."""
         async with self._looking() as consumer:
-            places = list(consumer.assignment())
-            committed = {place: await consumer.committed(place) for place in places}
-            # Nothing was committed where nothing was read; what went with the retention will not be either.
-            unread = [place for place, offset in committed.items() if offset is None]
-            starts = await consumer.beginning_offsets(unread) if unread else {}
-        return {place.partition: max(committed[place] or 0, starts.get(place, 0)) for place in places}
+            starts = await consumer.beginning_offsets(self._places)
+            committed = {place: await consumer.committed(place) for place in self._places}
+        return {place.partition: max(committed[place] or 0, starts[place]) for place in self._places}
 
     @asynccontextmanager
     async def _looking(self) -> AsyncIterator[AIOKafkaConsumer]:
-        places = await partitions_of(self._servers, [self._topic])
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._servers, group_id=self._group, enable_auto_commit=False
-        )
-        await consumer.start()
-        try:
-            consumer.assign(places)
-            yield consumer
-        finally:
-            await consumer.stop()
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            self._places = self._places or await partitions_of(self._servers, [self._topic])
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._servers, group_id=self._group, enable_auto_commit=False
+            )
+            await consumer.start()
+            try:
+                yield consumer
+            finally:
+                await consumer.stop()
