@@ -170,7 +170,7 @@ planted: $(INSTALLED) ## Plant each known bug in a copy and see it caught (ARGS=
 PIP_CONFIG_FILE ?= $(firstword $(wildcard $(HOME)/.config/pip/pip.conf $(HOME)/.pip/pip.conf /etc/pip.conf) /dev/null)
 COMPOSE = PIP_CONFIG_FILE=$(PIP_CONFIG_FILE) docker compose
 DEMO_FILES := -f docker-compose.yml -f docker-compose.demo.yml
-SERVICES := contacts campaigns batch-loader activities workflow channel-sms stats
+SERVICES := $(notdir $(filter services/%,$(MEMBERS)))
 
 compose-up: ## The deployment on Apache Kafka and MongoDB in containers; returns when all of it is healthy
 	$(COMPOSE) up --build --detach $(ARGS)

@@ -14,7 +14,7 @@ from typing import Literal
 import pytest
 
 from contracts.message import DAY_MS, Topic
-from servicekit.clock import DrivenClock, SystemClock
+from servicekit.clock import DrivenClock, SystemClock, real_now
 from servicekit.failpoints import Failpoints, InjectedFault, UnknownFailpoint, UnknownFailpointAction
 from servicekit.logs import Repeats, mask, mask_personal_data
 from servicekit.mongo import Mongo
@@ -22,6 +22,7 @@ from servicekit.service import Service, surely_ahead
 from servicekit.settings import BadSettings, ServiceSettings, without_login
 from servicekit.topics import Topics, WrongTopics
 from tests.engines import Engines
+from tests.kit import eventually
 
 
 def test_an_unknown_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,6 +283,23 @@ async def test_a_service_without_its_topics_leaves_the_database_as_it_was(
     mongo = Mongo(engines.mongo, service.settings.database("lost"))
     assert await mongo.database.list_collection_names() == []
     await mongo.close()
+
+
+async def test_how_far_its_clock_is_ahead_of_the_databases_is_measured() -> None:
+    service = Service("clocked", ServiceSettings(port=0))
+
+    async def an_hour_ago() -> datetime:
+        return real_now() - timedelta(hours=1)
+
+    service.mongo.server_time = an_hour_ago  # type: ignore[method-assign]
+    comparing = asyncio.create_task(service._compare_clocks())
+
+    async def told() -> bool:
+        return round(service.metrics.registry.get_sample_value("parley_clock_ahead_seconds") or 0) == 3600
+
+    await eventually(told)
+    comparing.cancel()
+    await service.mongo.close()
 
 
 def test_only_a_clock_that_surely_differs_is_told_to() -> None:

@@ -331,4 +331,4 @@ def _logged_attempts(api: Api, activities: Activities) -> Counter[str]:
 
 def _dead_letters(parley: Parley) -> Equation:
     waiting = sum(count for (_, _, replayed), count in DeadLetters(parley).count().items() if not replayed)
-    return Equation("dead letters", {"nothing": 0, "waiting": waiting})
+    return Equation("dead letters", {"expected": 0, "waiting": waiting})

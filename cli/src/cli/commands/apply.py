@@ -179,7 +179,8 @@ def _list(bundle: dict[str, Any], name: str, written: Written) -> list[dict[str,
 
 def _located(bundle: Written, refused: Refused, within: str = "") -> str:
     """Every fault on a line of its own when the service names places, else its sentence."""
-    errors = refused.problem.get("errors") or ()
+    # Sentences are what a service of an earlier release told.
+    errors = [each for each in refused.problem.get("errors") or () if isinstance(each, dict)]
     faults = [(error["where"].removeprefix("body."), error["what"]) for error in errors]
     if not any(place for place, _ in faults):
         return f"{bundle.locate(within)}: {refused}"

@@ -56,8 +56,9 @@ def document(post: dict[str, Any]) -> None:
     """In the OpenAPI operation of a POST; no route declares what is kept and answered before it."""
     post.setdefault("parameters", []).append(KEY_PARAMETER)
     for status, response in post["responses"].items():
-        if status.startswith("2"):
-            response.setdefault("headers", {})["Idempotency-Replayed"] = _REPLAYED_HEADER
+        if status[0] in "24":
+            headers = response.get("headers", {}) | {"Idempotency-Replayed": _REPLAYED_HEADER}
+            post["responses"][status] = response | {"headers": headers}
 
 
 class RequestGuard:

@@ -110,7 +110,11 @@ _DOCUMENT = {
                     "items": {
                         "type": "object",
                         "required": ["where", "what"],
-                        "properties": {"where": {"type": "string"}, "what": {"type": "string"}},
+                        "properties": {
+                            "where": {"type": "string"},
+                            "what": {"type": "string"},
+                            "reason": {"type": "string", "description": "A stable word, where there is one"},
+                        },
                     },
                 },
             },
