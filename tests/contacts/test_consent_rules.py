@@ -114,6 +114,15 @@ def test_a_wish_from_the_future_does_not_swallow_what_is_wished_until_then() -> 
     assert out.preferences[SMS].at == NOW + timedelta(minutes=5)
 
 
+@pytest.mark.parametrize("ahead", [timedelta(seconds=1), timedelta(hours=20), timedelta(days=330_000)])
+def test_what_another_clock_noted_ahead_of_ours_swallows_nothing(ahead: timedelta) -> None:
+    kept = a_contact().model_copy(update={"newest_wishes": {SMS: NOW + ahead}})
+    assert SMS in with_preference(kept, request(1, opted_out=True, minute=0), NOW).state.preferences
+    noted = OptOut(at=NOW + ahead, source="sms", actor="contact")
+    out = a_contact().model_copy(update={"preferences": {SMS: noted}})
+    assert not with_preference(out, request(1, opted_out=False, minute=0), NOW).state.preferences
+
+
 def test_an_opt_out_that_an_earlier_release_noted_is_no_older_than_it_is() -> None:
     noted = OptOut(at=NOW + timedelta(minutes=5), source="sms", actor="contact")
     contact = a_contact().model_copy(update={"preferences": {SMS: noted}, "newest_wishes": {SMS: NOW}})

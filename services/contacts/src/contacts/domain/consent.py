@@ -26,8 +26,9 @@ class Request:
 
 
 def with_preference(contact: Contact, request: Request, now: datetime) -> Become[Contact]:
-    """The newest wish holds, in whatever order they arrive, and a standing opt-out keeps the time of its
-    first; every request is a row of the ledger. Of two of one moment the one that arrives later is newer.
+    """The newest wish holds, in whatever order they arrive (by the clocks of those who took them), and a
+    standing opt-out keeps the time of its first; every request is a row of the ledger. Of two of one moment
+    the one that arrives later is newer.
 
     One from the future counts as of now, or nothing that anybody wishes until then would count.
 
@@ -37,9 +38,10 @@ def with_preference(contact: Contact, request: Request, now: datetime) -> Become
     at = min(request.occurred_at, now)
     kind = request.preference
     standing = contact.preferences.get(kind)
-    # A release that does not know of newest wishes may have opted somebody out since.
+    # A release that does not know of newest wishes may have opted somebody out since, and what was kept by
+    # another clock may lie ahead of ours.
     known = (contact.newest_wishes.get(kind), standing.at if standing else None)
-    is_newest = all(newest is None or at >= newest for newest in known)
+    is_newest = all(newest is None or at >= min(newest, now) for newest in known)
     applied = is_newest and request.opted_out is not bool(standing)
     preferences = dict(contact.preferences)
     if applied and request.opted_out:

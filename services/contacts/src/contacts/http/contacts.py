@@ -117,7 +117,7 @@ class ConsentEntry(BaseModel):
     preference: PreferenceKind
     opted_out: bool
     applied: bool
-    """False when it changed nothing: a later opt-out, or an opt-in older than the opt-out that stands."""
+    """False when it changed nothing: it stood so already, or a newer wish was known."""
     source: str
     actor: str
     occurred_at: Time
