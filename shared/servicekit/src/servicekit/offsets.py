@@ -44,8 +44,8 @@ class Offsets:
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=self._servers, group_id=self._group, enable_auto_commit=False
             )
-            await consumer.start()
             try:
+                await consumer.start()
                 yield consumer
             finally:
                 await consumer.stop()

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -361,8 +361,8 @@ class Service:
 
 def surely_ahead(asked: datetime, theirs: datetime, answered: datetime) -> float:
     """Seconds by which our clock is ahead (negative: behind) wherever between asking and being answered
-    theirs was read: a slow machine or a slow database is no wrong clock."""
-    if theirs < asked:
+    theirs was read: a slow machine or a slow database is no wrong clock. Theirs comes cut to milliseconds."""
+    if theirs + timedelta(milliseconds=1) <= asked:
         return (asked - theirs).total_seconds()
     return min((answered - theirs).total_seconds(), 0.0)
 

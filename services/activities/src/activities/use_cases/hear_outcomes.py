@@ -14,8 +14,11 @@ from servicekit.pipeline import is_dependency
 from servicekit.verdict import Outcome
 
 _LOOK_AGAIN = 1.0
-_PATIENCE = 30.0
-"""A creation waits for some twenty. A backlog of more is no reason to let everybody's reports wait."""
+_LONGEST_REST = 3.0
+"""Between two looks; more is an outage, in which nothing could be created either."""
+_PATIENCE = 45.0
+"""A creation waits for some twenty, and may be behind another. A backlog of minutes is no reason to let
+everybody's reports wait."""
 _REMEMBERED = 600.0
 
 Work = Callable[[Sequence[Delivery[Any]]], Awaitable[Sequence[Outcome]]]
@@ -28,20 +31,29 @@ class _Missed:
     """A report whose activity was not there."""
 
     since: float
+    looked_at: float
     published: Mapping[int, int]
     """How far creations were published then."""
-    waits: bool = True
+    waited: float = 0.0
+    """Seconds in which creations could have been handled."""
 
 
 class HearOutcomes:
     """A creation can wait, for a subject or behind one that does. Whoever reports on an activity that is not
-    there waits without losing a try until every creation was handled that was published before; for half a
-    minute at most."""
+    there loses no try until every creation was handled that was published before the report was first worked;
+    but for no longer than 45 seconds in which creations could be handled, and never for what was waited for
+    in vain already.
 
-    def __init__(self, work: Work, creations: Creations) -> None:
+    now: seconds by a clock that only goes forward.
+    """
+
+    def __init__(self, work: Work, creations: Creations, now: Callable[[], float] = time.monotonic) -> None:
         self._work = work
         self._creations = creations
+        self._now = now
         self._missed: dict[Place, _Missed] = {}
+        self._in_vain: dict[int, int] = {}
+        """Partition -> how far creations were published when patience ended."""
 
     async def __call__(self, batch: Sequence[Delivery[Any]]) -> list[Outcome]:
         outcomes = list(await self._work(batch))
@@ -54,24 +66,30 @@ class HearOutcomes:
         return outcomes
 
     async def _waiting(self, places: set[Place]) -> set[Place]:
-        now = time.monotonic()
+        now = self._now()
         self._missed = {place: each for place, each in self._missed.items() if now - each.since < _REMEMBERED}
         try:
             if fresh := places - self._missed.keys():
                 published = await self._creations.published()
-                self._missed |= {place: _Missed(now, published) for place in fresh}
-            waiting = {place: self._missed[place] for place in places if self._missed[place].waits}
-            if not waiting:
-                return set()
+                self._missed |= {place: _Missed(now, now, published) for place in fresh}
             handled = await self._creations.handled()
         except Exception as error:
             if not is_dependency(error):
                 raise
             return places
-        for each in waiting.values():
-            behind = any(handled.get(partition, 0) < end for partition, end in each.published.items())
-            each.waits = behind and now - each.since < _PATIENCE
-        return {place for place, each in waiting.items() if each.waits}
+        return {place for place in places if self._waits(self._missed[place], handled, now)}
+
+    def _waits(self, missed: _Missed, handled: Mapping[int, int], now: float) -> bool:
+        missed.waited += min(now - missed.looked_at, _LONGEST_REST)
+        missed.looked_at = now
+        behind = {
+            partition: end
+            for partition, end in missed.published.items()
+            if handled.get(partition, 0) < end > self._in_vain.get(partition, 0)
+        }
+        if behind and missed.waited > _PATIENCE:
+            self._in_vain |= behind
+        return bool(behind) and missed.waited <= _PATIENCE
 
 
 def _place(report: Delivery[Any]) -> Place:
