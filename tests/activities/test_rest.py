@@ -400,6 +400,7 @@ async def test_the_worklist_has_what_is_mine_and_what_is_anybodys(
 
 async def test_counts_by_state_are_of_one_campaign_or_batch(rest: httpx.AsyncClient, case: Case) -> None:
     await case.know(case.campaign())
+    await case.settle()  # only then does the service know that it knows
     own = {"campaign_id": case.campaign_id}
     first = await made(rest, case, **own)
     await made(rest, case, **own)
