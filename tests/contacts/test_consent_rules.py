@@ -114,13 +114,30 @@ def test_a_wish_from_the_future_does_not_swallow_what_is_wished_until_then() -> 
     assert out.preferences[SMS].at == NOW + timedelta(minutes=5)
 
 
-@pytest.mark.parametrize("ahead", [timedelta(seconds=1), timedelta(hours=20), timedelta(days=330_000)])
-def test_what_another_clock_noted_ahead_of_ours_swallows_nothing(ahead: timedelta) -> None:
+def wish(opted_out: bool, ago: timedelta) -> Request:
+    return Request("entry", SMS, opted_out, "sms", "contact", NOW - ago)
+
+
+@pytest.mark.parametrize("ago", [timedelta(0), timedelta(milliseconds=50), timedelta(minutes=5)], ids=str)
+@pytest.mark.parametrize(
+    "ahead", [timedelta(seconds=1), timedelta(hours=20), timedelta(days=330_000)], ids=str
+)
+def test_what_another_clock_noted_ahead_of_ours_swallows_no_opt_out(ahead: timedelta, ago: timedelta) -> None:
     kept = a_contact().model_copy(update={"newest_wishes": {SMS: NOW + ahead}})
-    assert SMS in with_preference(kept, request(1, opted_out=True, minute=0), NOW).state.preferences
-    noted = OptOut(at=NOW + ahead, source="sms", actor="contact")
-    out = a_contact().model_copy(update={"preferences": {SMS: noted}})
-    assert not with_preference(out, request(1, opted_out=False, minute=0), NOW).state.preferences
+    assert SMS in with_preference(kept, wish(opted_out=True, ago=ago), NOW).state.preferences
+
+
+@pytest.mark.parametrize("ago", [timedelta(0), timedelta(milliseconds=50), timedelta(minutes=5)], ids=str)
+def test_an_opt_out_noted_ahead_is_taken_back_unless_clocks_may_just_differ(ago: timedelta) -> None:
+    def opted_out_at(ahead: timedelta) -> Contact:
+        noted = OptOut(at=NOW + ahead, source="sms", actor="contact")
+        return a_contact().model_copy(update={"preferences": {SMS: noted}})
+
+    back = wish(opted_out=False, ago=ago)
+    assert not with_preference(opted_out_at(timedelta(days=330_000)), back, NOW).state.preferences
+    assert not with_preference(opted_out_at(timedelta(minutes=1)), back, NOW).state.preferences
+    still = with_preference(opted_out_at(timedelta(seconds=1)), back, NOW).state.preferences
+    assert (SMS in still) is (ago > timedelta(0)), "it may have been made before the opt-out"
 
 
 def test_an_opt_out_that_an_earlier_release_noted_is_no_older_than_it_is() -> None:

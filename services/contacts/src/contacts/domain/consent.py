@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from contacts.domain.contact import Contact
 from contracts.contacts import OptOut
@@ -11,6 +11,8 @@ from contracts.vocabulary import PreferenceKind
 from servicekit.verdict import Become, Write
 
 LEDGER = "consent_ledger"
+_CLOCKS_DIFFER = timedelta(seconds=5)
+"""More is told to an operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,11 @@ def with_preference(contact: Contact, request: Request, now: datetime) -> Become
     at = min(request.occurred_at, now)
     kind = request.preference
     standing = contact.preferences.get(kind)
-    # A release that does not know of newest wishes may have opted somebody out since, and what was kept by
-    # another clock may lie ahead of ours.
+    # A release that does not know of newest wishes may have opted somebody out since.
     known = (contact.newest_wishes.get(kind), standing.at if standing else None)
-    is_newest = all(newest is None or at >= min(newest, now) for newest in known)
+    is_newest = not any(
+        noted is not None and _comes_too_late(at, request.opted_out, noted, now) for noted in known
+    )
     applied = is_newest and request.opted_out is not bool(standing)
     preferences = dict(contact.preferences)
     if applied and request.opted_out:
@@ -57,6 +60,14 @@ def with_preference(contact: Contact, request: Request, now: datetime) -> Become
         }
     )
     return Become(changed, (changed.announced(),), (row(changed, request, applied, now),))
+
+
+def _comes_too_late(at: datetime, opted_out: bool, noted: datetime, now: datetime) -> bool:
+    """noted: when a wish was made that counted. Another clock may have put it ahead of ours; then it says
+    little about the order. A no counts against it, and a yes unless the clocks may just differ by that much."""
+    if noted <= now:
+        return at < noted
+    return not opted_out and at < now and noted - now <= _CLOCKS_DIFFER
 
 
 def row(contact: Contact, request: Request, applied: bool, now: datetime) -> Write:
