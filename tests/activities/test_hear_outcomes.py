@@ -82,9 +82,11 @@ async def test_it_waits_for_three_quarters_of_a_minute_and_what_comes_after_it_n
         assert await patience(hear, report(0)) == [True]
     clock.seconds += 2
     assert await patience(hear, report(0)) == [False]
-    assert await patience(hear, report(1)) == [False], "the same creations were waited for in vain"
     creations.ends[0] += 1
-    assert await patience(hear, report(2)) == [True], "another one was published"
+    assert await patience(hear, report(1)) == [False], "they stand where others waited in vain"
+    creations.done[0] += 1
+    assert await patience(hear, report(2)) == [True], "they move"
+    assert await patience(hear, report(0)) == [False], "one of its tries"
 
 
 async def test_an_outage_is_not_waited_through() -> None:
@@ -99,6 +101,18 @@ async def test_an_outage_is_not_waited_through() -> None:
     assert await patience(hear, report(0), report(1)) == [True, True]
     creations.done = dict(creations.ends)
     assert await patience(hear, report(0), report(1)) == [False, False]
+
+
+async def test_a_question_that_is_never_answered_ends_after_ten_minutes() -> None:
+    creations, clock = Creations(), Clock()
+    hear = HearOutcomes(nothing_there, creations, clock)
+    creations.away = True
+    assert await patience(hear, report(0)) == [True]
+    for _ in range(59):
+        clock.seconds += 10
+        assert await patience(hear, report(0)) == [True]
+    clock.seconds += 10
+    assert await patience(hear, report(0)) == [False]
 
 
 async def test_other_outcomes_stay_what_they_are() -> None:

@@ -137,8 +137,8 @@ def _is_less(found: int, expected: int) -> bool:
 async def partitions_of(servers: str, topics: Iterable[str]) -> list[TopicPartition]:
     """Of those topics that exist. A consumer cannot be asked: Kafka tells it of subscribed topics only."""
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
     try:
+        await admin.start()
         described = await admin.describe_topics(list(topics))
     finally:
         await admin.close()

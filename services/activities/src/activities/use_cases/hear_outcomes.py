@@ -14,12 +14,11 @@ from servicekit.pipeline import is_dependency
 from servicekit.verdict import Outcome
 
 _LOOK_AGAIN = 1.0
-_LONGEST_REST = 3.0
+_LONGEST_REST = 15.0
 """Between two looks; more is an outage, in which nothing could be created either."""
 _PATIENCE = 45.0
-"""A creation waits for some twenty, and may be behind another. A backlog of minutes is no reason to let
-everybody's reports wait."""
-_REMEMBERED = 600.0
+"""A creation waits for some twenty seconds, and may be behind another."""
+_FORGOTTEN_AFTER = 600.0
 
 Work = Callable[[Sequence[Delivery[Any]]], Awaitable[Sequence[Outcome]]]
 Place = tuple[int, int]
@@ -32,17 +31,17 @@ class _Missed:
 
     since: float
     looked_at: float
-    published: Mapping[int, int]
-    """How far creations were published then."""
+    published: Mapping[int, int] | None = None
+    """How far creations were published when it was first worked; None while the broker has not said."""
     waited: float = 0.0
     """Seconds in which creations could have been handled."""
+    waits: bool = True
 
 
 class HearOutcomes:
     """A creation can wait, for a subject or behind one that does. Whoever reports on an activity that is not
-    there loses no try until every creation was handled that was published before the report was first worked;
-    but for no longer than 45 seconds in which creations could be handled, and never for what was waited for
-    in vain already.
+    there loses no try until every creation was handled that was published before the report was first worked:
+    for 45 seconds, outages not counted, and not where creations still stand where others waited in vain.
 
     now: seconds by a clock that only goes forward.
     """
@@ -52,44 +51,59 @@ class HearOutcomes:
         self._creations = creations
         self._now = now
         self._missed: dict[Place, _Missed] = {}
-        self._in_vain: dict[int, int] = {}
-        """Partition -> how far creations were published when patience ended."""
+        self._stuck_at: dict[int, int] = {}
+        """Partition -> how far creations were handled when somebody's patience ended."""
 
     async def __call__(self, batch: Sequence[Delivery[Any]]) -> list[Outcome]:
         outcomes = list(await self._work(batch))
         early = {n: outcome for n, outcome in enumerate(outcomes) if isinstance(outcome, NotMade)}
         if early:
-            waiting = await self._waiting({_place(batch[n]) for n in early})
+            missed = self._look_at({_place(batch[n]) for n in early})
+            await self._wait_or_not([each for each in missed.values() if each.waits])
             for n, outcome in early.items():
-                if _place(batch[n]) in waiting:
+                if missed[_place(batch[n])].waits:
                     outcomes[n] = replace(outcome, after=_LOOK_AGAIN, patient=True)
         return outcomes
 
-    async def _waiting(self, places: set[Place]) -> set[Place]:
+    def _look_at(self, places: set[Place]) -> dict[Place, _Missed]:
         now = self._now()
-        self._missed = {place: each for place, each in self._missed.items() if now - each.since < _REMEMBERED}
+        known = self._missed.items()
+        self._missed = {place: each for place, each in known if now - each.looked_at < _FORGOTTEN_AFTER}
+        return {place: self._missed.setdefault(place, _Missed(now, now)) for place in places}
+
+    async def _wait_or_not(self, waiting: Sequence[_Missed]) -> None:
+        """Unless the broker does not say; but for no more than ten minutes."""
+        if not waiting:
+            return
+        now = self._now()
         try:
-            if fresh := places - self._missed.keys():
+            if any(each.published is None for each in waiting):
                 published = await self._creations.published()
-                self._missed |= {place: _Missed(now, now, published) for place in fresh}
+                for each in waiting:
+                    each.published = each.published or published
             handled = await self._creations.handled()
         except Exception as error:
             if not is_dependency(error):
                 raise
-            return places
-        return {place for place in places if self._waits(self._missed[place], handled, now)}
+            for each in waiting:
+                each.looked_at, each.waits = now, now - each.since < _FORGOTTEN_AFTER
+            return
+        for each in waiting:
+            self._decide(each, handled, now)
 
-    def _waits(self, missed: _Missed, handled: Mapping[int, int], now: float) -> bool:
+    def _decide(self, missed: _Missed, handled: Mapping[int, int], now: float) -> None:
         missed.waited += min(now - missed.looked_at, _LONGEST_REST)
         missed.looked_at = now
         behind = {
-            partition: end
-            for partition, end in missed.published.items()
-            if handled.get(partition, 0) < end > self._in_vain.get(partition, 0)
+            partition: handled.get(partition, 0)
+            for partition, end in (missed.published or {}).items()
+            if handled.get(partition, 0) < end
         }
-        if behind and missed.waited > _PATIENCE:
-            self._in_vain |= behind
-        return bool(behind) and missed.waited <= _PATIENCE
+        if missed.waited > _PATIENCE:
+            self._stuck_at |= behind
+        missed.waits = missed.waited <= _PATIENCE and any(
+            self._stuck_at.get(partition) != at for partition, at in behind.items()
+        )
 
 
 def _place(report: Delivery[Any]) -> Place:
