@@ -64,7 +64,7 @@ def with_preference(contact: Contact, request: Request, now: datetime) -> Become
 
 def _comes_too_late(at: datetime, opted_out: bool, noted: datetime, now: datetime) -> bool:
     """noted: when a wish was made that counted. Another clock may have put it ahead of ours; then it says
-    little about the order. A no counts against it, and a yes unless the clocks may just differ by that much."""
+    little about the order. A no counts against it, and a yes unless clocks may just differ by that much."""
     if noted <= now:
         return at < noted
     return not opted_out and at < now and noted - now <= _CLOCKS_DIFFER
