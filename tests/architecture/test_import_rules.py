@@ -17,7 +17,7 @@ PLANTED = {
     "The contracts import nothing else of ours": ("contracts/vocabulary.py", "servicekit.clock"),
     "The service kit knows no service": ("servicekit/clock.py", "stats.domain.ledger"),
     "Of the contracts the service kit knows only the message base, and which times there are": (
-        "servicekit/clock.py",
+        "servicekit/outbox.py",
         "contracts.vocabulary",
     ),
     "Services meet only on topics": ("workflow/http.py", "stats.domain.ledger"),

@@ -22,10 +22,10 @@ from servicekit.projection import Projection
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
 from servicekit.unit_of_work import Changes, Store
-from servicekit.verdict import Become, Unchanged, Verdict, Write
+from servicekit.verdict import Become, Unchanged, Verdict, Write, following
 from tests.engines import Engines
 from tests.kit import Wire, running, settled
-from tests.servicekit.conftest import HEARD, SAID, EarService, WordHeard
+from tests.servicekit.conftest import HEARD, SAID, Ear, EarService, WordHeard
 from tests.servicekit.test_delivery import TOPICS, said
 
 
@@ -254,3 +254,12 @@ async def test_a_later_page_holds_to_what_was_asked_for(engines: Engines, namesp
         assert await ids("3", 9, {"_id": "1"}) == ""
     finally:
         await mongo.close()
+
+
+def test_a_misspelt_field_is_no_change_of_a_state_or_a_message() -> None:
+    ear = Ear(name="ann", version=3, words=(), last=0)
+    assert following(ear, last=2) == Ear(name="ann", version=4, words=(), last=2)
+    with pytest.raises(TypeError, match="Ear has no lats"):
+        following(ear, lats=2)
+    with pytest.raises(TypeError, match="WordHeard has no nmae"):
+        WordHeard(name="ann", number=1, words=()).evolve(nmae="bob")

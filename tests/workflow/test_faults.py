@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from workflow.faults import sentences
+from workflow.domain.faults import sentences
 from workflow.http import Bundle
 from workflow.use_cases.apply_flows import faults_of
 

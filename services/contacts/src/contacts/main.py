@@ -35,6 +35,8 @@ from contracts.contacts import SetPreference, UpsertContact
 from servicekit.leases import Leases
 from servicekit.service import Service, run_service
 
+_COMMANDS: tuple[type[SetPreference | UpsertContact], ...] = (SetPreference, UpsertContact)
+
 
 def build(settings: Settings) -> Service:
     service = Service("contacts", settings)
@@ -57,7 +59,7 @@ def build(settings: Settings) -> Service:
 
     service.subscribe(
         "obey-contact-commands",
-        (SetPreference, UpsertContact),
+        _COMMANDS,
         service.unit_of_work(
             "obey-contact-commands",
             contact_store,

@@ -24,8 +24,8 @@ from servicekit.refusals import NotFound
 from servicekit.unit_of_work import Store
 from workflow.domain.actions import Frozen
 from workflow.domain.decision import Decision
+from workflow.domain.faults import sentences
 from workflow.domain.flow import Flow, FlowSpec, NoSuchVersion, NothingToPublish, PublishedVersion
-from workflow.faults import sentences
 from workflow.use_cases.apply_flows import Applied, ApplyFlows, InvalidFlows
 from workflow.use_cases.change_version import PublishDraft, RollBack
 from workflow.use_cases.count_decisions import CountDecisions, Counts

@@ -141,6 +141,9 @@ class Message(Record):
         return cls.model_validate_json(body, strict=True)
 
     def evolve(self, **changes: Any) -> Self:
+        """A copy that differs in these fields. Raises TypeError for a field that it has not."""
+        if unknown := changes.keys() - type(self).model_fields.keys():
+            raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
         return self.model_copy(update=changes)
 
 

@@ -14,13 +14,13 @@ import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from contracts.message import DEAD_LETTER_SUFFIX
+from contracts.message import DEAD_LETTER_SUFFIX, Message
 from servicekit.backoff import backoff
 from servicekit.delivery import Delivery, Ignored, Reader, Rejected, Tombstone, headers_of
 from servicekit.failpoints import Failpoint
@@ -31,6 +31,10 @@ from servicekit.verdict import GiveUp, Outcome, TryAgain, Unchanged
 
 log = structlog.get_logger()
 
+M = TypeVar("M", bound=Message)
+
+Handler = Callable[[Sequence[Delivery[M]]], Awaitable[Sequence[Outcome]]]
+"""Of a batch of such messages; one of a compacted topic is given tombstones as well."""
 BatchHandler = Callable[[Sequence[Any]], Awaitable[Sequence[Outcome]]]
 
 TRIES = 8

@@ -30,14 +30,14 @@ from servicekit.logs import configure_logs
 from servicekit.metrics import Metrics
 from servicekit.mongo import Mongo
 from servicekit.outbox import Outbox, Relay
-from servicekit.pipeline import TRIES, BatchHandler, Stopping
+from servicekit.pipeline import TRIES, Handler, Stopping
 from servicekit.producer import Producer
 from servicekit.projection import Projection
 from servicekit.resting import end, rest
 from servicekit.settings import BadSettings, ServiceSettings
 from servicekit.topics import Topics, WrongTopics
 from servicekit.tracing import configure_tracing
-from servicekit.unit_of_work import Commands, Committer, Store, UnitOfWork
+from servicekit.unit_of_work import Commands, Committer, Decide, Store, UnitOfWork
 from servicekit.verdict import Versioned
 
 log = structlog.get_logger()
@@ -49,7 +49,9 @@ CLOCKS_MAY_DIFFER = 5.0
 """Seconds; the alert says the same."""
 _COUNT_SECONDS = 5.0
 
+M = TypeVar("M", bound=Message)
 S = TypeVar("S", bound=Versioned)
+F = TypeVar("F")
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
 ILL_AFTER = 5
@@ -135,10 +137,10 @@ class Service:
         name: str,
         store: Store[S],
         *,
-        aggregate_id: Callable[[Any], str],
-        decide: Callable[..., Any],
-        facts: Callable[[Sequence[Any]], Awaitable[Any]] | None = None,
-    ) -> UnitOfWork[Any, S, Any]:
+        aggregate_id: Callable[[M], str],
+        decide: Decide[M, S, F],
+        facts: Callable[[Sequence[M]], Awaitable[F]] | None = None,
+    ) -> UnitOfWork[M, S, F]:
         """A batch handler from one pure decision; see UnitOfWork."""
         return UnitOfWork(
             f"{self.name}.{name}",
@@ -159,8 +161,8 @@ class Service:
     def subscribe(
         self,
         name: str,
-        reads: type[Message] | tuple[type[Message], ...],
-        handler: BatchHandler,
+        reads: type[M] | tuple[type[M], ...],
+        handler: Handler[M],
         *,
         topic: str | None = None,
         tries: int = TRIES,

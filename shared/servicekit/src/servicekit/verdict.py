@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from pydantic import BaseModel
+
 from contracts.message import Message
 
 
@@ -16,8 +18,18 @@ class Versioned(Protocol):
     def version(self) -> int: ...
 
 
+M = TypeVar("M", bound=BaseModel)
 S = TypeVar("S", bound=Versioned)
 S_co = TypeVar("S_co", bound=Versioned, covariant=True)
+
+
+def following(state: M, /, **changes: Any) -> M:
+    """The next version of a state, with these fields changed. Raises TypeError for a field that it has not:
+    a copy checks no name, and what is misspelt would be announced as it was."""
+    if unknown := changes.keys() - type(state).model_fields.keys():
+        raise TypeError(f"{type(state).__name__} has no {', '.join(sorted(unknown))}")
+    version: int = state.version  # type: ignore[attr-defined]
+    return state.model_copy(update={"version": version + 1} | changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,19 +24,22 @@ BUCKETS = 16
 """As many as the leases of servicekit; a test holds them together."""
 
 
+AuditWord = Literal[
+    "created",
+    "assigned",
+    "released",
+    "started",
+    "rescheduled",
+    "completed",
+    "failed",
+    "corrected",
+    "cancelled",
+    "purged",
+]
+
+
 class AuditEntry(Record):
-    what: Literal[
-        "created",
-        "assigned",
-        "released",
-        "started",
-        "rescheduled",
-        "completed",
-        "failed",
-        "corrected",
-        "cancelled",
-        "purged",
-    ]
+    what: AuditWord
     who: str
     at: Time
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, assert_never
 
-from activities.domain.activity import Activity, AuditEntry, LastVerdict
+from activities.domain.activity import Activity, AuditEntry, AuditWord, LastVerdict
 from activities.domain.announcements import changed, completed, decided, dispatched, interaction, verdict_of
 from activities.domain.gate import Allow, Defer, Deny, Ruling
 from contracts.activities import ActivityOutcome, ActivityProgressed, ActivityRecalled, ActivityReturned
@@ -16,7 +16,7 @@ from contracts.campaigns import DispositionChanged
 from contracts.message import Message
 from contracts.reasons import Objection, Skipped
 from contracts.vocabulary import FINAL_STATES, URGENCY_RANK, ActivityState, Mode, Urgency
-from servicekit.verdict import Become, GiveUp, Unchanged, Verdict, Write
+from servicekit.verdict import Become, GiveUp, Unchanged, Verdict, Write, following
 
 SLOTS = "slots"
 _AUDIT_LIMIT = 200
@@ -346,14 +346,12 @@ def correct(
 ) -> Become[Activity]:
     """Mends what was written down; no flow runs again."""
     check(activity, Move.CORRECT)
-    after = activity.model_copy(
-        update={
-            "version": activity.version + 1,
-            "changed_at": now,
-            "notes": activity.notes if notes is None else notes,
-            "disposition": activity.disposition if disposition is None else disposition.code,
-            "audit": _with(activity, "corrected", actor, now),
-        }
+    after = following(
+        activity,
+        changed_at=now,
+        notes=activity.notes if notes is None else notes,
+        disposition=activity.disposition if disposition is None else disposition.code,
+        audit=_with(activity, "corrected", actor, now),
     )
     logged = interaction(after, disposition) if disposition else None
     return Become(after, (changed(after), *((logged,) if logged else ())))
@@ -462,18 +460,16 @@ def _finished(
     contact_time_zone: str | None,
     **changes: Any,
 ) -> Become[Activity]:
-    after = activity.model_copy(
-        update={
-            **changes,
-            "version": activity.version + 1,
-            "changed_at": now,
-            "state": S.COMPLETED,
-            "disposition": disposition.code,
-            "hold": None,
-            "awaits_contact": False,
-            "started_at": activity.started_at or now,
-            "audit": _with(activity, "completed", changes["completed_by"], now),
-        }
+    after = following(
+        activity,
+        **changes,
+        changed_at=now,
+        state=S.COMPLETED,
+        disposition=disposition.code,
+        hold=None,
+        awaits_contact=False,
+        started_at=activity.started_at or now,
+        audit=_with(activity, "completed", changes["completed_by"], now),
     )
     messages: list[Message] = [completed(after, disposition, contact_time_zone), changed(after)]
     logged = interaction(after, disposition)
@@ -483,7 +479,7 @@ def _finished(
 
 
 def _moved(activity: Activity, now: datetime, **changes: Any) -> Become[Activity]:
-    after = activity.model_copy(update={**changes, "version": activity.version + 1, "changed_at": now})
+    after = following(activity, **changes, changed_at=now)
     return Become(after, (changed(after),), _release_slot(activity, after))
 
 
@@ -507,7 +503,7 @@ def _check_theirs(activity: Activity, agent: str | None) -> None:
         raise Taken(activity)
 
 
-def _with(activity: Activity, what: Any, who: str, at: datetime) -> Sequence[AuditEntry]:
+def _with(activity: Activity, what: AuditWord, who: str, at: datetime) -> Sequence[AuditEntry]:
     entry = AuditEntry(what=what, who=who, at=at)
     return (*activity.audit[:1], *activity.audit[1:][2 - _AUDIT_LIMIT :], entry)
 

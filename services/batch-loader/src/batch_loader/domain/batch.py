@@ -12,7 +12,7 @@ from batch_loader.domain.filters import Filters
 from contracts.batch_loader import BatchProgressed
 from contracts.reasons import Skipped
 from contracts.vocabulary import BatchId, BatchState, ContactId, Time
-from servicekit.verdict import Become, Unchanged, Verdict
+from servicekit.verdict import Become, Unchanged, Verdict, following
 
 Move = Literal["load", "pause", "resume", "cancel"]
 
@@ -103,7 +103,7 @@ class Batch(BaseModel):
         return None if self.filters.limit is None else self.filters.limit - self.selected
 
     def after(self, now: datetime, **changes: Any) -> Batch:
-        return self.model_copy(update=changes | {"version": self.version + 1, "changed_at": now})
+        return following(self, **changes, changed_at=now)
 
 
 def progress(batch: Batch) -> BatchProgressed:

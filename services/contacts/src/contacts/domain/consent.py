@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from contacts.domain.contact import Contact
 from contracts.contacts import OptOut
 from contracts.vocabulary import PreferenceKind
-from servicekit.verdict import Become, Write
+from servicekit.verdict import Become, Write, following
 
 LEDGER = "consent_ledger"
 _CLOCKS_DIFFER = timedelta(seconds=5)
@@ -51,13 +51,11 @@ def with_preference(contact: Contact, request: Request, now: datetime) -> Become
         preferences[kind] = OptOut(at=at, source=request.source, actor=request.actor)
     elif applied:
         del preferences[kind]
-    changed = contact.model_copy(
-        update={
-            "preferences": preferences,
-            "newest_wishes": contact.newest_wishes | ({kind: at} if is_newest else {}),
-            "version": contact.version + 1,
-            "changed_at": now,
-        }
+    changed = following(
+        contact,
+        preferences=preferences,
+        newest_wishes=contact.newest_wishes | ({kind: at} if is_newest else {}),
+        changed_at=now,
     )
     return Become(changed, (changed.announced(),), (row(changed, request, applied, now),))
 

@@ -18,7 +18,7 @@ from contacts.domain.time_zone import BadTimeZone, canonical
 from contracts.contacts import ContactChanged, OptOut, Phone
 from contracts.message import stable_id
 from contracts.vocabulary import Code, Lifecycle, PhoneType, PreferenceKind, Time
-from servicekit.verdict import Become, Unchanged, Verdict
+from servicekit.verdict import Become, Unchanged, Verdict, following
 
 Text = str | None
 _EMAIL = re.compile(r"[^@\s,;<>\"]{1,64}@(?=.{3,190}$)[^@\s.,;<>\"]+(\.[^@\s.,;<>\"]+)+")
@@ -216,7 +216,7 @@ def created(contact_id: str, contact_type: str, details: Details, now: datetime)
 def revised(contact: Contact, details: Details, now: datetime) -> Verdict[Contact]:
     if contact.details() == details:
         return Unchanged("it says so already")
-    changed = contact.model_copy(update={**dict(details), "version": contact.version + 1, "changed_at": now})
+    changed = following(contact, **dict(details), changed_at=now)
     return Become(changed, (changed.announced(),))
 
 

@@ -27,7 +27,7 @@ from contacts.domain.import_columns import Column, Row, read_row
 from contracts.contacts import OptOut, Phone
 from contracts.message import stable_id
 from contracts.vocabulary import Code, PreferenceKind, Time
-from servicekit.verdict import Write
+from servicekit.verdict import Write, following
 
 Result = Literal["created", "updated", "unchanged"]
 
@@ -94,7 +94,7 @@ class Import(BaseModel):
         )
 
     def evolved(self, **changes: Any) -> Import:
-        return self.model_copy(update={**changes, "version": self.version + 1})
+        return following(self, **changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from contracts.activities import ActivityCompleted
 from contracts.campaigns import catalog_id
 from contracts.message import stable_id
 from contracts.vocabulary import Code
-from servicekit.verdict import Become, Unchanged, Verdict
+from servicekit.verdict import Become, Unchanged, Verdict, following
 from workflow.domain.actions import MOST_ACTIONS, Branch, Frozen, count_of, faults_of
 
 
@@ -85,8 +85,7 @@ class Flow(Frozen):
     def _becoming(
         self, draft: Rules | None, published: tuple[PublishedVersion, ...] | None = None
     ) -> Become[Flow]:
-        changes = {"version": self.version + 1, "draft": draft, "published": published or self.published}
-        return Become(self.model_copy(update=changes))
+        return Become(following(self, draft=draft, published=published or self.published))
 
     def _publishing(self, rules: Rules, now: datetime, restores: int | None = None) -> Become[Flow]:
         # Never before the one it follows, so that a clock set back cannot reorder the versions.

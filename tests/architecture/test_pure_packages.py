@@ -1,0 +1,56 @@
+"""What a domain and the contracts take from outside: a list, because whatever is not on it is technology."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services import ROOT
+
+_OWN = frozenset(path.parent.name for path in ROOT.glob("*/*/src/*/__init__.py"))
+_PROCESS = frozenset(
+    {"asyncio", "concurrent", "http", "logging", "multiprocessing", "os", "queue", "selectors", "shutil"}
+    | {"signal", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "threading", "time", "urllib"}
+)
+"""Modules of Python itself that touch the machine, the network or the clock."""
+_EVERYWHERE = frozenset(sys.stdlib_module_names) - _PROCESS | _OWN | {"pydantic", "pydantic_core"}
+"""Which of our own packages may know which is what the import rules say."""
+
+DOMAINS = sorted(ROOT.glob("services/*/src/*/domain/*.py"))
+CONTRACTS = sorted((ROOT / "shared/contracts/src/contracts").glob("*.py"))
+
+
+def imported(source: str) -> Iterator[str]:
+    """The packages that a module names, wherever in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def foreign(source: str, *more: str) -> set[str]:
+    return set(imported(source)) - _EVERYWHERE - set(more)
+
+
+@pytest.mark.parametrize("path", DOMAINS, ids=lambda path: f"{path.parts[-3]}.{path.stem}")
+def test_a_domain_knows_no_technology(path: Path) -> None:
+    # How numbers are written in each country is knowledge, and not ours.
+    assert foreign(path.read_text(), "phonenumbers") == set()
+
+
+@pytest.mark.parametrize("path", CONTRACTS, ids=lambda path: path.stem)
+def test_the_contracts_need_nothing_but_pydantic(path: Path) -> None:
+    assert foreign(path.read_text()) == set()
+
+
+@pytest.mark.parametrize(
+    "planted",
+    ["import httpx", "import os.path", "from structlog import get_logger", "def f():\n import time"],
+)
+def test_what_is_not_on_the_list_is_found(planted: str) -> None:
+    assert foreign(f"import re\nfrom contracts.message import Message\n{planted}\n") != set()
