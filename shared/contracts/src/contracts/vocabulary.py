@@ -23,13 +23,13 @@ END_OF_TIME = datetime(9000, 1, 1, tzinfo=UTC)
 """Far enough from the edges of the calendar to add delays and see every zone's clock."""
 
 
-def _kept(told: datetime) -> datetime:
-    """What the database gives back later, from the beginning."""
+def as_kept(told: datetime) -> datetime:
+    """What the database gives back later, from the beginning: UTC, to the millisecond."""
     at = told.astimezone(UTC) if told.utcoffset() else told
     return to_millisecond(at) if at.microsecond % 1000 else at
 
 
-Time = Annotated[AwareDatetime, Field(ge=FIRST_TIME, lt=END_OF_TIME), AfterValidator(_kept)]
+Time = Annotated[AwareDatetime, Field(ge=FIRST_TIME, lt=END_OF_TIME), AfterValidator(as_kept)]
 """An instant with an offset (RFC 3339), kept and published in UTC to the millisecond."""
 
 
@@ -55,8 +55,11 @@ OWN_ID_RULE = "1 to 200 letters, digits and . _ : ~ -, the first a letter or a d
 """The same in words, for whoever gave another."""
 
 
+_matches_own_id = re.compile(_OWN_ID[1:-1]).fullmatch
+
+
 def is_own_id(told: str) -> bool:
-    return re.fullmatch(_OWN_ID[1:-1], told) is not None
+    return _matches_own_id(told) is not None
 
 
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]

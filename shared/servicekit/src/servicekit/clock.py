@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+from contracts.vocabulary import to_millisecond
+
 
 class Clock(Protocol):
     def now(self) -> datetime:
@@ -19,10 +21,6 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Wait until that much business time has passed (or the clock was moved past it)."""
         ...
-
-
-def to_millisecond(moment: datetime) -> datetime:
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def real_now() -> datetime:

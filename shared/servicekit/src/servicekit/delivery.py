@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from contracts.message import Message, missing_headers
-from contracts.vocabulary import END_OF_TIME, FIRST_TIME
+from contracts.vocabulary import END_OF_TIME, FIRST_TIME, as_kept
 from servicekit.tracing import valid_traceparent
 
 M = TypeVar("M", bound=Message)
@@ -140,7 +140,7 @@ def event_time(told: str, record: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(told)
         if moment.tzinfo is not None and FIRST_TIME <= moment < END_OF_TIME:
-            return moment
+            return as_kept(moment)
     except ValueError:
         pass
     return FIRST_TIME + timedelta(milliseconds=min(max(record.timestamp, 0), _LAST_MILLISECOND))

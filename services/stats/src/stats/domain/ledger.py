@@ -29,20 +29,21 @@ A row (absent where it does not apply):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from contracts.channel_sms import Addresses, InteractionRecorded
 from contracts.stats import SetTargetLink
-from contracts.vocabulary import OWN_ID_RULE, Direction, is_own_id, to_millisecond
+from contracts.vocabulary import OWN_ID_RULE, Direction, as_kept, is_own_id
 from stats.direction_provider import DirectionProvider, TargetView
 
 Row = dict[str, Any]
 TargetKey = str
 Erased = Literal["erased"]
 ERASED: Erased = "erased"
+_NOBODY = f"{ERASED}:"
 NEWEST = 2**63 - 1
 """Version of an interaction."""
 _NO_TYPE = "contact"
@@ -66,12 +67,12 @@ def is_contact(target: TargetKey) -> bool:
 
 def nobody(type_: str) -> TargetKey:
     """What stands for all that was erased of a type: no type of target contains a colon."""
-    return f"{ERASED}:/{type_}"
+    return f"{_NOBODY}/{type_}"
 
 
 def is_nobody(target: TargetKey) -> bool:
     """Also what `_named` makes of somebody."""
-    return target.startswith(f"{ERASED}:")
+    return target.startswith(_NOBODY)
 
 
 def type_of(row: Row) -> str:
@@ -143,8 +144,7 @@ class World:
         return nobody(type_) if target == ERASED or is_nobody(target) else target
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """One link of an interaction, before it is a row; `target` may be `nobody`."""
 
     target: TargetKey
@@ -186,7 +186,8 @@ def record(
         memory["letters"] = letters
     if head is None and stated is not None and message.targets is None and not world.gone:
         # By far the most frequent case; what follows would find the same.
-        return rows_of(facts, memory, [Link(contact_key(message.contact_id), stated)], stated, world)
+        link = Link(contact_key(message.contact_id), stated)
+        return [_row(head_id(message.interaction_type, message.interaction_id), facts, link, world) | memory]
     of = head_id(message.interaction_type, message.interaction_id)
     said = _said(message, of, world)
     overlay = _overlay(head.get("overlay", ()), of, world) if head is not None else []
@@ -209,7 +210,7 @@ def record(
 
 def relink(command: SetTargetLink, known: Sequence[Row], world: World) -> list[Row] | None:
     """The rows after a link was made or cut by command; None if a newer command said otherwise."""
-    at = to_millisecond(command.occurred_at.astimezone(UTC))
+    at = command.occurred_at
     of = head_id(command.interaction_type, command.interaction_id)
     target = _named(target_key(command.target_type, command.target_id), of, world)
     overlay = _overlay(known[0].get("overlay", ()), of, world) if known else []
@@ -327,7 +328,7 @@ class _Standing:
             # Of several that are one now, one that counts counts.
             counts = standing is not None and link.counted and not standing.counted
             if standing is None or now == link.target or (is_nobody(now) and counts):
-                self._links[now] = link if now == link.target else replace(link, target=now, decided=True)
+                self._links[now] = link if now == link.target else link._replace(target=now, decided=True)
 
     def link(self, target: TargetKey) -> Link | None:
         return self._links.get(target)
@@ -379,11 +380,7 @@ def rows_of(
     rows: list[Row] = []
     for position, link in enumerate(known):
         id_ = _link_id(link.target, head) if position else head
-        row = {"_id": id_, **facts, "target": link.target, "direction": str(link.direction)}
-        waits = _waits(row, link, world)
-        if waits is not None:
-            row["waits"] = waits
-        rows.append(row)
+        rows.append(_row(id_, facts, link, world))
     if not any(map(_counts, rows)):
         rows += _nobodys(facts, [link for link in links if is_nobody(link.target)], rows, world)
     if not rows:
@@ -392,6 +389,14 @@ def rows_of(
         rows[0]["more"] = [row.get("target") or nobody(row["erased"]) for row in rows[1:]]
     rows[0].update(memory)
     return rows
+
+
+def _row(id_: str, facts: Row, link: Link, world: World) -> Row:
+    row = {"_id": id_, **facts, "target": link.target, "direction": str(link.direction)}
+    waits = _waits(row, link, world)
+    if waits is not None:
+        row["waits"] = waits
+    return row
 
 
 def _nobodys(facts: Row, links: Sequence[Link], others: Sequence[Row], world: World) -> list[Row]:
@@ -434,7 +439,7 @@ def _facts(message: InteractionRecorded, told_at: datetime, head: Row | None, wo
         "id": message.interaction_id,
         "version": message.version,
         "channel": message.channel or message.interaction_type,
-        "at": to_millisecond(at.astimezone(UTC)),
+        "at": as_kept(at),
     }
     if message.activity_id is not None:
         facts["activity_id"] = message.activity_id

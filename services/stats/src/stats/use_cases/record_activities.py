@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC
 from typing import Any
 from zlib import crc32
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -11,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pymongo import ASCENDING, IndexModel, InsertOne, UpdateOne
 
 from contracts.activities import ActivityChanged, ActivityCompleted
-from contracts.vocabulary import FINAL_STATES, Mode, to_millisecond
+from contracts.vocabulary import FINAL_STATES, Mode
 from servicekit.conflicts import batch_undisputed
 from servicekit.delivery import Delivery
 from servicekit.failpoints import Failpoint
@@ -108,11 +107,7 @@ def told(known: Document, message: Told) -> Document | None:
         "disposition": message.disposition,
         "agent": _agent(message),
     }
-    activity = {
-        name: to_millisecond(value.astimezone(UTC)) if name.endswith("_at") else value
-        for name, value in activity.items()
-        if value is not None
-    }
+    activity = {name: value for name, value in activity.items() if value is not None}
     if message.state not in FINAL_STATES:
         activity["open"] = True
     if "picked" in known:
@@ -128,7 +123,7 @@ def _agent(message: ActivityChanged) -> str | None:
 
 
 def _picked(message: ActivityCompleted) -> Document:
-    at = to_millisecond(message.completed_at.astimezone(UTC))
+    at = message.completed_at
     try:
         local = at.astimezone(ZoneInfo(message.contact_time_zone or "UTC"))
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -8,7 +8,6 @@ the mark after the write. So one of the two sees the other's work.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC
 from hashlib import blake2b
 from typing import Any
 from zlib import crc32
@@ -16,7 +15,6 @@ from zlib import crc32
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from contracts.activities import ActivityDecided
-from contracts.vocabulary import to_millisecond
 from servicekit.conflicts import batch_undisputed
 from servicekit.delivery import Delivery
 from servicekit.failpoints import Failpoint
@@ -136,9 +134,9 @@ def row_of(message: ActivityDecided) -> Document:
         "channel": message.channel,
         "verdict": str(message.verdict),
         "reason": message.reason,
-        "until": None if message.until is None else to_millisecond(message.until.astimezone(UTC)),
+        "until": message.until,
         "inputs": message.inputs,
-        "decided_at": to_millisecond(message.decided_at.astimezone(UTC)),
+        "decided_at": message.decided_at,
     }
     return {name: value for name, value in row.items() if value is not None}
 
