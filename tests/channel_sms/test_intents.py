@@ -35,6 +35,7 @@ from channel_sms.provider import Accepted, Ambiguous, NotSent, Refused
 from channel_sms.providers.twilio import classify
 from contracts.activities import ActivityOutcome, ActivityReturned
 from contracts.channel_sms import InteractionRecorded
+from contracts.reasons import Objection
 from tests.channel_sms.world import NOW, fictional, subject
 
 SETTLEMENTS: list[Settlement] = [
@@ -44,7 +45,7 @@ SETTLEMENTS: list[Settlement] = [
     RefusedForGood("21211", "bad"),
     InDoubt("reset"),
     Suppressed(),
-    TooLate(),
+    TooLate(Objection.OUTSIDE_WINDOW),
     Pointless(),
 ]
 

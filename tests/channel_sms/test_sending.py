@@ -504,6 +504,40 @@ async def test_what_the_contacts_hours_leave_no_time_for_is_given_back(stage: St
         assert await talk.messages(ActivityOutcome) == []
 
 
+@pytest.mark.parametrize("then", ["stopped", "ended"])
+async def test_what_was_dispatched_before_its_campaign_was_over_is_given_back(
+    stage: Stage, then: str
+) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1, 2])
+        await talk.campaign_is("paused", 1)
+        await talk.wire.publish(talk.dispatched(1, campaign_id=talk.campaign_id), talk.dispatched(2))
+        await talk.until("intents", {"state": "sent"})
+        if then == "stopped":
+            await talk.campaign_is("stopped", 2)
+        else:
+            await talk.campaign_is("paused", 2, ends_at=talk.service.clock.now())
+        (returned,) = await talk.expect(ActivityReturned, 1)
+        assert (returned.activity_id, returned.reason) == (talk.activity_id(1), f"campaign_{then}")
+        assert references(talk) == {talk.opening_id(2): 1}
+
+
+async def test_an_endpoint_that_was_disabled_begins_no_conversation_that_was_dispatched_before(
+    stage: Stage,
+) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1])
+        await talk.campaign_is("paused", 1)
+        await talk.wire.publish(talk.dispatched(1, campaign_id=talk.campaign_id))
+        await talk.until("intents", {"state": "pending"})
+        await talk.wire.publish(talk.endpoint().evolve(version=2, enabled=False))
+        await talk.until("endpoints", {"_id": talk.endpoint_id, "enabled": False})
+        await talk.campaign_is("running", 2)
+        (returned,) = await talk.expect(ActivityReturned, 1)
+        assert returned.reason == "endpoint_disabled"
+        assert references(talk) == {}
+
+
 async def test_what_is_recalled_before_it_was_sent_is_never_sent(stage: Stage) -> None:
     async with stage.scene() as talk:
         await talk.know([1, 2])

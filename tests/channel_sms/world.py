@@ -176,7 +176,7 @@ class Scene:
 
     # What is done
 
-    async def campaign_is(self, state: str, version: int) -> None:
+    async def campaign_is(self, state: str, version: int, ends_at: datetime | None = None) -> None:
         """Tell the service, and wait until it acts on it."""
         await self.wire.publish(
             CampaignChanged(
@@ -186,9 +186,10 @@ class Scene:
                 name="A campaign",
                 channel="sms",
                 state=CampaignState(state),
+                ends_at=ends_at,
             )
         )
-        await self.until("campaigns", {"_id": self.campaign_id, "state": state})
+        await self.until("campaigns", {"_id": self.campaign_id, "version": version})
 
     async def know(self, people: Sequence[int], **subject_changes: Any) -> None:
         """Tell the service about the catalogue and the contacts, and wait until it knows."""

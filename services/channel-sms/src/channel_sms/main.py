@@ -56,6 +56,8 @@ from servicekit.service import Service, run_service
 ERASURES = "erasures"
 _CATALOG = (SubjectChanged, DispositionChanged, CampaignChanged, EndpointChanged, AgentProfileChanged)
 
+_ORDERS: tuple[type[ActivityDispatched | ActivityRecalled], ...] = (ActivityDispatched, ActivityRecalled)
+
 
 def build(settings: Settings) -> Service:
     service = Service("channel-sms", settings)
@@ -148,7 +150,8 @@ def build(settings: Settings) -> Service:
     )
 
     async def texts_due() -> int:
-        return await intents.count_due(clock.now(), await knowledge.campaigns_at_rest())
+        now = clock.now()
+        return await intents.count_due(now, await knowledge.campaigns_at_rest(now))
 
     end_silent = EndSilent(conversations, inbound, knowledge, committer, held["silence"], clock)
 
@@ -170,7 +173,7 @@ def build(settings: Settings) -> Service:
     service.subscribe("know-catalog", _CATALOG, by_type(knowledge.handlers()))
     service.subscribe(
         "start-conversations",
-        (ActivityDispatched, ActivityRecalled),
+        _ORDERS,
         service.unit_of_work(
             "start-conversations",
             conversations,

@@ -6,11 +6,13 @@ kind and code, so the same bundle applied twice, or in two deployments, gives th
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
 
 from contracts.message import Message, Record, Topic, stable_id
+from contracts.reasons import Objection
 from contracts.vocabulary import (
     CampaignId,
     CampaignState,
@@ -121,6 +123,20 @@ class CampaignChanged(
     group: str | None = None
     starts_at: Time | None = None
     ends_at: Time | None = None
+
+    def objection(self, now: datetime) -> Objection | None:
+        """Why nothing of it may be begun now. The policy gate asks it, and once more whoever acts later."""
+        if self.state is CampaignState.STOPPED:
+            return Objection.CAMPAIGN_STOPPED
+        if self.ends_at is not None and self.ends_at <= now:
+            return Objection.CAMPAIGN_ENDED
+        if self.state is CampaignState.DRAFT:
+            return Objection.CAMPAIGN_DRAFT
+        if self.state is CampaignState.PAUSED:
+            return Objection.CAMPAIGN_PAUSED
+        if self.starts_at is not None and now < self.starts_at:
+            return Objection.CAMPAIGN_NOT_STARTED
+        return None
 
 
 class EndpointChanged(

@@ -36,6 +36,10 @@ class Objection(StrEnum):
     UNKNOWN_ZONE = "unknown_zone"
 
 
+AT_REST = frozenset({Objection.CAMPAIGN_DRAFT, Objection.CAMPAIGN_NOT_STARTED, Objection.CAMPAIGN_PAUSED})
+"""What is said of a campaign that may still start, or go on: its activities wait for that."""
+
+
 class Skipped(StrEnum):
     """Why a batch makes no activity for a contact that it selects."""
 

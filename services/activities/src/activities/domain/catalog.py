@@ -15,7 +15,8 @@ from contracts.campaigns import (
 )
 from contracts.channels import NEED_AN_ADDRESS, address_for
 from contracts.contacts import ContactChanged
-from contracts.vocabulary import CampaignState, Lifecycle, PhoneType, PreferenceKind
+from contracts.reasons import AT_REST
+from contracts.vocabulary import Lifecycle, PhoneType, PreferenceKind
 
 Item = SubjectChanged | DispositionChanged | CampaignChanged | EndpointChanged | PolicyChanged
 
@@ -77,23 +78,8 @@ class Catalog:
     def holding_nothing(self, now: datetime) -> list[str]:
         """Ids of what no activity has to wait for any longer."""
         return [
-            *(id_ for id_, campaign in self.campaigns.items() if not is_waiting(campaign, now)),
+            *(id_ for id_, campaign in self.campaigns.items() if campaign.objection(now) not in AT_REST),
             *(id_ for id_, endpoint in self.endpoints.items() if endpoint.enabled),
             *self.subjects,
             *self.policies,
         ]
-
-
-def is_waiting(campaign: CampaignChanged, now: datetime) -> bool:
-    """Whether its activities wait: it may still start, or go on."""
-    match campaign.state:
-        case CampaignState.DRAFT | CampaignState.PAUSED:
-            return not has_ended(campaign, now)
-        case CampaignState.RUNNING:
-            return campaign.starts_at is not None and now < campaign.starts_at
-        case CampaignState.STOPPED:
-            return False
-
-
-def has_ended(campaign: CampaignChanged, now: datetime) -> bool:
-    return campaign.ends_at is not None and campaign.ends_at <= now

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from activities.domain.activity import Activity
-from activities.domain.catalog import Catalog, Contact, has_ended, is_waiting
+from activities.domain.catalog import Catalog, Contact
 from activities.domain.contact_window import (
     EVERY_OFFSET,
     is_inside_all,
@@ -23,8 +23,8 @@ from activities.domain.contact_window import (
 )
 from contracts.campaigns import CampaignChanged, EndpointChanged, PolicyChanged, SubjectChanged
 from contracts.channels import PREFERENCE_OF_CHANNEL
-from contracts.reasons import Objection
-from contracts.vocabulary import CampaignState, EndpointId, Lifecycle, Source
+from contracts.reasons import AT_REST, Objection
+from contracts.vocabulary import EndpointId, Lifecycle, Source
 
 _FIRST_LOOK = timedelta(seconds=2)
 _LONGEST_LOOK = timedelta(hours=1)
@@ -123,26 +123,16 @@ def contact_was_not_erased(case: Case) -> Refusal:
     return Deny(Objection.CONTACT_ERASED) if case.contact is not None and case.contact.erased else None
 
 
-_WAITS_WHILE = {
-    CampaignState.DRAFT: Objection.CAMPAIGN_DRAFT,
-    CampaignState.RUNNING: Objection.CAMPAIGN_NOT_STARTED,
-    CampaignState.PAUSED: Objection.CAMPAIGN_PAUSED,
-}
-
-
 def campaign_is_open(case: Case) -> Refusal:
     wanted = case.activity.campaign_id
     if wanted is None:
         return None
     if case.campaign is None:
         return Defer(Objection.CAMPAIGN_UNKNOWN, hold=wanted)
-    if case.campaign.state is CampaignState.STOPPED:
-        return Deny(Objection.CAMPAIGN_STOPPED)
-    if has_ended(case.campaign, case.now):
-        return Deny(Objection.CAMPAIGN_ENDED)
-    if is_waiting(case.campaign, case.now):
-        return Defer(_WAITS_WHILE[case.campaign.state], hold=wanted)
-    return None
+    objection = case.campaign.objection(case.now)
+    if objection is None:
+        return None
+    return Defer(objection, hold=wanted) if objection in AT_REST else Deny(objection)
 
 
 def subject_is_known(case: Case) -> Refusal:

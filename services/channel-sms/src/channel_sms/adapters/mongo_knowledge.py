@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as Members
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from pymongo import ASCENDING, IndexModel
@@ -18,6 +19,7 @@ from contracts.campaigns import (
 )
 from contracts.contacts import ContactChanged
 from contracts.message import Message
+from contracts.reasons import AT_REST
 from contracts.vocabulary import CampaignState, Picker, PreferenceKind, SubjectDirection
 from servicekit.mongo import Document
 from servicekit.projection import Projection
@@ -52,9 +54,10 @@ class Copy:
 
     async def get(self, ids: Iterable[str | None]) -> Mapping[str, Any]:
         documents = await self.projection.get_cached(ids)
-        return {id_: self._parse(id_, document) for id_, document in documents.items()}
+        return {id_: self.parsed(document) for id_, document in documents.items()}
 
-    def _parse(self, id_: str, document: Document) -> Any:
+    def parsed(self, document: Document) -> Any:
+        id_ = document["_id"]
         parsed = self._parsed.get(id_)
         if parsed is None or parsed[0] != document["version"]:
             message = self._class.model_validate({k: v for k, v in document.items() if k != "_id"})
@@ -90,7 +93,7 @@ class MongoKnowledge:
         self.campaigns = Copy(projection("campaigns"), CampaignChanged)
         self.profiles = Copy(projection("agent_profiles"), AgentProfileChanged)
         self.dispositions = projection("dispositions")
-        self._at_rest = Remembered(self._read_campaigns_at_rest, _FRESH_SECONDS)
+        self._not_running = Remembered(self._read_not_running, _FRESH_SECONDS)
         self._picks = Remembered(self._read_picks_of_agent, _FRESH_SECONDS)
 
     def handlers(self) -> dict[type, Any]:
@@ -104,7 +107,7 @@ class MongoKnowledge:
 
     async def _keep_campaigns(self, batch: Sequence[Any]) -> list[Outcome]:
         outcomes = await self.campaigns.projection(batch)
-        self._at_rest.forget()
+        self._not_running.forget()
         return outcomes
 
     async def _keep_dispositions(self, batch: Sequence[Any]) -> list[Outcome]:
@@ -112,15 +115,20 @@ class MongoKnowledge:
         self._picks.forget()
         return outcomes
 
-    async def campaigns_at_rest(self) -> frozenset[str]:
-        """Campaigns that begin no conversation now, as they were at most a moment ago."""
-        return await self._at_rest.get()
+    async def campaigns_at_rest(self, now: datetime) -> frozenset[str]:
+        """Campaigns that begin no conversation now, and may later; as they were at most a moment ago."""
+        campaigns = await self._not_running.get()
+        return frozenset(each.campaign_id for each in campaigns if each.objection(now) in AT_REST)
 
-    async def _read_campaigns_at_rest(self) -> frozenset[str]:
+    async def _read_not_running(self) -> Sequence[CampaignChanged]:
         rows = self.campaigns.projection.collection.find(
-            {"state": {"$ne": CampaignState.RUNNING.value}, "erased": {"$exists": False}}, {"_id": 1}
+            {
+                "state": {"$ne": CampaignState.STOPPED.value},
+                "$or": [{"state": {"$ne": CampaignState.RUNNING.value}}, {"starts_at": {"$ne": None}}],
+                "erased": {"$exists": False},
+            }
         )
-        return frozenset([row["_id"] async for row in rows])
+        return [self.campaigns.parsed(row) async for row in rows]
 
     async def contacts_by_id(self, ids: Iterable[str]) -> Mapping[str, Document]:
         """Erased ones too: they carry `erased`."""

@@ -27,6 +27,7 @@ from contracts.vocabulary import (
     Source,
     SubjectId,
 )
+from servicekit.verdict import following
 
 AGENT = "automated-agent"
 SYSTEM = "system"
@@ -83,7 +84,7 @@ class Conversation(BaseModel):
         return self.state is not ConversationState.CONCLUDED
 
     def evolve(self, **changes: Any) -> Conversation:
-        return self.model_copy(update={**changes, "version": self.version + 1})
+        return following(self, **changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,9 @@ def ended(conversation: Conversation, ending: Ending, now: datetime) -> tuple[Co
     return concluded, outcome
 
 
-def given_back(conversation: Conversation, now: datetime) -> tuple[Conversation, ActivityReturned]:
+def given_back(
+    conversation: Conversation, objection: Objection, now: datetime
+) -> tuple[Conversation, ActivityReturned]:
     """Over before it began: a later dispatch begins it anew. Raises AlreadyConcluded."""
     if not conversation.is_open:
         raise AlreadyConcluded(conversation.activity_id)
@@ -216,10 +219,10 @@ def given_back(conversation: Conversation, now: datetime) -> tuple[Conversation,
         activity_id=ActivityId(conversation.activity_id),
         contact_id=ContactId(conversation.contact_id),
         dispatch_number=conversation.dispatch_number,
-        reason=Objection.OUTSIDE_WINDOW.value,
+        reason=objection.value,
         occurred_at=now,
     )
-    return _without_outcome(conversation, f"returned: {Objection.OUTSIDE_WINDOW}", now), returned
+    return _without_outcome(conversation, f"returned: {objection}", now), returned
 
 
 def recalled(conversation: Conversation, reason: str, now: datetime) -> Conversation:

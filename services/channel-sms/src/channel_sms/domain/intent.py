@@ -9,8 +9,10 @@ from typing import Literal
 
 from channel_sms.domain.segments import segments
 from contracts.activities import ActivityProgressed
+from contracts.campaigns import CampaignChanged, EndpointChanged
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
 from contracts.message import Message
+from contracts.reasons import Objection
 from contracts.vocabulary import (
     ActivityId,
     CampaignId,
@@ -35,7 +37,7 @@ class IntentState(StrEnum):
     EXPIRED = "expired"
     """Provably not sent in the time it had."""
     CANCELLED = "cancelled"
-    """Not sent: the address opted out, the conversation ended first, or the contact's hours were over."""
+    """Not sent: the address opted out, the conversation ended first, or the gate would not allow it now."""
 
 
 class Purpose(StrEnum):
@@ -99,8 +101,17 @@ class Intent:
         """Whoever ends one cancels what waits; not what was being sent then, nor a reply before the last."""
         return self.purpose is Purpose.REPLY or (self.purpose is Purpose.OPENING and self.attempts > 1)
 
-    def is_too_late(self, now: datetime) -> bool:
-        return self.not_after is not None and now >= self.not_after
+    def objection(
+        self, campaign: CampaignChanged | None, endpoint: EndpointChanged | None, now: datetime
+    ) -> Objection | None:
+        """Why the conversation that it opens would not be begun now, although the policy gate allowed it."""
+        if self.purpose is not Purpose.OPENING:
+            return None
+        if self.not_after is not None and now >= self.not_after:
+            return Objection.OUTSIDE_WINDOW
+        if endpoint is not None and not endpoint.enabled:
+            return Objection.ENDPOINT_DISABLED
+        return campaign.objection(now) if campaign is not None else None
 
     @property
     def occurred_at(self) -> datetime:

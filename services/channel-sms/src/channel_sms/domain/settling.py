@@ -58,7 +58,9 @@ class Suppressed:
 
 @dataclass(frozen=True, slots=True)
 class TooLate:
-    """Not sent, because the contact's hours were over before its turn came."""
+    """Not sent, because the policy gate, which allowed it, would not do so any more when its turn came."""
+
+    objection: Objection
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +147,8 @@ def settle(intent: Intent, settlement: Settlement, context: Context) -> Plan:
         case Suppressed():
             disposition = context.subject.opt_out_disposition if context.subject else None
             return _end(intent, context, IntentState.CANCELLED, "opted out", Ending(disposition, "opted_out"))
-        case TooLate():
-            return _give_back(intent, context)
+        case TooLate(objection):
+            return _give_back(intent, context, objection)
         case Pointless():
             return Plan({"state": IntentState.CANCELLED, "error": "the conversation has ended"})
         case _:
@@ -178,11 +180,11 @@ def _end(intent: Intent, context: Context, state: IntentState, error: str, endin
     return Plan(changes, (outcome,), concluded)
 
 
-def _give_back(intent: Intent, context: Context) -> Plan:
-    changes: dict[str, Any] = {"state": IntentState.CANCELLED, "error": Objection.OUTSIDE_WINDOW.value}
+def _give_back(intent: Intent, context: Context, objection: Objection) -> Plan:
+    changes: dict[str, Any] = {"state": IntentState.CANCELLED, "error": objection.value}
     if (conversation := _waiting_for(intent, context)) is None:
         return Plan(changes)
-    concluded, returned = given_back(conversation, context.now)
+    concluded, returned = given_back(conversation, objection, context.now)
     return Plan(changes, (returned,), concluded)
 
 

@@ -130,7 +130,7 @@ class SendDue:
             real_now(),
             buckets,
             resting,
-            await self._knowledge.campaigns_at_rest(),
+            await self._knowledge.campaigns_at_rest(self._clock.now()),
             free,
         )
         allowed = await self._within_pace(due, len(buckets) / BUCKETS) if due else []
@@ -170,10 +170,12 @@ class SendDue:
             intent.contact_id for intent in claimed if intent.purpose not in SENT_IN_SPITE_OF_PREFERENCE
         }
         outlived = [intent.activity_id for intent in claimed if intent.may_have_outlived_its_conversation]
-        suppressed, opted_out, concluded = await asyncio.gather(
+        suppressed, opted_out, concluded, campaigns, endpoints = await asyncio.gather(
             self._suppressions.among(addresses),
             self._knowledge.opted_out_among(contacts),
             self._conversations.concluded_among(outlived),
+            self._knowledge.campaigns.get({intent.campaign_id for intent in claimed}),
+            self._knowledge.endpoints.get({intent.endpoint_id for intent in claimed}),
         )
         _BEFORE_SEND()
         now = self._clock.now()
@@ -186,8 +188,10 @@ class SendDue:
                 self._results.note(intent, Suppressed())
             elif intent.may_have_outlived_its_conversation and intent.activity_id in concluded:
                 self._results.note(intent, Pointless())
-            elif intent.is_too_late(now):
-                self._results.note(intent, TooLate())
+            elif objection := intent.objection(
+                campaigns.get(intent.campaign_id), endpoints.get(intent.endpoint_id), now
+            ):
+                self._results.note(intent, TooLate(objection))
             else:
                 free.append(intent)
         return free
