@@ -143,6 +143,16 @@ async def test_it_fails_as_told(
         assert len(journal(tmp_path, "accepted")) == accepted
 
 
+async def test_what_its_customer_has_given_up_is_never_accepted(tmp_path: Path) -> None:
+    async with Carrier(settings(tmp_path, **(SILENT | {"latency_ms": 300}))).running() as carrier:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await send(carrier)
+        assert (await send(carrier))[0] == 201
+        assert len(journal(tmp_path, "accepted")) == 1
+        assert carrier.api.answers == {"given_up": 1, "accepted": 1}
+
+
 @pytest.mark.parametrize(("place", "accepted"), [("reset_before", 0), ("reset_after", 1)])
 async def test_it_resets_as_told(tmp_path: Path, place: str, accepted: int) -> None:
     async with Carrier(settings(tmp_path, **(SILENT | {place: 1.0}))).running() as carrier:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -266,6 +267,61 @@ async def test_of_two_who_saw_the_same_message_due_one_may_send_it(
     # Who comes later, with what was true before, gets none of them either.
     assert await intents.claim(due, NOW, NOW) == []
     await mongo.close()
+
+
+@asynccontextmanager
+async def in_doubt_for_long(
+    engines: Engines, namespace: str, tmp_path: Path, *people: int
+) -> AsyncIterator[Scene]:
+    """Texts to one number that the carrier did not take, and that nobody proves to be absent."""
+    async with (
+        standing(engines, namespace, tmp_path, sms_absence_proves_seconds=600) as stage,
+        stage.scene(error_before=1.0) as talk,
+    ):
+        await talk.know(people)
+        to = talk.theirs(1)
+        await talk.wire.publish(*(talk.dispatched(person, destination=to) for person in people))
+        await talk.until("intents", {"state": "unknown"}, len(people))
+        yield talk
+
+
+async def taken_at_last(talk: Scene, text: str) -> str:
+    """The carrier takes what it was given, and its receipt gets lost."""
+    return (await talk.carrier.network.accept(talk.theirs(1), talk.ours, text, "")).sid
+
+
+async def test_what_the_carrier_takes_long_after_we_gave_it_up_is_found_and_not_sent_again(
+    engines: Engines, namespace: str, tmp_path: Path
+) -> None:
+    async with in_doubt_for_long(engines, namespace, tmp_path, 1) as talk:
+        (intent,) = await talk.find("intents", {})
+        long_ago = real_now() - timedelta(minutes=2)
+        await talk.service.mongo["intents"].update_one({}, {"$set": {"claimed_real_at": long_ago}})
+        sid = await taken_at_last(talk, intent["text"])
+        await talk.until("intents", {"state": "sent", "provider_message_id": sid})
+        assert len(talk.journal()) == 1
+
+
+async def test_nobody_guesses_which_of_two_alike_was_sent(
+    engines: Engines, namespace: str, tmp_path: Path
+) -> None:
+    async with in_doubt_for_long(engines, namespace, tmp_path, 1, 2) as talk:
+        one, other = await talk.find("intents", {})
+        assert (one["to"], one["text"]) == (other["to"], other["text"])
+
+        async def look_again() -> None:
+            now = {"looks": 0, "look_real_at": real_now()}
+            await talk.service.mongo["intents"].update_many({"state": "unknown"}, {"$set": now})
+
+        sids = {await taken_at_last(talk, one["text"])}
+        await look_again()
+        await talk.until("intents", {"looks": {"$gt": 0}}, 2)
+        await look_again()
+        await talk.until("intents", {"looks": {"$gt": 0}, "state": "unknown"}, 2)
+        sids.add(await taken_at_last(talk, one["text"]))
+        await look_again()
+        await talk.until("intents", {"state": "sent"}, 2)
+        assert {row["provider_message_id"] for row in await talk.find("intents", {})} == sids
 
 
 async def test_an_unresolved_send_is_reported_unknown_and_decided_by_a_person(

@@ -16,7 +16,10 @@ from channel_sms.webhooks import parsed
 from contracts.activities import ActivityCreated, ActivityOutcome
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
 from contracts.vocabulary import Direction, SubjectDirection
+from servicekit.clock import real_now
+from servicekit.leases import bucket_of
 from tests.channel_sms.world import Stage, everybody
+from tests.kit import eventually
 
 INBOUND = "/v1/webhooks/sms/inbound"
 FIELDS = st.dictionaries(st.text(min_size=1, max_size=10), st.text(max_size=20), max_size=6)
@@ -138,6 +141,43 @@ async def test_no_reply_in_time_is_an_outcome_of_its_own(stage: Stage) -> None:
         await talk.dispatch(1)
         (outcome,) = await talk.expect(ActivityOutcome, 1)
         assert (outcome.result, outcome.disposition, outcome.actor) == ("completed", "no-answer", "system")
+
+
+async def test_an_answer_that_nobody_has_worked_yet_was_in_time(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1, 2], no_response_seconds=1.0)
+        inbound = talk.service.mongo["inbound"]
+        kept = {"sender": talk.theirs(1), "to": talk.ours, "text": "yes", "received_at": real_now()}
+        # In a bucket that nobody works.
+        row = {"_id": talk.activity_id(1), "state": "new", "b": -1, "stored_real_at": real_now(), **kept}
+        await inbound.insert_one(row)
+        await talk.dispatch(1)
+        await talk.until("conversations", {"state": "awaiting_reply"})
+        await talk.dispatch(2)
+        (outcome,) = await talk.expect(ActivityOutcome, 1)
+        assert outcome.contact_id == talk.contact_id(2)
+        bucket = bucket_of(talk.theirs(1).encode())
+        await inbound.update_one({"_id": row["_id"]}, {"$set": {"b": bucket}})
+        await talk.until("conversations", {"dialogue.asked": "plan"})
+
+
+async def test_a_receipt_of_another_message_changes_nothing(stage: Stage) -> None:
+    async with stage.scene(receipts=0) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.until("intents", {"state": "sent"})
+        (intent,) = await talk.find("intents", {})
+        receipts = talk.service.mongo["receipts"]
+        for sid, told in ((f"{intent['provider_message_id'][:-1]}?", "undelivered"), ("", "delivered")):
+            form = {"MessageSid": sid or intent["provider_message_id"], "MessageStatus": told}
+            assert await talk.webhook(f"/v1/webhooks/sms/status/{intent['_id']}", form) == 204
+
+            async def worked() -> bool:
+                return await receipts.find_one({"intent_id": intent["_id"]}) is None
+
+            await eventually(worked, "the receipt to be worked")
+        await talk.until("intents", {"status": "delivered"})
+        assert {message.status for message in await talk.messages(MessageRecorded)} == {"sent", "delivered"}
 
 
 async def test_a_reply_waits_its_delay_and_a_conclusion_cancels_it(stage: Stage) -> None:

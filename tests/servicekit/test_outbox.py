@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -190,3 +191,17 @@ async def test_what_a_dead_member_held_is_taken_when_its_lease_ends(engines: Eng
         await eventually(everything, "the lease to end")
         assert dead.remaining() == 0
         await asyncio.sleep(0)
+
+
+async def test_a_lease_is_counted_from_before_the_database_was_asked() -> None:
+    """A process that was stopped while it asked must not believe longer than the others wait."""
+    slow = 0.3
+
+    class Slow:
+        async def find_one_and_update(self, *_: object, **__: object) -> dict[str, Any]:
+            await asyncio.sleep(slow)
+            return {"members": [{"me": "me"}], "buckets": [{"owner": "me"}] * BUCKETS}
+
+    leases = Leases(cast(Mongo, {"leases": Slow()}), "job", "me", seconds=1)
+    assert len(await leases.held()) == BUCKETS
+    assert 0 < leases.remaining() <= 1 - slow

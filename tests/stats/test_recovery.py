@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 
+from contracts.stats import counters_key
+from servicekit.clock import SystemClock
 from servicekit.failpoints import FAILPOINTS
+from servicekit.metrics import Metrics
+from servicekit.mongo import Mongo
+from servicekit.producer import Outgoing
+from servicekit.settings import ServiceSettings
+from stats.adapters.mongo_ledger import marks_of
+from stats.domain.ledger import contact_key, target_of
 from stats.main import build
 from stats.settings import Settings
+from stats.use_cases.announce_counters import AnnounceCounters
 from tests.engines import Engines
 from tests.kit import Wire, eventually, failed_where_told, running, settled
 from tests.stats.conftest import Line
@@ -39,6 +51,39 @@ async def test_a_fault_at_any_boundary_loses_and_doubles_nothing(line: Line, pla
     await line.at_rest()
     assert await line.counts(contact) == (0, 3)
     assert not await line.differences()
+
+
+class Deaf:
+    """A producer whose broker takes nothing until it is told to."""
+
+    def __init__(self) -> None:
+        self.hears = False
+        self.taken: list[Outgoing] = []
+
+    async def publish(self, messages: Sequence[Outgoing], timeout: float) -> list[Exception | None]:
+        if not self.hears:
+            return [KafkaTimeoutError() for _ in messages]
+        self.taken += messages
+        return [None for _ in messages]
+
+
+async def test_counters_that_could_not_be_announced_stay_to_be_announced(
+    engines: Engines, namespace: str
+) -> None:
+    mongo, producer = Mongo(engines.mongo, f"{namespace}-announcing"), Deaf()
+    contact = contact_key(name())
+    await mongo["targets"].insert_one({"_id": contact, "version": 1, "channels": {"sms": {"out": 1}}})
+    await mongo["changed_targets"].insert_many(marks_of([contact]))
+    announcer = AnnounceCounters(
+        mongo, cast(Any, producer), SystemClock(), Metrics(), ServiceSettings(), 0.1, lambda: False
+    )
+    await announcer.announce_all()
+    assert await mongo["changed_targets"].count_documents({}) == 1
+    producer.hears = True
+    await announcer.announce_all()
+    assert await mongo["changed_targets"].count_documents({}) == 0
+    assert [message.key for message in producer.taken] == [counters_key(*target_of(contact)).encode()]
+    await mongo.close()
 
 
 async def test_a_rewind_of_every_topic_changes_nothing(line: Line) -> None:

@@ -20,6 +20,7 @@ _STORM = {
     "freeze": 4,
     "misbehave": 4,
     "kill carrier": 1,
+    "freeze carrier": 1,
     "carrier away": 1,
     "broker restart": 1,
     "broker away": 1,
@@ -33,6 +34,7 @@ _MOODS: tuple[dict[str, float], ...] = (
     {"timeout_after": 0.05, "timeout_seconds": 30},
     {"rate_limited": 0.5},
     {"latency_ms": 500},
+    {"latency_ms": 12_000},
 )
 
 
@@ -73,6 +75,10 @@ class Storm:
             case "kill carrier":
                 self._run.line.kill(self._run.line.named("carrier-0"))
                 self._run.note("SIGKILL", "carrier-0")
+            case "freeze carrier":
+                # What is in its sockets is accepted, if at all, when its senders have long given it up.
+                self._run.line.freeze(self._run.line.named("carrier-0"), length)
+                self._run.note("SIGSTOP", "carrier-0", length)
             case "carrier away":
                 self._carrier("outage", {"seconds": min(length, 30)})
                 self._run.note("outage", "carrier", min(length, 30))

@@ -77,8 +77,11 @@ class Provider(Protocol):
         """One try, never repeated here. Nothing is written to a socket after `before` (monotonic)."""
         ...
 
-    async def look_up(self, text: Text, earliest: datetime, latest: datetime) -> Sequence[str]:
-        """Ids of accepted messages that look like this one, oldest first. Raises LookUpFailed."""
+    async def look_up(self, text: Text, earliest: datetime) -> Sequence[str]:
+        """Ids of messages accepted since then that look like this one, oldest first. Raises LookUpFailed.
+
+        However late: what was in a socket may be accepted long after we gave it up.
+        """
         ...
 
     async def close(self) -> None: ...

@@ -34,8 +34,9 @@ class Settings(ServiceSettings):
     sms_validity_seconds: int = Field(default=14_400, ge=60, le=36_000)
     """How long a text may be tried for, from when it was due."""
     sms_absence_proves_seconds: float | None = Field(default=None, gt=0)
-    """When a look-up that finds nothing proves that nothing was sent. Null: 15 for `simulated`, and never for
-    `twilio`, which does not promise that its list is complete."""
+    """How long after a claim look-ups that find nothing prove that nothing was sent, and never will be:
+    longer than a send may take. Null: 12 more than that for `simulated`, which accepts a request within ten
+    seconds or not at all, and never for `twilio`, which promises neither that nor a complete list."""
     sms_unknown_after_seconds: float = Field(default=300, gt=0)
     """When an unresolved send is reported as outcome unknown."""
     sms_fingerprint_key: str = Field(default="", repr=False)
@@ -63,6 +64,15 @@ class Settings(ServiceSettings):
                 cls._a_key(key or " ")
         return keys
 
+    @field_validator("sms_absence_proves_seconds")
+    @classmethod
+    def _longer_than_a_send(cls, seconds: float | None, given: ValidationInfo) -> float | None:
+        timeout = given.data.get("sms_send_timeout_seconds")
+        if seconds is not None and timeout is not None and seconds <= timeout:
+            rule = f"must be more than PARLEY_SMS_SEND_TIMEOUT_SECONDS ({timeout:g}): a send may take as long"
+            raise PydanticCustomError("absence", "{rule}", {"rule": rule})
+        return seconds
+
     @field_validator("sms_provider_url")
     @classmethod
     def _no_simulation_in_its_place(cls, url: str, given: ValidationInfo) -> str:
@@ -85,7 +95,7 @@ class Settings(ServiceSettings):
     @property
     def absence_proves_after(self) -> float | None:
         if self.sms_absence_proves_seconds is None:
-            return 15.0 if self.sms_provider == "simulated" else None
+            return self.sms_send_timeout_seconds + 12 if self.sms_provider == "simulated" else None
         return self.sms_absence_proves_seconds
 
     @property

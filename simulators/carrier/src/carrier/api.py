@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hmac
 import re
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,9 @@ from carrier.network import Network
 
 _E164 = re.compile(r"^\+[1-9]\d{6,14}$")
 _BAD_NUMBER = 21211
+_ACCEPTED_WITHIN = 10.0
+"""Seconds. What waited longer, or whose customer has gone, is not accepted any more: a promise that Twilio
+does not make, and that lets a customer conclude from what the list does not show."""
 
 
 class Api:
@@ -38,6 +42,7 @@ class Api:
         ]
 
     async def send(self, request: web.Request) -> web.StreamResponse:
+        came = time.monotonic()
         form = dict(parse_qsl((await request.read()).decode("utf-8", "replace"), keep_blank_values=True))
         self._requests += 1
         behaviour = self._network.behaviour
@@ -61,6 +66,8 @@ class Api:
             return self._problem(400, 21603, "A 'From' phone number is required.")
         if not text or len(text) > 1600:
             return self._problem(400, 21602, "Message body is required, 1600 characters at most.")
+        if time.monotonic() - came > _ACCEPTED_WITHIN or _has_gone(request):
+            return self._fail(request, "given_up")
         message = await self._network.accept(to, sender, text, form.get("StatusCallback", ""))
         for share, failure in (
             (behaviour.error_after, "error_after"),
@@ -114,7 +121,7 @@ class Api:
                 response = _json({"code": 20429, "message": "Too Many Requests", "status": 429}, 429)
                 response.headers["Retry-After"] = f"{self._network.behaviour.retry_after_seconds:g}"
                 return response
-            case "error_before" | "error_after":
+            case "error_before" | "error_after" | "given_up":
                 return _json({"code": 20500, "message": "Internal Server Error", "status": 500}, 500)
             case _:
                 if request.transport is not None:
@@ -125,6 +132,10 @@ class Api:
         self.answers[str(code)] += 1
         more = f"https://www.twilio.com/docs/errors/{code}"
         return _json({"code": code, "message": message, "more_info": more, "status": status}, status)
+
+
+def _has_gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 def _json(body: dict[str, Any], status: int = 200) -> web.Response:

@@ -64,17 +64,18 @@ class Webhooks:
             body = urlencode(webhook.form).encode()
             headers = {**_HEADERS, "X-Twilio-Signature": signature(self._token, webhook.url, webhook.form)}
             for copy in range(webhook.copies):
-                await self._deliver(webhook, body, headers)
-                if copy == 0:
+                taken = await self._deliver(webhook, body, headers)
+                if copy == 0 and taken:
                     webhook.delivered()
 
-    async def _deliver(self, webhook: Webhook, body: bytes, headers: dict[str, str]) -> None:
+    async def _deliver(self, webhook: Webhook, body: bytes, headers: dict[str, str]) -> bool:
+        """Whether it was taken. One that is refused is not sent again before the next start."""
         delay = 0.05
         while True:
             status = await self._post(webhook.url, body, headers)
             self.counts[str(status)] += 1
-            if 200 <= status < 300 or 400 <= status < 500:
-                return
+            if 200 <= status < 500:
+                return status < 300
             await asyncio.sleep(delay)
             delay = min(delay * 2, _MOST_SECONDS)
 

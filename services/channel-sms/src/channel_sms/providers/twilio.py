@@ -94,7 +94,7 @@ class Twilio:
             why = type(error).__name__
             return Ambiguous(why) if body.begun else NotSent(why, everybody=True)
 
-    async def look_up(self, text: Text, earliest: datetime, latest: datetime) -> Sequence[str]:
+    async def look_up(self, text: Text, earliest: datetime) -> Sequence[str]:
         query = {
             "To": text.to,
             "From": text.sender,
@@ -108,7 +108,7 @@ class Twilio:
             for message in page["messages"]:
                 created = parsedate_to_datetime(message["date_created"])
                 # The API tells whole seconds.
-                if message["body"] == text.body and earliest.replace(microsecond=0) <= created <= latest:
+                if message["body"] == text.body and created >= earliest.replace(microsecond=0):
                     found.append((created, message["sid"]))
             if not page.get("next_page_uri"):
                 return [sid for _, sid in sorted(found)]

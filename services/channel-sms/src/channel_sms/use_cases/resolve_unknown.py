@@ -56,7 +56,6 @@ class ResolveUnknown:
         self._leases = leases
         self._clock = clock
         self._orphaned_after = timedelta(seconds=settings.orphaned_after)
-        self._write_window = timedelta(seconds=settings.sms_send_timeout_seconds * 2)
         self._report_after = timedelta(seconds=settings.sms_unknown_after_seconds)
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -134,22 +133,19 @@ class ResolveUnknown:
             return None
         text = Text(intent.intent_id, intent.to, intent.sender, intent.text, 0)
         try:
-            candidates = await self._provider.look_up(
-                text,
-                intent.claimed_real_at - _CLOCKS_DIFFER,
-                intent.claimed_real_at + self._write_window + _CLOCKS_DIFFER,
-            )
+            candidates = await self._provider.look_up(text, intent.claimed_real_at - _CLOCKS_DIFFER)
         except LookUpFailed as error:
             log.info("a look-up was not answered", intent_id=intent.intent_id, error=str(error))
             return None
         return await self._attribute(intent, candidates)
 
     async def _attribute(self, intent: Intent, candidates: Sequence[str]) -> str | None:
+        # In this order: one that is settled in between is counted and has its message, not the reverse.
+        alike = await self._intents.others_in_doubt(intent)
         known = await self._intents.known_provider_ids(candidates)
         free = [candidate for candidate in candidates if candidate not in known]
         if not free:
             return ""
-        alike = await self._intents.others_in_doubt(intent)
         # With fewer messages than intents of the same words, nobody can tell whose they are.
         return free[0] if len(free) > alike else None
 
