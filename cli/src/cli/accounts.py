@@ -256,7 +256,7 @@ def _journal(api: Api) -> Counter[str] | None:
     if not any(endpoint["provider"] == _SIMULATED for endpoint in api.pages("campaigns", "/v1/endpoints")):
         return None
     told = api.get("carrier", "/control/stats")
-    found: Counter[str] = Counter(twice=len(told["sent_more_than_once"]))
+    found: Counter[str] = Counter(twice=told["sent_more_than_once"])
     path = Path(told["journal"])
     if not path.is_file():
         found.update(accepted=told["accepted"], reply=told["replies"])

@@ -12,6 +12,8 @@ from contracts.catalogue import CHANNELS
 
 _KEPT = ("PARLEY_MONGO_DRIVER", "PARLEY_LOG_LEVEL")
 _HOST = "127.0.0.1"
+_NOBODY = 9
+"""The port of the discard service, which no machine runs any more: what goes there is tried again."""
 _ACCOUNT = "AC" + "0" * 32
 # The one who must not know it is a stranger on the network, and everything here listens on loopback only.
 _TOKEN = "simulated"
@@ -60,14 +62,15 @@ def _sms(state: LineState) -> dict[str, str]:
 
 def _carrier(port: int, state: LineState, data_dir: Path) -> dict[str, str]:
     """The person's own CARRIER_ variables win: how it behaves is theirs to play with."""
-    settings = {
+    sms = state.services.get("channel-sms")
+    # Where channel-sms usually listens another line's may, and it would take what people write to this one.
+    inbound = sms.url if sms else f"http://{_HOST}:{_NOBODY}"
+    return {
         "CARRIER_HOST": _HOST,
         "CARRIER_PORT": str(port),
         "CARRIER_JOURNAL": str(data_dir / "carrier.jsonl"),
         "CARRIER_ACCOUNT_SID": _ACCOUNT,
         "CARRIER_AUTH_TOKEN": _TOKEN,
         "CARRIER_CLOCK_FILE": str(state.clock_file),
+        "CARRIER_INBOUND_URL": f"{inbound}/v1/webhooks/sms/inbound",
     }
-    if sms := state.services.get("channel-sms"):
-        settings["CARRIER_INBOUND_URL"] = f"{sms.url}/v1/webhooks/sms/inbound"
-    return settings
