@@ -48,7 +48,7 @@ def test_others_do_not_wait_for_a_subject_that_was_waited_for_in_vain() -> None:
     assert isinstance(verdict, GiveUp)
     assert (verdict.reason, verdict.detail) == (
         "tries_exhausted",
-        {"error": "there is no subject with id 'nope' here"},
+        "there is no subject with id 'nope' here",
     )
 
 
@@ -66,7 +66,7 @@ def test_while_nothing_could_come_nothing_was_waited_for() -> None:
 def test_an_id_that_nobody_can_ask_for_is_refused(field: str, value: str) -> None:
     verdict = create(manual("a-1").model_copy(update={field: value}), None, FACTS)
     assert isinstance(verdict, GiveUp)
-    assert str(verdict.detail["error"]).startswith(f"{field}: 1 to 200 letters")
+    assert verdict.detail.startswith(f"{field}: 1 to 200 letters")
 
 
 def test_an_id_that_another_contacts_activity_has_is_no_repeat() -> None:
@@ -84,7 +84,7 @@ def test_whoever_asks_has_a_name_and_not_a_book() -> None:
     assert isinstance(verdict, GiveUp)
     assert (verdict.reason, verdict.detail) == (
         "impossible_activity",
-        {"error": "created_by: must have at most 200 characters"},
+        "created_by: must have at most 200 characters",
     )
     assert isinstance(create(manual("a-1").model_copy(update={"created_by": "x" * 200}), None, FACTS), Become)
 
@@ -92,7 +92,7 @@ def test_whoever_asks_has_a_name_and_not_a_book() -> None:
 def test_an_attempt_number_that_no_database_keeps_is_refused() -> None:
     verdict = create(manual("a-1").model_copy(update={"attempt_number": 2**63}), None, FACTS)
     assert isinstance(verdict, GiveUp)
-    assert str(verdict.detail["error"]).startswith("attempt_number: must be at most")
+    assert verdict.detail.startswith("attempt_number: must be at most")
     largest = manual("a-1").model_copy(update={"attempt_number": 2**63 - 1})
     assert isinstance(create(largest, None, FACTS), Become)
 

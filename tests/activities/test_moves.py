@@ -336,6 +336,18 @@ def test_a_dispatch_that_never_was_cannot_be_returned() -> None:
     assert verdict.reason == "unknown_dispatch"
 
 
+def test_an_outcome_counts_for_the_dispatch_that_it_names() -> None:
+    facts = OutcomeFacts(NOON, catalog(), {})
+    again = activity(state=S.DISPATCHED, dispatch_number=2, campaign_id=None)
+    failed = outcome(result="failed", reason="no paper")
+    assert isinstance(hear(failed.evolve(dispatch_number=1), again, facts), Unchanged)
+    assert isinstance(hear(failed.evolve(dispatch_number=2), again, facts), Become)
+    assert isinstance(hear(failed, again, facts), Become)
+    verdict = hear(failed.evolve(dispatch_number=3), again, facts)
+    assert isinstance(verdict, GiveUp)
+    assert verdict.reason == "unknown_dispatch"
+
+
 def test_a_contact_of_the_domain_knows_no_name() -> None:
     assert not {"first_name", "last_name", "fields"} & set(Contact.__slots__)
 

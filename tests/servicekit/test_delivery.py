@@ -10,13 +10,15 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from contracts.catalogue import dead_letters_of
+from contracts.message import LARGEST_RECORD
 from servicekit.bus import Bus, LostConsumer, Subscription
-from servicekit.delivery import Delivery, Reader, event_time
+from servicekit.delivery import Delivery, Reader, Rejected, event_time
 from servicekit.failpoints import FAILPOINTS
 from servicekit.metrics import Metrics
 from servicekit.mongo import Conflict
@@ -96,6 +98,14 @@ async def test_poison_goes_to_the_dead_letters_and_the_good_flows_on(
         assert sorted(letter["dlq_reason"] for letter in letters) == sorted(poison)
         assert all(letter["dlq_topic"].endswith("word-said") for letter in letters)
         assert (await wire.messages(WordHeard))[0].words == ("good",)
+
+
+@pytest.mark.parametrize(("size", "taken"), [(LARGEST_RECORD, True), (LARGEST_RECORD + 1, False)])
+def test_compression_makes_no_room_for_a_larger_body(size: int, taken: bool) -> None:
+    body = said("anna", 1).to_json()
+    record = SimpleNamespace(value=body + b" " * (size - len(body)), key=b"anna", headers=CE)
+    read = Reader((WordSaid,), (WordSaid,))(record)
+    assert isinstance(read, Delivery) if taken else read == Rejected(record, "too_large", ANY)
 
 
 async def test_what_is_too_large_for_the_dead_letters_leaves_its_body_and_holds_nothing_back(

@@ -209,6 +209,7 @@ async def test_what_can_be_no_row_is_a_dead_letter(line: Line) -> None:
         interaction(contact, version=2**63),
         interaction(contact, interaction_id=""),
         interaction(contact, targets=[Target(id=contact), Target(id="crm/77")]),
+        interaction(contact, agent="x" * 201),
     ]
     await line.tell(*impossible, interaction(contact))
     letters = {
@@ -224,6 +225,7 @@ async def test_what_can_be_no_row_is_a_dead_letter(line: Line) -> None:
             "interaction_id: must not be empty, or all that have none are one interaction"
         ),
         impossible[4].event_id(): CONTACT_ID.replace("contact_id:", "targets: of a contact"),
+        impossible[5].event_id(): "ids and agent: at most 200 characters",
     }
     assert await line.counts(contact) == (0, 1)
 

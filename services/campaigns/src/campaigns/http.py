@@ -95,7 +95,7 @@ def _item_routes(kind: Kind, stores: MongoCatalog, apply_bundle: ApplyBundle) ->
         operation_id=f"put_{word}",
         response_model=kind.state,
         responses=TAGGED,
-        openapi_extra=_json_body(kind.written),
+        openapi_extra=_json_body(kind.written, spared="code"),
     )
     async def put(code: Code, request: Request, response: Response) -> Any:
         """Create or replace one item, written as in a bundle; `code` may be left out of the body."""
@@ -144,9 +144,11 @@ def _without_list(fault: Fault, kind: Kind) -> Fault:
     return Fault(fault.place.removeprefix(f"{kind.plural}[0]").removeprefix("."), fault.problem)
 
 
-def _json_body(model: type[BaseModel]) -> dict[str, Any]:
+def _json_body(model: type[BaseModel], spared: str = "") -> dict[str, Any]:
+    """spared: a field that the model needs and the body need not say."""
     schema = model.model_json_schema()
     inlined = _inlined(schema, schema.pop("$defs", {}))
+    inlined["required"] = [name for name in inlined.get("required", ()) if name != spared]
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": inlined}}}}
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from contracts.message import Message, Record, Topic
-from contracts.reasons import ALLOWED, Objection, Skipped, one_of
+from contracts.reasons import ALLOWED, OVERTAKEN, Objection, Skipped, one_of
 from contracts.vocabulary import (
     ActivityId,
     ActivityKind,
@@ -119,7 +119,9 @@ class ActivityReturned(
     contact_id: ContactId
     dispatch_number: int = Field(ge=1)
     """Of the dispatch that is given back; an older one changes nothing."""
-    reason: str = Field(description=f"Why, in the words of the gate: `{Objection.OUTSIDE_WINDOW}`.")
+    reason: str = Field(
+        description=f"Why: {one_of(OVERTAKEN)} in the words of the gate, or some of your own."
+    )
     occurred_at: Time
 
 
@@ -141,6 +143,8 @@ class ActivityOutcome(
     outcome_id: Identifier
     activity_id: ActivityId
     contact_id: ContactId
+    dispatch_number: int | None = Field(default=None, ge=1)
+    """Of the dispatch that it is about; one of an older dispatch changes nothing. Null: of the newest."""
     result: Literal["completed", "failed", "unknown"] = "completed"
     disposition: Code | None = None
     notes: str = Field(default="", max_length=20_000)

@@ -77,7 +77,12 @@ class SetPreference(
     published_by=("workflow", "channel-sms"),
     read_by=("contacts",),
 ):
-    """Opt a contact out of something (`opted_out` true), or back in. Same command id: one ledger row."""
+    """Opt a contact out of something (`opted_out` true), or back in. Same command id: one ledger row.
+
+    The newest wish holds, by `occurred_at`, in whatever order they arrive; an older one is kept in the
+    consent ledger and not applied. A time ahead of ours counts as the moment of arrival. What a contact is
+    opted out of stays when an upsert says nothing of it.
+    """
 
     command_id: Identifier
     contact_id: ContactId

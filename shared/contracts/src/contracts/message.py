@@ -14,6 +14,9 @@ PARLEY = uuid.UUID("6f1d0f5e-6a2b-5c8e-9d43-7a1b52c3d9e0")
 
 DAY_MS = 86_400_000
 
+LARGEST_RECORD = 1024 * 1024
+"""Bytes that a topic takes in one record; of a body also when it is unpacked."""
+
 DEAD_LETTER_SUFFIX = ".dlq"
 """What a reader could not use goes to the topic of this name behind the topic's own."""
 
@@ -54,12 +57,12 @@ class Topic:
                 "cleanup.policy": "compact",
                 # How long a reader may be away and still hear of an erasure.
                 "delete.retention.ms": str(self.retention_days * DAY_MS),
-                "max.message.bytes": "1048576",
+                "max.message.bytes": str(LARGEST_RECORD),
             }
         return {
             "cleanup.policy": "delete",
             "retention.ms": str(self.retention_days * DAY_MS),
-            "max.message.bytes": "1048576",
+            "max.message.bytes": str(LARGEST_RECORD),
         }
 
 

@@ -40,6 +40,16 @@ AT_REST = frozenset({Objection.CAMPAIGN_DRAFT, Objection.CAMPAIGN_NOT_STARTED, O
 """What is said of a campaign that may still start, or go on: its activities wait for that."""
 
 
+OVERTAKEN = (
+    Objection.OUTSIDE_WINDOW,
+    Objection.CAMPAIGN_STOPPED,
+    Objection.CAMPAIGN_ENDED,
+    *sorted(AT_REST),
+    Objection.ENDPOINT_DISABLED,
+)
+"""Why what the gate allowed is given back by a channel: it would not be allowed any more."""
+
+
 class Skipped(StrEnum):
     """Why a batch makes no activity for a contact that it selects."""
 

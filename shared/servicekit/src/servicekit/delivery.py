@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from contracts.message import Message, missing_headers
+from contracts.message import LARGEST_RECORD, Message, missing_headers
 from contracts.vocabulary import END_OF_TIME, FIRST_TIME, as_kept
 from servicekit.tracing import valid_traceparent
 
@@ -18,6 +18,7 @@ M = TypeVar("M", bound=Message)
 M_co = TypeVar("M_co", bound=Message, covariant=True)
 
 _VERSION = re.compile(r"\.v\d+$")
+_TOO_LARGE = f"a body has at most {LARGEST_RECORD:,} bytes, and compression does not make room for more"
 _LAST_MILLISECOND = int((END_OF_TIME - FIRST_TIME).total_seconds() * 1000) - 1
 
 
@@ -101,6 +102,8 @@ class Reader:
     def __call__(self, record: Any) -> Delivery[Message] | Tombstone | Rejected | Ignored:
         if record.value is None:
             return self._null_body(record)
+        if len(record.value) > LARGEST_RECORD:
+            return Rejected(record, "too_large", _TOO_LARGE)
         headers: dict[str, bytes | None] = dict(record.headers)
         if missing := missing_headers(headers):
             return Rejected(

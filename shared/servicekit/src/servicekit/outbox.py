@@ -21,7 +21,7 @@ import structlog
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import PyMongoError
 
-from contracts.message import Message, wire_headers
+from contracts.message import LARGEST_RECORD, Message, wire_headers
 from servicekit.backoff import backoff
 from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint, InjectedFault
@@ -43,7 +43,7 @@ _IDLE_SECONDS_ALONE = 0.25
 """Its own writers wake a relay at once; only another replica's rows have to be looked for."""
 _PARCEL_ROWS = 100
 _PARCEL_BYTES = 256 * 1024
-LARGEST_BODY = 1024 * 1024 - 8 * 1024
+LARGEST_BODY = LARGEST_RECORD - 8 * 1024
 """Of what a topic takes in one record; the rest is for the key, the headers and Kafka's own frame."""
 _COMMIT_MICROSECONDS = 2_000_000
 """How long after its id was given a row nearly always is committed; the rest waits for the next sweep."""

@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import orjson
 import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
@@ -198,10 +196,7 @@ class Pipeline:
         )
         if attempts + 1 < min(self._tries, 3):
             return TryAgain(repr(error)[:500], after=backoff(attempts))
-        return GiveUp(
-            f"bug: {type(error).__name__}",
-            {"error": str(error)[:500], "traceback": "".join(traceback.format_exception(error, limit=20))},
-        )
+        return GiveUp.of_bug(error)
 
     def _sort_out(
         self,
@@ -224,7 +219,7 @@ class Pipeline:
                     counts["unchanged"] += 1
                 case GiveUp(reason, detail):
                     rejected.append(
-                        Rejected(delivery.record, reason, _text(detail), getattr(delivery, "attempts", 0) + 1)
+                        Rejected(delivery.record, reason, detail, getattr(delivery, "attempts", 0) + 1)
                     )
                 case TryAgain():
                     follows = delivery.record.key in blocked
@@ -344,13 +339,6 @@ def without_body(letter: Outgoing) -> Outgoing:
         if name.startswith("dlq_") or len(value) <= _SHORT_HEADER
     ]
     return Outgoing(letter.topic, letter.key, b"", [*short, size])
-
-
-def _text(detail: Mapping[str, Any]) -> str:
-    """A sentence for people; what is more than one, as JSON."""
-    if detail.keys() == {"error"}:
-        return str(detail["error"])
-    return orjson.dumps(dict(detail), default=str, option=orjson.OPT_NON_STR_KEYS).decode() if detail else ""
 
 
 def by_type(handlers: dict[type, BatchHandler]) -> BatchHandler:

@@ -8,7 +8,6 @@ one stale row never costs the others.
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +37,8 @@ from servicekit.tracing import current_traceparent, span
 from servicekit.verdict import Become, GiveUp, Outcome, TryAgain, Unchanged, Verdict, Versioned, Write
 
 log = structlog.get_logger()
+
+_TOO_LARGE = f"what would be announced of it is larger than the {LARGEST_BODY:,} bytes of a record's body"
 
 S = TypeVar("S", bound=Versioned)
 M = TypeVar("M", bound=Message)
@@ -257,7 +258,7 @@ class UnitOfWork(Generic[M, S, F]):
                     rows = self._committer.outbox.rows(announced, traceparent)
                     if too_large(rows):
                         # A row that can never leave would hold back all that its key says after it.
-                        outcomes.append(GiveUp("too_large", {"largest_announcement": LARGEST_BODY}))
+                        outcomes.append(GiveUp("too_large", _TOO_LARGE))
                         continue
                     states[id_] = touched[id_] = state
                     changes.also.extend(also)
@@ -280,13 +281,11 @@ class UnitOfWork(Generic[M, S, F]):
             verdict = self._decide(delivery.message, state, facts)
         except Exception as bug:
             log.exception("a decision failed", subscriber=self._name, event_id=delivery.event_id)
-            return GiveUp(
-                f"bug: {type(bug).__name__}", {"traceback": traceback.format_exc(limit=20), "error": str(bug)}
-            )
+            return GiveUp.of_bug(bug)
         if isinstance(verdict, Become):
             expected = 1 if state is None else state.version + 1
             if verdict.state.version != expected:
-                return GiveUp("bug: version", {"expected": expected, "got": verdict.state.version})
+                return GiveUp("bug: version", f"decided {verdict.state.version}, and {expected} follows")
         return verdict
 
 

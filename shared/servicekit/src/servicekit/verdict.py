@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -77,10 +78,17 @@ class TryAgain:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Never: the message itself is at fault. It goes to the dead letters with this reason."""
+    """Never: the message itself is at fault. It goes to the dead letters with this reason, and a sentence
+    that says what is wrong and what would be right."""
 
     reason: str
-    detail: Mapping[str, Any] = field(default_factory=dict)
+    detail: str = ""
+
+    @classmethod
+    def of_bug(cls, error: BaseException) -> GiveUp:
+        """A fault of ours: its name is the reason, and the detail its words and where it happened."""
+        trace = "".join(traceback.format_exception(error, limit=20))
+        return cls(f"bug: {type(error).__name__}", f"{str(error)[:500]}\n{trace}")
 
 
 Verdict = Become[S] | Unchanged | TryAgain | GiveUp

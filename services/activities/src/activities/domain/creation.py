@@ -35,14 +35,14 @@ class CreationFacts:
 def create(message: ActivityCreated, state: Activity | None, facts: CreationFacts) -> Verdict[Activity]:
     if state is not None:
         other = other_in(message, state)
-        return GiveUp("activity_exists", {"error": other}) if other else Unchanged("already created")
+        return GiveUp("activity_exists", other) if other else Unchanged("already created")
     if fault := fault_in(message, facts.channels):
-        return GiveUp("impossible_activity", {"error": fault})
+        return GiveUp("impossible_activity", fault)
     for kind, id_ in unknown_in(message, facts.catalog):
         # The catalogue may be late; what stays unknown is a dead letter.
         why = f"there is no {kind} with id {id_!r} here"
         if id_ in facts.missing_too_long:
-            return GiveUp("tries_exhausted", {"error": why})
+            return GiveUp("tries_exhausted", why)
         return TryAgain(why, after=1.0)
     activity = scheduled(message, facts.now)
     contact = facts.contacts.get(message.contact_id)

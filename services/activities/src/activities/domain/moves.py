@@ -387,7 +387,7 @@ def progress(activity: Activity, message: ActivityProgressed, now: datetime) -> 
 def give_back(activity: Activity, message: ActivityReturned, now: datetime) -> Verdict[Activity]:
     """Not begun in time, or proven so later: due again at once, so that the gate says when."""
     if message.dispatch_number > activity.dispatch_number:
-        return GiveUp("unknown_dispatch", {"error": f"the newest dispatch is {activity.dispatch_number}"})
+        return GiveUp("unknown_dispatch", f"the newest dispatch is {activity.dispatch_number}")
     if activity.state not in MAY[Move.RETURN].get(activity.mode, ()):
         return Unchanged(f"already {activity.state}")
     if activity.dispatch_number != message.dispatch_number:

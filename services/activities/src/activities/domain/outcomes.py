@@ -37,7 +37,7 @@ def hear(message: Report, state: Activity | None, facts: OutcomeFacts) -> Verdic
     if state is None:
         return NotMade(f"activity {message.activity_id} is unknown", after=0.15)
     if state.contact_id != message.contact_id:
-        return GiveUp("wrong_contact", {"error": "contact_id is not the contact of this activity"})
+        return GiveUp("wrong_contact", "contact_id is not the contact of this activity")
     if isinstance(message, ActivityProgressed):
         return progress(state, message, facts.now)
     if isinstance(message, ActivityReturned):
@@ -46,10 +46,15 @@ def hear(message: Report, state: Activity | None, facts: OutcomeFacts) -> Verdic
         return Unchanged("repeat")
     if state.is_final:
         return Unchanged(f"already final: {state.state}")
+    told = message.dispatch_number
+    if told is not None and told > state.dispatch_number:
+        return GiveUp("unknown_dispatch", f"the newest dispatch is {state.dispatch_number}")
+    if told is not None and told < state.dispatch_number:
+        return Unchanged(f"dispatched again: {state.dispatch_number}")
     match message.result:
         case "failed":
             if not message.reason:
-                return GiveUp("reason_missing", {"error": "a failed outcome needs a reason"})
+                return GiveUp("reason_missing", "a failed outcome needs a reason")
             return fail(state, message, facts.now)
         case "unknown":
             return lose_track(state, message, facts.now)
@@ -63,7 +68,7 @@ def _complete(message: ActivityOutcome, state: Activity, facts: OutcomeFacts) ->
     except NotInCatalog as missing:
         return TryAgain(str(missing), after=0.15)
     except BadEnding as wrong:
-        return GiveUp(wrong.code, {"error": str(wrong)})
+        return GiveUp(wrong.code, str(wrong))
     contact = facts.contacts.get(message.contact_id)
     return complete_by_channel(state, message, disposition, contact.time_zone if contact else None, facts.now)
 

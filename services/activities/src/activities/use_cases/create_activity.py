@@ -54,7 +54,7 @@ class CreateActivity:
             raise AnotherActivity(other)
         verdict = create(message, state, await self._facts.for_creation([message]))
         if isinstance(verdict, GiveUp):
-            raise Impossible(verdict.detail["error"])
+            raise Impossible(verdict.detail)
         if isinstance(verdict, Become) and verdict.state.reason in _OF_SOMEBODY_ERASED:
             raise Impossible(f"The contact {message.contact_id!r} was erased.")
         if not isinstance(verdict, Become):

@@ -102,7 +102,7 @@ class StartConversations:
         if contact is None:
             return TryAgain("the contact is not known here yet", after=0.5)
         if not message.destination.startswith("+"):
-            return GiveUp("impossible_dispatch", {"error": "destination: must be a phone number in E.164"})
+            return GiveUp("impossible_dispatch", "destination: must be a phone number in E.164")
         opening = open_conversation(
             message,
             standing,

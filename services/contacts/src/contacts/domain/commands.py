@@ -48,7 +48,7 @@ def decide(command: Command, contact: Contact | None, known: Known) -> Verdict[C
 
 def _set_preference(command: SetPreference, contact: Contact | None, known: Known) -> Verdict[Contact]:
     if contact is None:
-        return GiveUp("unknown_contact", {"contact_id": command.contact_id})
+        return GiveUp("unknown_contact", f"there is no contact with id {command.contact_id!r}")
     request = Request(
         entry_id=command.command_id,
         preference=command.preference,
@@ -64,20 +64,20 @@ def _set_preference(command: SetPreference, contact: Contact | None, known: Know
 def _upsert(command: UpsertContact, contact: Contact | None, known: Known) -> Verdict[Contact]:
     type_ = known.types.get(command.contact_type)
     if type_ is None:
-        return GiveUp("unknown_contact_type", {"contact_type": command.contact_type})
+        return GiveUp("unknown_contact_type", f"there is no contact type {command.contact_type!r}")
     if contact is not None and contact.contact_type != command.contact_type:
-        return GiveUp("contact_type_is_fixed", {"standing": contact.contact_type})
+        return GiveUp("contact_type_is_fixed", f"contact_type: this contact is a {contact.contact_type!r}")
     try:
         details = _described(command, type_)
     except InvalidContact as invalid:
-        return GiveUp("invalid_contact", {"faults": [str(fault) for fault in invalid.faults]})
+        return GiveUp("invalid_contact", "; ".join(map(str, invalid.faults)))
     if details.external_id is not None:
         owner = known.owners.get((type_.code, details.external_id), command.contact_id)
         if owner != command.contact_id:
-            return GiveUp("external_id_taken", {"by": owner})
+            return GiveUp("external_id_taken", f"external_id: contact {owner!r} has it")
     if contact is None:
         if not is_own_id(command.contact_id):
-            return GiveUp("invalid_contact", {"faults": [f"contact_id: {OWN_ID_RULE}"]})
+            return GiveUp("invalid_contact", f"contact_id: {OWN_ID_RULE}")
         new = created(command.contact_id, type_.code, details, known.now)
         return Become(new, (new.announced(),), (_handled(command),))
     match revised(contact, details, known.now):

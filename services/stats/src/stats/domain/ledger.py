@@ -46,6 +46,7 @@ ERASED: Erased = "erased"
 _NOBODY = f"{ERASED}:"
 NEWEST = 2**63 - 1
 """Version of an interaction."""
+_LONGEST = 200
 _NO_TYPE = "contact"
 """Of what was erased before its type was remembered."""
 
@@ -97,6 +98,9 @@ def fault_in(message: InteractionRecorded) -> str | None:
     for target in message.targets or ():
         if target.type == "contact" and not is_own_id(target.id):
             return f"targets: of a contact {OWN_ID_RULE}"
+    names = (message.interaction_id, message.activity_id, message.campaign_id, message.subject_id)
+    if any(name and len(name) > _LONGEST for name in (*names, message.endpoint_id, message.agent)):
+        return f"ids and agent: at most {_LONGEST} characters"
     if message.version > NEWEST:
         return f"version: must be at most {NEWEST}"
     return None

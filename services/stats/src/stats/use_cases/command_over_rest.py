@@ -24,6 +24,6 @@ class CommandOverRest:
         """Raises Refusal. Whoever gets no answer asks again: nothing is done twice."""
         outcome = await self._obey.obey(command)
         if isinstance(outcome, GiveUp):
-            raise Refusal(str(outcome.detail.get("error", outcome.reason)))
+            raise Refusal(str(outcome.detail or outcome.reason))
         await self._outbox.insert([self._outbox.row(command)])
         self._outbox.written.set()

@@ -62,14 +62,14 @@ class ObeyCommands:
     async def obey(self, command: Command) -> Outcome:
         if command.occurred_at > self._clock.now() + _CLOCKS_DIFFER:
             # It would be newer than everything that is commanded until then.
-            return GiveUp("from_the_future", {"error": f"occurred_at is {command.occurred_at.isoformat()}"})
+            return GiveUp("from_the_future", f"occurred_at is {command.occurred_at.isoformat()}")
         if not all(map(is_own_id, _contacts_in(command))):
             # Its key could be another target's, whose counters would be gone where the topic is compacted.
-            return GiveUp("refused", {"error": f"the id of a contact is {OWN_ID_RULE}"})
+            return GiveUp("refused", f"the id of a contact is {OWN_ID_RULE}")
         try:
             return await self._obey(command)
         except Refused as refused:
-            return GiveUp("refused", {"error": str(refused)})
+            return GiveUp("refused", str(refused))
 
     async def _obey(self, command: Command) -> Outcome:
         match command:

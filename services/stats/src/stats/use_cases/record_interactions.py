@@ -84,7 +84,7 @@ class RecordInteractions:
         for delivery in batch:
             message = delivery.message
             if fault := fault_in(message):
-                outcomes.append(GiveUp("impossible_interaction", {"error": fault}))
+                outcomes.append(GiveUp("impossible_interaction", fault))
                 continue
             head = head_id(message.interaction_type, message.interaction_id)
             known = now_standing.get(head) or standing.get(head) or []
@@ -92,7 +92,7 @@ class RecordInteractions:
                 rows = record(message, message.occurred_at or delivery.time, known, world)
             except Exception as bug:
                 log.exception("a direction provider failed", interaction_type=message.interaction_type)
-                outcomes.append(GiveUp("direction_provider_failed", {"error": str(bug)[:500]}))
+                outcomes.append(GiveUp("direction_provider_failed", str(bug)[:500]))
                 continue
             if rows is None:
                 outcomes.append(Unchanged())
