@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from activities.http import NewActivity, ids_from
 from contracts.activities import ActivityChanged, ActivityCompleted
 from contracts.channel_sms import InteractionRecorded
 from servicekit.pages import cursor_of
@@ -144,19 +143,6 @@ async def test_a_key_that_a_nightly_job_uses_makes_every_nights_activity(
         await case.service.mongo["idempotency_keys"].delete_one({"_id": key["Idempotency-Key"]})
     assert [activity["instructions"] for activity in made] == ["Monday", "Tuesday", "Tuesday"]
     assert len({activity["activity_id"] for activity in made}) == 2
-
-
-async def test_a_key_finds_what_was_made_when_defaults_made_another_request(
-    rest: httpx.AsyncClient, case: Case
-) -> None:
-    key = {"Idempotency-Key": case.id("key")}
-    asked = call(case, urgency="normal", owner=None)
-    _, before = ids_from(key["Idempotency-Key"], NewActivity.model_validate(asked))
-    await rest.post("/activities", json=asked | {"activity_id": before})
-    again = await rest.post("/activities", json=asked, headers=key)
-    assert (again.status_code, again.json()["activity_id"]) == (200, before)
-    fresh = await rest.post("/activities", json=call(case), headers={"Idempotency-Key": case.id("other")})
-    assert fresh.status_code == 201
 
 
 async def test_nothing_is_made_for_a_contact_that_was_erased(rest: httpx.AsyncClient, case: Case) -> None:

@@ -9,10 +9,10 @@ from datetime import timedelta
 from contracts.stats import MergeTargets, SetCounting
 from servicekit.mongo import Mongo
 from stats.adapters.mongo_cells import CELLS, cell_updates, write_cells
+from stats.domain.decisions import row_id
 from stats.domain.reports import Cell, Cells
 from stats.rebuild import differences, rebuild
 from stats.settings import Settings
-from stats.use_cases.record_decisions import row_id
 from tests.stats.conftest import NOW, Line
 from tests.stats.samples import changed, contact_changed, decided, interaction, name
 

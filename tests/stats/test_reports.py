@@ -19,8 +19,7 @@ from contracts.channel_sms import InteractionRecorded
 from contracts.vocabulary import ActivityKind, ActivityState, Mode, Source
 from servicekit.metrics import Metrics
 from servicekit.projection import Projection
-from stats.adapters.mongo_cells import cell_updates, write_cells
-from stats.domain.reports import Cell, Cells, quarter_of, stretches
+from stats.domain.reports import quarter_of, stretches
 from stats.use_cases.read_reports import OpenQuestion, Question, ReadReports
 from stats.use_cases.record_activities import RecordActivities
 from tests.engines import Engines
@@ -373,24 +372,6 @@ async def test_the_backlog_equals_a_count_by_hand(
     assert {group: +Counter(row) for group, row in answered.items()} == {
         group: +numbers for group, numbers in counted.items()
     }
-
-
-async def test_what_an_earlier_version_counted_of_agents_still_counts(made: Parts) -> None:
-    reports = await tell(made, Told([], [], []))
-    day, quarter = quarter_of(THEN)
-    for agent in ("ann", None):
-        before: Cells = {Cell(day, "k1", agent=agent): {(quarter, "completed"): 2}}
-        await made.mongo["report_cells"].bulk_write(cell_updates(before, "before"))
-    now: Cells = {Cell(day, "k1", agent=agent): {(quarter, "completed"): 3} for agent in ("ann", "bob", None)}
-    await write_cells(made.mongo, now, "now")
-
-    async def completed(**asked: Any) -> dict[str | None, int]:
-        rows = await reports.activity(Question(THEN.date(), THEN.date(), ZoneInfo("UTC"), **asked))
-        return {row.get("agent"): row["completed"] for row in rows}
-
-    assert await completed() == {None: 13}
-    assert await completed(group_by=["agent"]) == {"ann": 5, "bob": 3, None: 5}
-    assert await completed(filters={"agent": ["ann"]}) == {None: 5}
 
 
 @given(times, st.sampled_from([*ZONES, ZoneInfo("Africa/Cairo"), ZoneInfo("America/Havana")]))

@@ -175,7 +175,7 @@ def routes(
         idempotency_key: Annotated[str | None, Header(include_in_schema=False)] = None,
     ) -> ActivityRecord:
         """The same id again answers 200 with what there is; for another contact or subject, 409."""
-        id_ = new.activity_id or await _id_for(new, idempotency_key, store)
+        id_ = new.activity_id or id_for(new, idempotency_key)
         activity, made = await create(_request(new, ActivityId(id_), clock.now()))
         made_or_found(response, made, f"/v1/activities/{activity.activity_id}")
         return _tagged(activity, response)
@@ -317,22 +317,12 @@ _PLACE: dict[Order, Callable[[Activity], str]] = {
 }
 
 
-async def _id_for(new: NewActivity, idempotency_key: str | None, store: Store[Activity]) -> str:
+def id_for(new: NewActivity, idempotency_key: str | None) -> str:
     """The request is in the id with its key: a key that is used every night makes every night's activity.
     Without what is at its default, so that fields a later version adds make no other one of a repeat."""
     if idempotency_key is None:
         return str(uuid4())
-    id_, former = ids_from(idempotency_key, new)
-    return former if former != id_ and await store.get(former) else id_
-
-
-def ids_from(idempotency_key: str, new: NewActivity) -> tuple[str, str]:
-    """Today's id, and that of commits which took a default that is spelled out for another request."""
-    today, former = (
-        stable_id("activity", "request", idempotency_key, said)
-        for said in (new.model_dump_json(exclude_defaults=True), new.model_dump_json(exclude_unset=True))
-    )
-    return today, former
+    return stable_id("activity", "request", idempotency_key, new.model_dump_json(exclude_defaults=True))
 
 
 def _request(new: NewActivity, id_: ActivityId, now: datetime) -> ActivityCreated:

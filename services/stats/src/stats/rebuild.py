@@ -15,7 +15,7 @@ import argparse
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
@@ -206,44 +206,29 @@ async def _decisions(mongo: Mongo) -> AsyncIterator[Part]:
 
 
 def _report_cells(mongo: Mongo) -> AsyncIterator[Part]:
-    return _cells(mongo, {CELLS: _of_all_agents}, "report cell")
+    return _cells(mongo, CELLS, Cell, "report cell")
 
 
 def _agent_cells(mongo: Mongo) -> AsyncIterator[Part]:
-    return _cells(mongo, {CELLS: _of_one_agent, AGENT_CELLS: Cell}, "agent cell")
-
-
-def _of_all_agents(*parts: Any) -> Cell:
-    """An earlier version had those of each agent among them, and none of all."""
-    cell = Cell(*parts)
-    return cell if cell.agent is None else cell._replace(agent=True)
-
-
-def _of_one_agent(*parts: Any) -> Cell | None:
-    cell = Cell(*parts)
-    return cell if isinstance(cell.agent, str) else None
+    return _cells(mongo, AGENT_CELLS, Cell, "agent cell")
 
 
 def _decision_cells(mongo: Mongo) -> AsyncIterator[Part]:
-    return _cells(mongo, {record_decisions.DECISION_CELLS: DecisionCell}, "decision cell")
+    return _cells(mongo, record_decisions.DECISION_CELLS, DecisionCell, "decision cell")
 
 
 async def _cells(
-    mongo: Mongo, read_from: Mapping[str, Callable[..., Cell | DecisionCell | None]], what: str
+    mongo: Mongo, collection: str, cell: type[Cell | DecisionCell], what: str
 ) -> AsyncIterator[Part]:
-    """Added up over the replicas that wrote them, without what is zero. read_from: the collections, and which
-    cell one of theirs belongs to."""
+    """Added up over the replicas that wrote them, without what is zero."""
     sums: dict[str, dict[str, int]] = {}
-    for collection, cell_of in read_from.items():
-        async for row in mongo[collection].find({}):
-            _, *parts = orjson.loads(row["_id"])
-            if (cell := cell_of(*parts)) is None:
-                continue
-            numbers = sums.setdefault(str(list(cell)), {})
-            for quarter, measures in row["quarters"].items():
-                for measure, value in measures.items():
-                    name = f"{quarter}.{measure}"
-                    numbers[name] = numbers.get(name, 0) + value
+    async for row in mongo[collection].find({}):
+        _, *parts = orjson.loads(row["_id"])
+        numbers = sums.setdefault(str(list(cell(*parts))), {})
+        for quarter, measures in row["quarters"].items():
+            for measure, value in measures.items():
+                name = f"{quarter}.{measure}"
+                numbers[name] = numbers.get(name, 0) + value
     for cell_id in sorted(sums):
         if numbers := {name: value for name, value in sorted(sums[cell_id].items()) if value}:
             yield f"{what} {cell_id}", bson.encode(numbers)

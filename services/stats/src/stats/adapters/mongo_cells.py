@@ -13,7 +13,7 @@ from stats.domain.reports import Cells, DecisionCells, of_all_agents
 
 CELLS = "report_cells"
 AGENT_CELLS = "agent_cells"
-"""Of agents only. An earlier version had them among the others: a report by agent looks there too."""
+"""Of agents only; what no agent did is among the others."""
 
 CELL_INDEXES = (
     IndexModel([("day", ASCENDING)], name="by_day"),

@@ -289,7 +289,7 @@ def named(cell: Document, name: str, groups_of: Mapping[str, str]) -> str | None
 def _cells_for(question: Question) -> Mapping[str, Document]:
     """The collections to add up, and what of each."""
     if "agent" in question.group_by or "agent" in question.filters:
-        return {CELLS: {"agent": {"$ne": True}}, AGENT_CELLS: {}}
+        return {CELLS: {"agent": None}, AGENT_CELLS: {}}
     return {CELLS: {}}
 
 

@@ -8,8 +8,6 @@ the mark after the write. So one of the two sees the other's work.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
-from typing import Any
 from zlib import crc32
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
@@ -19,12 +17,12 @@ from servicekit.conflicts import batch_undisputed
 from servicekit.delivery import Delivery
 from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
-from servicekit.mongo import Document, Mongo
+from servicekit.mongo import Mongo
 from servicekit.verdict import Outcome, Unchanged
 from stats.adapters.mongo_cells import cell_updates
 from stats.adapters.mongo_ledger import MongoLedger
+from stats.domain.decisions import cells_of, row_id, row_of
 from stats.domain.ledger import ERASED, TargetKey, target_key, target_of
-from stats.domain.reports import DECISIONS, DecisionCell, DecisionCells, add, quarter_of
 
 DECISION_LEDGER = "decisions"
 DECISION_CELLS = "decision_cells"
@@ -118,33 +116,3 @@ def _outcomes(messages: Sequence[ActivityDecided], known: set[str]) -> list[Outc
         outcomes.append(Unchanged() if id_ in told else None)
         told.add(id_)
     return outcomes
-
-
-def row_id(message: ActivityDecided) -> str:
-    """Tells a repeat, and nothing of the activity: it stays when the contact is erased."""
-    return blake2b(message.identity().encode(), digest_size=16).hexdigest()
-
-
-def row_of(message: ActivityDecided) -> Document:
-    row: dict[str, Any] = {
-        "_id": row_id(message),
-        "activity_id": message.activity_id,
-        "contact_id": message.contact_id,
-        "campaign_id": message.campaign_id,
-        "channel": message.channel,
-        "verdict": str(message.verdict),
-        "reason": message.reason,
-        "until": message.until,
-        "inputs": message.inputs,
-        "decided_at": message.decided_at,
-    }
-    return {name: value for name, value in row.items() if value is not None}
-
-
-def cells_of(rows: Sequence[Document]) -> DecisionCells:
-    cells: DecisionCells = {}
-    for row in rows:
-        day, quarter = quarter_of(row["decided_at"])
-        cell = DecisionCell(day, row.get("campaign_id"), row.get("channel"), row["verdict"], row["reason"])
-        add(cells, cell, quarter, DECISIONS, 1)
-    return cells
