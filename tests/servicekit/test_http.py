@@ -350,6 +350,10 @@ async def test_errors_are_problem_documents_that_name_the_fault(client: httpx.As
     assert (await client.get("/nowhere")).headers["content-type"] == MEDIA_TYPE
     refused = await client.delete("/v1/orders")
     assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, POST")
+    for body in (b'"\xff"', b"[" * 3000):
+        unread = await client.post("/v1/orders", content=body, headers={"Content-Type": "application/json"})
+        assert unread.status_code in (400, 422)
+        assert unread.json()["detail"]
 
 
 async def test_a_parameter_that_nobody_knows_is_refused_and_the_known_ones_are_named(

@@ -8,9 +8,7 @@ from datetime import timedelta
 
 from contracts.stats import MergeTargets, SetCounting
 from servicekit.mongo import Mongo
-from stats.adapters.mongo_cells import CELLS, cell_updates, write_cells
 from stats.domain.decisions import row_id
-from stats.domain.reports import Cell, Cells
 from stats.rebuild import differences, rebuild
 from stats.settings import Settings
 from tests.stats.conftest import NOW, Line
@@ -100,22 +98,3 @@ async def differing(line: Line, fresh: Mongo, about: Sequence[str]) -> list[str]
     """What differs and is about one of these."""
     found = [what async for what, _, _ in differences(line.service.mongo, fresh)]
     return [what for what in found if any(each in re.split(r"[/ ',\[\]]+", what) for each in about)]
-
-
-async def test_numbers_of_agents_from_before_they_had_a_place_of_their_own_are_the_same(line: Line) -> None:
-    old, new = (Mongo(line.service.settings.mongo_url, f"{name()}-cells") for _ in range(2))
-    cells: Cells = {
-        Cell(day=9, agent=agent): {(0, "completed"): completed}
-        for agent, completed in (("ann", 2), ("bob", 3))
-    }
-    cells[Cell(day=9)] = {(0, "created"): 7}
-    try:
-        await write_cells(new, cells, "a")
-        await old[CELLS].bulk_write(cell_updates(cells, "a"))
-        assert [each async for each in differences(old, new)] == []
-        await old[CELLS].update_one({"agent": "bob"}, {"$inc": {"quarters.0.completed": 1}})
-        assert len([each async for each in differences(old, new)]) == 2
-    finally:
-        for mongo in (old, new):
-            await mongo.database.client.drop_database(mongo.database.name)
-            await mongo.close()

@@ -131,6 +131,11 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
+_UNPARSED = "There was an error parsing the body"
+"""FastAPI's words for what neither is JSON nor fails as such."""
+_READABLE = "It must be what its content type says, such as JSON in UTF-8, with some hundred levels at most."
+
+
 def _what(fault: Mapping[str, Any]) -> str:
     """In the words of somebody who does not know our libraries."""
     if fault["type"] == "extra_forbidden":
@@ -164,6 +169,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.detail == _UNPARSED:
+            return answer(Problem(400, "unreadable-body", "The body cannot be read", _READABLE))
         response = answer(Problem(error.status_code, f"http-{error.status_code}", str(error.detail)))
         response.headers.update(error.headers or {})
         if error.status_code == 405:
