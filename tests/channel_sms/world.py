@@ -39,6 +39,7 @@ QUICK = {
     "lease_seconds": 1,
     "sms_send_timeout_seconds": 0.5,
     "sms_absence_proves_seconds": 1,
+    "sms_redelivery_seconds": 0,
     "sms_auth_token_other": "next",
 }
 PEOPLE = 200

@@ -16,8 +16,10 @@ from structlog.testing import capture_logs
 from contracts.catalogue import dead_letters_of
 from servicekit.failpoints import FAILPOINTS
 from servicekit.leases import BUCKETS, Leases
+from servicekit.metrics import Metrics
 from servicekit.mongo import Mongo
-from servicekit.outbox import RowIds, confirmed_in_order, microseconds_of, parcels
+from servicekit.outbox import Relay, RowIds, confirmed_in_order, microseconds_of, parcels
+from servicekit.producer import Outgoing, Producer
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
 from tests.engines import Engines
@@ -205,3 +207,45 @@ async def test_a_lease_is_counted_from_before_the_database_was_asked() -> None:
     leases = Leases(cast(Mongo, {"leases": Slow()}), "job", "me", seconds=1)
     assert len(await leases.held()) == BUCKETS
     assert 0 < leases.remaining() <= 1 - slow
+
+
+async def test_who_cannot_reach_the_broker_leaves_the_outbox_to_those_who_can(
+    engines: Engines, wire: Wire
+) -> None:
+    await wire.create_topics(TOPICS)
+    settings: dict[str, Any] = {"lease_seconds": 1}
+    async with running(build, ServiceSettings, engines, wire.namespace, **settings) as service:
+        cut_off = ServiceSettings(namespace=wire.namespace, instance="cut-off", **settings)
+        nowhere, metrics = Producer("127.0.0.1:9", "cut-off", patience=1), Metrics()
+        stopping = asyncio.Event()
+        relay = Relay(service.mongo, service.outbox, nowhere, cut_off, metrics)
+        running_ = asyncio.create_task(relay.run(stopping))
+        leases = service.mongo["leases"]
+
+        async def both_share() -> bool:
+            job = await leases.find_one({"_id": "outbox"})
+            return bool(job) and len({bucket["owner"] for bucket in job["buckets"]}) == 2
+
+        await eventually(both_share, "both to have a share")
+        await service.outbox.insert(service.outbox.rows([heard(f"name-{n}", n) for n in range(64)]))
+        await wire.expect(WordHeard, 64)
+        await settled(service)
+
+        async def told() -> bool:
+            labels = {"waiting": "relay", "error": "NotPublished"}
+            return bool(metrics.registry.get_sample_value("parley_dependency_waits_total", labels))
+
+        await eventually(told, "it to be told that the broker is waited for")
+        stopping.set()
+        await running_
+        await nowhere.close()
+
+
+async def test_a_producer_hears_of_a_broker_that_answers_again(engines: Engines) -> None:
+    producer = Producer("127.0.0.1:9", "test", patience=0)
+    assert await producer.reaches_the_broker()
+    assert await producer.publish([Outgoing("word-said", b"k", b"v", [])], timeout=2) != [None]
+    assert not await producer.reaches_the_broker()
+    producer._servers = engines.kafka
+    await eventually(producer.reaches_the_broker, "the broker to answer")
+    await producer.close()

@@ -153,7 +153,16 @@ def build(settings: Settings) -> Service:
         now = clock.now()
         return await intents.count_due(now, await knowledge.campaigns_at_rest(now))
 
-    end_silent = EndSilent(conversations, inbound, knowledge, committer, held["silence"], clock)
+    end_silent = EndSilent(
+        conversations,
+        inbound,
+        knowledge,
+        committer,
+        held["silence"],
+        clock,
+        arriving,
+        settings.sms_redelivery_seconds,
+    )
 
     erasures = Lookouts(mongo[ERASURES])
     forget = ForgetContacts(

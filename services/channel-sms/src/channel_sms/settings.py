@@ -39,6 +39,9 @@ class Settings(ServiceSettings):
     seconds or not at all, and never for `twilio`, which promises neither that nor a complete list."""
     sms_unknown_after_seconds: float = Field(default=300, gt=0)
     """When an unresolved send is reported as outcome unknown."""
+    sms_redelivery_seconds: float = Field(default=30, ge=0, le=3600)
+    """After a start, an outage of the database or a webhook that could not be stored: how long no
+    conversation ends for want of a reply, so that the provider can bring again what nobody took."""
     sms_fingerprint_key: str = Field(default="", repr=False)
     """What numbers of erased people who opted out are hashed with; keep it as long as the database. Empty:
     they are hashed without a key, and who has the database can find them by trying all numbers."""

@@ -199,6 +199,7 @@ class Bus:
         self._lost_seconds = max(_LOST_SECONDS, settings.drain_seconds + 60)
         self.subscriptions: list[Subscription] = []
         self._consuming = False
+        self._made_at = time.monotonic()
         self.broker = KafkaBroker(
             settings.kafka_bootstrap_servers,
             client_id=f"{service}-{settings.instance}",
@@ -350,7 +351,10 @@ class Bus:
         ]
 
     def silent_seconds(self) -> float:
-        """Since the broker last answered a fetch of this process; 0 as long as nobody can tell."""
+        """Since the broker last answered a fetch of this process, or since the start if it never answered
+        anything; 0 while nobody can tell."""
+        if self.subscriptions and not self._consuming:
+            return time.monotonic() - self._made_at
         answered = max((subscription.answered_at_ms() for subscription in self.subscriptions), default=0)
         return max(time.time() - answered / 1000, 0.0) if answered else 0.0
 

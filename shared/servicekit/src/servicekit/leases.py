@@ -7,6 +7,7 @@ stops in time by its own monotonic clock, which started before the server's.
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from zlib import crc32
 
@@ -32,7 +33,15 @@ class Leases:
     update that reads the server's clock and decides inside the write.
     """
 
-    def __init__(self, mongo: Mongo, job: str, me: str, seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        mongo: Mongo,
+        job: str,
+        me: str,
+        seconds: float = 10.0,
+        able: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        """able: whether this instance can do the job at all; while it cannot, others have its share."""
         self._mongo = mongo
         self._job = job
         self._me = me
@@ -41,6 +50,9 @@ class Leases:
         self._good_until = 0.0
         self._renew_at = 0.0
         self._renewal = _renewal(me, int(seconds * 1000))
+        self._able = able
+        self.stands_aside = False
+        """Whether it left its share to others when last asked for it."""
         self.members = 1
         """How many instances shared the job when last renewed, this one included."""
 
@@ -54,6 +66,11 @@ class Leases:
 
     async def held(self) -> frozenset[int]:
         """The buckets to work on now; renews when it is time to."""
+        self.stands_aside = self._able is not None and not await self._able()
+        if self.stands_aside:
+            if self._held:
+                await self.release()
+            return frozenset()
         if time.monotonic() >= self._renew_at:
             await self.renew()
         return self._held if self.remaining() > 0 else frozenset()

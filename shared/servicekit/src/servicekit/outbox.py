@@ -28,7 +28,7 @@ from servicekit.failpoints import Failpoint, InjectedFault
 from servicekit.leases import BUCKETS, Leases, bucket_of
 from servicekit.metrics import Metrics
 from servicekit.mongo import Document, Mongo, Session
-from servicekit.producer import Outgoing, Producer
+from servicekit.producer import NotPublished, Outgoing, Producer
 from servicekit.resting import rest
 from servicekit.settings import ServiceSettings
 from servicekit.tracing import child_of, current_traceparent
@@ -48,6 +48,7 @@ LARGEST_BODY = LARGEST_RECORD - 8 * 1024
 _COMMIT_MICROSECONDS = 2_000_000
 """How long after its id was given a row nearly always is committed; the rest waits for the next sweep."""
 _SWEEP_SECONDS = 1.0
+_LOOK_ON_SECONDS = 5.0
 _TAG = int.from_bytes(os.urandom(2)) & 0xFFF
 
 
@@ -158,7 +159,9 @@ class Relay:
         self._producer = producer
         self._batch = settings.outbox_batch
         self._metrics = metrics
-        self._leases = Leases(mongo, "outbox", settings.instance, settings.lease_seconds)
+        self._leases = Leases(
+            mongo, "outbox", settings.instance, settings.lease_seconds, producer.reaches_the_broker
+        )
         self._before_publish = Failpoint("outbox.before_publish")
         self._after_publish = Failpoint("outbox.after_publish")
         self._after_delete = Failpoint("outbox.after_delete")
@@ -166,6 +169,7 @@ class Relay:
         self._from = 0
         self._sweep_at = 0.0
         self._oldest_at: float | None = None
+        self._look_at = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Publish until told to stop, then publish what is left and give the leases back.
@@ -199,7 +203,7 @@ class Relay:
         """One batch: read, publish, delete. Returns how many messages the broker confirmed."""
         buckets = await self._leases.held()
         if not buckets:
-            self._observe([])
+            await self._look_on()
             return 0
         waiting = await self._oldest(buckets)
         rows = [row for parcel in waiting for row in parcel["m"]]
@@ -227,6 +231,15 @@ class Relay:
             self._waits(next(result for result in results if result is not None))
             await asyncio.sleep(backoff(0))
         return published.total()
+
+    async def _look_on(self) -> None:
+        """Nothing is for this one to publish. If it is because it cannot, what waits may wait for nobody."""
+        if not self._leases.stands_aside:
+            self._observe([])
+        elif time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_ON_SECONDS
+            self._waits(NotPublished())
+            self._observe(await self._oldest(frozenset(range(BUCKETS))))
 
     def _waits(self, error: BaseException) -> None:
         self._metrics.waits.labels("relay", type(error).__name__).inc()

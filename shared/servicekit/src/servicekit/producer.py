@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 log = structlog.get_logger()
 
 _COMPLAIN_SECONDS = 10.0
+_ASK_EVERY, _ASK_FOR = 1.0, 5.0
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -38,14 +39,22 @@ class Producer:
     """acks=all, idempotent, linger for batches; every wait is bounded."""
 
     def __init__(
-        self, bootstrap_servers: str, client_id: str, compression: Literal["none", "gzip"] = "none"
+        self,
+        bootstrap_servers: str,
+        client_id: str,
+        compression: Literal["none", "gzip"] = "none",
+        patience: float = 10.0,
     ) -> None:
+        """patience: seconds of vain tries after which it is said that the broker cannot be reached."""
         self._servers = bootstrap_servers
         self._client_id = client_id
         self._compression = None if compression == "none" else compression
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
         self._complained_at = -math.inf
+        self._patience = patience
+        self._failing_since: float | None = None
+        self._ask_at = -math.inf
 
     async def publish(self, records: Iterable[Outgoing], timeout: float = 10.0) -> list[BaseException | None]:
         """Send all, in order for each key, and wait for the broker's answers.
@@ -72,7 +81,29 @@ class Producer:
         lost = [result for result in results if result is not None]
         if any(not isinstance(result, MessageSizeTooLargeError) for result in lost):
             await self._discard()
+        if len(lost) < len(records):
+            self._failing_since = None
+        elif lost and self._failing_since is None:
+            self._failing_since = time.monotonic()
         return results
+
+    async def reaches_the_broker(self) -> bool:
+        """False once nothing was confirmed for a while, and until a broker answers again, which is asked now
+        and then: whoever cannot publish must not keep others from it."""
+        now = time.monotonic()
+        if self._failing_since is None or now - self._failing_since < self._patience:
+            return True
+        if now < self._ask_at:
+            return False
+        try:
+            async with asyncio.timeout(_ASK_FOR):
+                await self._started()
+        except (KafkaError, TimeoutError, OSError) as error:
+            self._complain(error)
+            self._ask_at = time.monotonic() + _ASK_EVERY
+            return False
+        self._failing_since = None
+        return True
 
     def _complain(self, error: BaseException) -> None:
         """Once in ten seconds: everybody who publishes tries again many times in an outage."""

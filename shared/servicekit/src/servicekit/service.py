@@ -76,7 +76,10 @@ class Service:
         self.metrics = Metrics()
         self.mongo = Mongo(settings.mongo_url, settings.database(name), settings.mongo_driver)
         self.producer = Producer(
-            settings.kafka_bootstrap_servers, f"{name}-{settings.instance}", settings.kafka_compression
+            settings.kafka_bootstrap_servers,
+            f"{name}-{settings.instance}",
+            settings.kafka_compression,
+            settings.lease_seconds,
         )
         self.bus = Bus(name, settings, self.producer, self.metrics, self.stopping)
         self.port = settings.port

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Collection as Members
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -48,6 +50,8 @@ class MongoIntake:
         self._waiting: list[tuple[Document, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
         self.stored = asyncio.Event()
+        self.failed_at = -math.inf
+        """Monotonic time at which something could not be stored: whoever brought it comes again."""
 
     async def store(self, document: Document) -> None:
         """Returns when the document is in the database, by this call or an earlier one."""
@@ -68,6 +72,7 @@ class MongoIntake:
                     self._after_store()
                 except Exception as error:
                     failure = error
+                    self.failed_at = time.monotonic()
                 for _, waiter in batch:
                     if waiter.done():
                         continue

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import structlog
 
 from channel_sms.adapters.mongo_conversations import MongoConversations
-from channel_sms.adapters.mongo_inbound import MongoInbound
+from channel_sms.adapters.mongo_inbound import MongoInbound, MongoIntake
 from channel_sms.adapters.mongo_knowledge import MongoKnowledge
 from channel_sms.domain.conversation import Conversation, Ending, ended
 from contracts.campaigns import SubjectChanged
 from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
-from servicekit.mongo import Conflict
+from servicekit.mongo import Conflict, is_unavailable
 from servicekit.unit_of_work import Changes, Committer
 
 log = structlog.get_logger()
@@ -33,6 +34,8 @@ class EndSilent:
         committer: Committer,
         leases: Leases,
         clock: Clock,
+        arriving: MongoIntake,
+        redelivery_seconds: float,
     ) -> None:
         self._conversations = conversations
         self._inbound = inbound
@@ -40,10 +43,23 @@ class EndSilent:
         self._committer = committer
         self._leases = leases
         self._clock = clock
+        self._arriving = arriving
+        self._redelivery = redelivery_seconds
+        self._deaf_at = time.monotonic()
+        """When somebody may last have written to us in vain."""
 
     async def step(self) -> int:
+        try:
+            return await self._step()
+        except Exception as error:
+            if is_unavailable(error):
+                self._deaf_at = time.monotonic()
+            raise
+
+    async def _step(self) -> int:
         buckets = await self._leases.held()
-        if not buckets:
+        deaf_at = max(self._deaf_at, self._arriving.failed_at)
+        if not buckets or time.monotonic() < deaf_at + self._redelivery:
             return 0
         overdue = await self._conversations.overdue(self._clock.now(), buckets, _BATCH)
         # An answer that is stored but not worked yet was in time.

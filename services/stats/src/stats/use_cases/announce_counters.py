@@ -70,7 +70,9 @@ class AnnounceCounters:
         self._behind = behind
         self._failed: int | None = None
         self._published = metrics.published.labels(settings.prefixed(ContactStatsChanged.wire.topic.name))
-        self._leases = Leases(mongo, "announce", settings.instance, settings.lease_seconds)
+        self._leases = Leases(
+            mongo, "announce", settings.instance, settings.lease_seconds, producer.reaches_the_broker
+        )
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
