@@ -310,6 +310,18 @@ async def test_a_rescheduled_activity_comes_back_at_its_time(rest: httpx.AsyncCl
     await eventually(back, "ann to have it again")
 
 
+async def test_no_activity_is_rescheduled_to_a_time_that_has_passed(
+    rest: httpx.AsyncClient, case: Case
+) -> None:
+    id_ = await made(rest, case, owner="ann")
+    refused = await asked(rest, id_, "reschedule", scheduled_at="2020-01-01T09:00:00Z")
+    assert (refused.status_code, refused.json()["type"]) == (422, "urn:parley:problem:time-passed")
+    assert refused.json()["detail"].startswith("2020-01-01 09:00 UTC has passed; leave it out")
+    now = case.service.clock.now().isoformat()
+    assert (await asked(rest, id_, "reschedule", scheduled_at=now)).status_code == 200
+    assert (await asked(rest, id_, "reschedule")).status_code == 200
+
+
 async def test_a_correction_runs_nothing_again(rest: httpx.AsyncClient, case: Case) -> None:
     id_ = await made(rest, case, owner="ann")
     await asked(rest, id_, "complete", disposition="sold")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
@@ -31,6 +32,9 @@ class Refused(Failure):
 def _sentence(service: str, status: int, problem: Mapping[str, Any]) -> str:
     title = str(problem.get("title") or f"status {status}").rstrip(".")
     detail = str(problem.get("detail") or "").strip()
+    if str(problem.get("type", "")).endswith(":invalid-request"):
+        # Whoever typed a command knows nothing of bodies and queries.
+        detail = re.sub(r"(^|; )(?:body|query|path)\.", r"\1", detail)
     if detail.startswith("There is no "):
         return f"{service}: {detail}"
     return f"{service}: {title}: {detail}" if detail else f"{service}: {title}."

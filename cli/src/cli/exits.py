@@ -14,7 +14,7 @@ class ExitCode(IntEnum):
 
 
 EXIT_CODES = (
-    "Exit codes: 0 done, 1 a difference or a failure, 2 wrong usage, "
+    "Exit codes: 0 done, 1 a difference or a failure, 2 wrong usage (of the command, a file or an option), "
     "69 a service does not answer, 78 wrong configuration."
 )
 

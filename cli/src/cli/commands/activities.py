@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from cli import console
-from cli.api import Api, Refused
+from cli.api import Api, Refused, unknown
 from cli.commands.batch import pairs
 from cli.commands.contacts import find_contact
 from cli.console import Json
-from cli.exits import Unavailable, WrongUsage
+from cli.exits import Unavailable
 from cli.found import find
 from cli.options import Against, DataDir, an_id
 
@@ -304,7 +304,7 @@ def _campaign_id(api: Api, named: str) -> str:
     for id_, code in codes.items():
         if code == named:
             return id_
-    raise WrongUsage(f"There is no campaign {named!r}; there are: {', '.join(sorted(codes.values()))}.")
+    raise unknown(api, "campaign", named)
 
 
 def _tell(activity: dict[str, Any], json: bool) -> None:

@@ -110,18 +110,19 @@ class Play:
         with as_file(files("cli.sample") / "bundle.yaml") as path:
             outcome = apply_bundle(self._api, read_yaml(path))
 
+        note = ", ".join(f"{len(names)} {what}" for what, names in outcome.items() if names)
+        self._bars.update(bar, completed=1, note=note)
+        rest = self._bars.add_task("Waiting for rest", total=1, note="")
+
         def tell() -> None:
-            waiting = (
-                f"on their way: {self._quiet.waiting:,.0f}" if self._quiet.waiting else "waiting for rest"
-            )
-            self._bars.update(bar, note=f"applied; {waiting}")
+            waiting = self._quiet.waiting
+            self._bars.update(rest, note=f"messages on their way: {waiting:,.0f}" if waiting else "")
 
         # What an interrupted demo left on its way to people arrives by its clock, which nearly stands.
         self._set_clock(self._clock.now(), rate=1.0)
         self._quiet.wait(tell)
         self._set_clock(self._clock.now())
-        note = ", ".join(f"{len(names)} {what}" for what, names in outcome.items() if names)
-        self._bars.update(bar, completed=1, note=note)
+        self._bars.update(rest, completed=1, note="")
 
     def _import(self, made: Made) -> None:
         key = f"demo-{self._marker.began_at.isoformat()}-{made.rows}-{self._marker.seed}"

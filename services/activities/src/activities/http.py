@@ -15,7 +15,7 @@ from activities.domain.activity import Activity, ActivityRecord, LastVerdict
 from activities.domain.moves import IllegalMove, Taken
 from activities.domain.outcomes import BadEnding
 from activities.use_cases.create_activity import AnotherActivity, CreateActivity, Impossible, UnknownItem
-from activities.use_cases.work_activity import WorkActivity
+from activities.use_cases.work_activity import HasPassed, WorkActivity
 from contracts.activities import ActivityCreated
 from contracts.message import stable_id
 from contracts.vocabulary import (
@@ -281,7 +281,7 @@ def routes(
         activity_id: str, body: Reschedule, response: Response, if_match: IfMatch = None
     ) -> ActivityRecord:
         activity = await work.reschedule(
-            activity_id, body.scheduled_at or clock.now(), body.actor, body.urgency, version_of(if_match)
+            activity_id, body.scheduled_at, body.actor, body.urgency, version_of(if_match)
         )
         return _tagged(activity, response)
 
@@ -365,6 +365,8 @@ def _problem_of(refusal: Exception) -> Problem | None:
                 "The activity changed meanwhile",
                 f"You have version {expected}; version {standing} stands.",
             )
+        case HasPassed():
+            return Problem(422, "time-passed", "The time has passed", str(refusal))
         case BadEnding():
             code = refusal.code.replace("_", "-")
             return Problem(422, code, "The activity cannot end like this", str(refusal))

@@ -20,14 +20,28 @@ class Settings(ServiceSettings):
     sms_provider: Literal["simulated", "twilio"] = "simulated"
     """Endpoints of another provider are refused: a simulation never writes to people, nor the reverse."""
     sms_provider_url: str = Field(
-        default="http://127.0.0.1:8110", pattern=r"^https?://", validate_default=True
+        default="http://127.0.0.1:8110",
+        pattern=r"^https?://",
+        validate_default=True,
+        json_schema_extra={"rule": "an address such as https://api.twilio.com"},
     )
-    sms_account_sid: str = Field(default=_NOBODY, pattern=r"^AC[0-9a-f]{32}$", validate_default=True)
+    sms_account_sid: str = Field(
+        default=_NOBODY,
+        pattern=r"^AC[0-9a-f]{32}$",
+        validate_default=True,
+        json_schema_extra={"rule": "AC and 32 hexadecimal digits, as the provider's console shows it"},
+    )
     sms_auth_token: str = Field(default="simulated", min_length=1, repr=False)
     """Authenticates us at the provider, and verifies its webhooks."""
     sms_auth_token_other: str | None = Field(default=None, repr=False)
     """A second token that webhooks may be signed with, while tokens are rotated."""
-    sms_public_url: str | None = Field(default=None, pattern=r"^https?://[^/]+(/.*[^/])?$")
+    sms_public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/]+(/.*[^/])?$",
+        json_schema_extra={
+            "rule": "an address such as https://parley.example.org, without a slash at its end"
+        },
+    )
     """Where the provider reaches this service, as it signs it; null means this process's own address."""
     sms_send_timeout_seconds: float = Field(default=10, gt=0, le=120)
     sms_concurrency: int = Field(default=200, ge=1, le=2000)

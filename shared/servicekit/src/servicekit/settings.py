@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pymongo.errors import ConfigurationError
@@ -27,11 +28,6 @@ MONGO_URL_RULE = (
     " letter nor a digit in a password is escaped, as %2F for a slash"
 )
 
-_RULES = {
-    "MONGO_URL": MONGO_URL_RULE,
-    "KAFKA_BOOTSTRAP_SERVERS": "brokers as HOST:PORT, with commas between them",
-}
-
 
 class BadSettings(ValueError):
     """The environment cannot be used; the message is one sentence a person can act on."""
@@ -46,11 +42,13 @@ class ServiceSettings(BaseSettings):
         default="127.0.0.1:9092",
         pattern=r"^[^\s,:/]+:\d{1,5}(,[^\s,:/]+:\d{1,5})*$",
         validation_alias="KAFKA_BOOTSTRAP_SERVERS",
+        json_schema_extra={"rule": "brokers as HOST:PORT, with commas between them"},
     )
     mongo_url: str = Field(
         default="mongodb://127.0.0.1:27017/?replicaSet=rs0",
         pattern=r"^mongodb(\+srv)?://",
         validation_alias="MONGO_URL",
+        json_schema_extra={"rule": MONGO_URL_RULE},
     )
     kafka_compression: Literal["none", "gzip"] = "none"
     """Of what is published. gzip, which every client reads, costs time and saves the broker memory."""
@@ -107,21 +105,29 @@ class ServiceSettings(BaseSettings):
             first = wrong.errors(include_url=False)[0]
             name = str(first["loc"][0])
             variable = name if name.isupper() else f"PARLEY_{name.upper()}"
-            field = cls.model_fields.get(name)
+            field = cls.model_fields.get(name.lower())
             secret = field is not None and not field.repr
             told = str(first["input"])
             # A list of brokers has no login, and what is wrong with it would be hidden.
             plain = variable == "KAFKA_BOOTSTRAP_SERVERS" and "@" not in told
             value = "" if secret else f"={told if plain else without_login(told)!r}"
+            said = str(first["msg"]).removeprefix("Value error, ")
+            if first["type"] == "string_pattern_mismatch":
+                said = _rule_of(field) or said
             # Without its cause, which would show the value.
-            rule = _RULES.get(variable) if first["type"] == "string_pattern_mismatch" else None
-            raise BadSettings(f"{variable}{value}: {rule or first['msg']}") from None
+            raise BadSettings(f"{variable}{value}: {said}") from None
 
     def database(self, service: str) -> str:
         return "-".join(filter(None, (self.namespace, "parley", service)))
 
     def prefixed(self, topic_or_group: str) -> str:
         return f"{self.namespace}.{topic_or_group}" if self.namespace else topic_or_group
+
+
+def _rule_of(field: FieldInfo | None) -> str | None:
+    """What a field's pattern says, in words."""
+    extra = field.json_schema_extra if field is not None else None
+    return str(extra["rule"]) if isinstance(extra, dict) and "rule" in extra else None
 
 
 def without_login(address: str) -> str:

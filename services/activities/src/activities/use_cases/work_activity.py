@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from activities.domain import moves
@@ -18,6 +18,17 @@ from servicekit.unit_of_work import Commands, Store
 from servicekit.verdict import Become, Unchanged
 
 Decision = Callable[[Activity, datetime], Become[Activity] | Unchanged]
+
+_CLOCKS_DIFFER = timedelta(minutes=1)
+"""What somebody meant by now may be a moment ago."""
+
+
+class HasPassed(Exception):
+    """A time in the past for what is to be done."""
+
+    def __init__(self, at: datetime) -> None:
+        told = f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        super().__init__(f"{told} has passed; leave it out to have the activity due at once.")
 
 
 class WorkActivity:
@@ -52,11 +63,22 @@ class WorkActivity:
         )
 
     async def reschedule(
-        self, id_: str, at: datetime, actor: str, urgency: Urgency | None, expected: int | None = None
+        self,
+        id_: str,
+        at: datetime | None,
+        actor: str,
+        urgency: Urgency | None,
+        expected: int | None = None,
     ) -> Activity:
-        return await self._change(
-            id_, expected, lambda activity, now: moves.reschedule(activity, at, actor, now, urgency)
-        )
+        """at: null means now. Raises HasPassed for a time before that."""
+
+        def decide(activity: Activity, now: datetime) -> Become[Activity]:
+            moves.check(activity, moves.Move.RESCHEDULE)
+            if at is not None and at < now - _CLOCKS_DIFFER:
+                raise HasPassed(at)
+            return moves.reschedule(activity, at or now, actor, now, urgency)
+
+        return await self._change(id_, expected, decide)
 
     async def purge(self, id_: str, actor: str, expected: int | None = None) -> Activity:
         return await self._change(id_, expected, lambda activity, now: moves.purge(activity, actor, now))

@@ -139,6 +139,11 @@ class SettleSends:
         _BEFORE_RESULTS()
         await self._committer.commit(changes)
         _AFTER_RESULTS()
+        log.info(
+            "texts settled",
+            texts=len(settlings),
+            activity_ids=" ".join(s.intent.activity_id for s in settlings if s.intent.activity_id),
+        )
 
     async def _contexts(
         self, settlings: Sequence[Settling]
