@@ -9,15 +9,15 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest.mock import ANY
 
 import pytest
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from contracts.catalogue import dead_letters_of
 from contracts.message import LARGEST_RECORD
-from servicekit.bus import Bus, LostConsumer, Subscription
+from servicekit.bus import Bus, LostConsumer, Revocation, Subscription
 from servicekit.delivery import Delivery, Reader, Rejected, event_time
 from servicekit.failpoints import FAILPOINTS
 from servicekit.metrics import Metrics
@@ -481,3 +481,26 @@ async def test_the_good_ones_of_a_batch_come_before_its_dead_letters(engines: En
     await producer.close()
     assert letters_before == [0]
     assert len(await wire.dead_letters("word-said")) == 1
+
+
+async def test_of_what_is_taken_away_exactly_what_is_finished_is_committed() -> None:
+    """One more would be lost, and one that stays is committed by its own batch."""
+    committed: list[dict[TopicPartition, int]] = []
+
+    class Consumer:
+        async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+            committed.append(offsets)
+
+    going, staying = TopicPartition("word-said", 0), TopicPartition("word-said", 1)
+    subscription = Subscription("ear", "ear", "word-said", (WordSaid,), cast(Pipeline, None))
+    subscription.subscriber = SimpleNamespace(consumer=Consumer())
+    subscription.finished.update({going: 5, staying: 9})
+    revocation = Revocation(subscription, budget=5, metrics=Metrics())
+    handing_over = asyncio.create_task(revocation.on_partitions_revoked({going}))
+    await asyncio.sleep(0)
+    assert not committed, "a batch is in hand"
+    subscription.finished[going] = 7
+    subscription.idle.set()
+    await handing_over
+    assert committed == [{going: 7}]
+    assert subscription.finished == {}

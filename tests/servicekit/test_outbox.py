@@ -18,7 +18,7 @@ from servicekit.failpoints import FAILPOINTS
 from servicekit.leases import BUCKETS, Leases
 from servicekit.metrics import Metrics
 from servicekit.mongo import Mongo
-from servicekit.outbox import Relay, RowIds, confirmed_in_order, microseconds_of, parcels
+from servicekit.outbox import Outbox, Relay, RowIds, confirmed_in_order, microseconds_of, parcels
 from servicekit.producer import Outgoing, Producer
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
@@ -249,3 +249,32 @@ async def test_a_producer_hears_of_a_broker_that_answers_again(engines: Engines)
     producer._servers = engines.kafka
     await eventually(producer.reaches_the_broker, "the broker to answer")
     await producer.close()
+
+
+async def test_nothing_is_published_once_the_lease_has_ended(engines: Engines, wire: Wire) -> None:
+    """It may end while the rows are read; another relay has them then, and their order is its own."""
+    await wire.create_topics(TOPICS)
+
+    class Ended:
+        stands_aside = False
+
+        async def held(self) -> frozenset[int]:
+            return frozenset(range(BUCKETS))
+
+        def remaining(self) -> float:
+            return 0.0
+
+    async with running(build, ServiceSettings, engines, wire.namespace) as service:
+        elsewhere = Mongo(engines.mongo, f"{wire.namespace}-ended")
+        settings = ServiceSettings(namespace=wire.namespace)
+        outbox = Outbox(elsewhere, settings, service.clock, "mouth")
+        relay = Relay(elsewhere, outbox, service.producer, settings, Metrics())
+        relay._leases = cast(Leases, Ended())
+        first, second = outbox.rows([heard("anna", 1), heard("anna", 2)])
+        # So that the producer has nothing to wait for.
+        await service.producer.publish_all([Outgoing(first["t"], first["k"], first["v"], first["h"])])
+        await outbox.insert([second])
+        assert await relay.publish_once() == 0
+        assert [message.number for message in await wire.messages(WordHeard)] == [1]
+        assert await elsewhere["outbox"].count_documents({}) == 1
+        await elsewhere.close()

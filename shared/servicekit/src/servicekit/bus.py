@@ -146,7 +146,7 @@ class LostConsumer(RuntimeError):
     """A subscriber will not move again by itself, and this process has to be started again."""
 
 
-class _Revocation(ConsumerRebalanceListener):  # type: ignore[misc]
+class Revocation(ConsumerRebalanceListener):  # type: ignore[misc]
     """Lets the batch in hand finish, and commits exactly what is finished, before partitions go."""
 
     def __init__(self, subscription: Subscription, budget: float, metrics: Metrics) -> None:
@@ -268,7 +268,7 @@ class Bus:
             rebalance_timeout_ms=int(settings.drain_seconds * 1000) + 10_000,
             max_poll_interval_ms=24 * _HOUR_MS,
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
-            listener=_Revocation(subscription, settings.drain_seconds, self._metrics),
+            listener=Revocation(subscription, settings.drain_seconds, self._metrics),
             parser=_parse,
             codec=_RawRecords(),
             title=own_name,
