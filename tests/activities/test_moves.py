@@ -329,6 +329,21 @@ def test_an_outcome_whose_disposition_has_not_arrived_yet_is_tried_again() -> No
     assert isinstance(verdict, TryAgain)
 
 
+@pytest.mark.parametrize(
+    ("reason", "times", "seconds"),
+    [("outside_window", 3, 0), ("campaign_stopped", 1, 2), ("campaign_stopped", 3, 8), ("x", 99, 2048)],
+)
+def test_who_disagrees_with_the_gate_does_not_chase_it(reason: str, times: int, seconds: int) -> None:
+    given_back = returned(times).evolve(reason=reason)
+    verdict = hear(
+        given_back, activity(state=S.DISPATCHED, dispatch_number=times), OutcomeFacts(NOON, catalog(), {})
+    )
+    assert isinstance(verdict, Become)
+    assert verdict.state.due_at - NOON == timedelta(seconds=seconds)
+    late = outcome(result="failed", reason="late", dispatch_number=times)
+    assert isinstance(hear(late, verdict.state, OutcomeFacts(NOON, catalog(), {})), Unchanged)
+
+
 def test_a_dispatch_that_never_was_cannot_be_returned() -> None:
     facts = OutcomeFacts(NOON, catalog(), {})
     verdict = hear(returned(2), activity(state=S.DISPATCHED, dispatch_number=1), facts)

@@ -594,6 +594,37 @@ async def test_an_endpoint_that_was_disabled_begins_no_conversation_that_was_dis
         assert references(talk) == {}
 
 
+async def test_what_is_over_takes_nothing_of_the_pace_of_its_number(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know(range(1, 7))
+        await talk.wire.publish(talk.endpoint().evolve(version=2, segments_per_second=0.01))
+        await talk.until("endpoints", {"_id": talk.endpoint_id, "version": 2})
+        await talk.campaign_is("paused", 1)
+        waiting = [talk.dispatched(person, campaign_id=talk.campaign_id) for person in range(1, 6)]
+        await talk.wire.publish(*waiting)
+        await talk.until("intents", {"state": "pending"}, 5)
+        await talk.campaign_is("stopped", 2)
+        await talk.expect(ActivityReturned, 5)
+        await talk.dispatch(6)
+        await talk.until("intents", {"state": "sent"})
+        assert references(talk) == {talk.opening_id(6): 1}
+
+
+async def test_an_endpoint_that_is_disabled_begins_nothing_and_ends_nothing(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1])
+        await talk.wire.publish(talk.endpoint().evolve(version=2, enabled=False))
+        await talk.until("endpoints", {"_id": talk.endpoint_id, "enabled": False})
+        await talk.dispatch(1)
+        (returned,) = await talk.expect(ActivityReturned, 1)
+        assert returned.reason == "endpoint_disabled"
+        await talk.wire.publish(talk.endpoint().evolve(version=3))
+        await talk.until("endpoints", {"_id": talk.endpoint_id, "enabled": True})
+        await talk.wire.publish(talk.dispatched(1, dispatch_number=2))
+        await talk.until("intents", {"state": "sent"})
+        assert await talk.messages(ActivityOutcome) == []
+
+
 async def test_what_is_recalled_before_it_was_sent_is_never_sent(stage: Stage) -> None:
     async with stage.scene() as talk:
         await talk.know([1, 2])

@@ -248,7 +248,11 @@ async def test_a_producer_hears_of_a_broker_that_answers_again(engines: Engines)
     assert not await producer.reaches_the_broker()
     producer._servers = engines.kafka
     await eventually(producer.reaches_the_broker, "the broker to answer")
+    assert await producer.reaches_the_broker(), "it has one more try"
+    producer._servers = "127.0.0.1:9"
     await producer.close()
+    await producer.publish([Outgoing("word-said", b"k", b"v", [])], timeout=2)
+    assert not await producer.reaches_the_broker(), "an answer alone ends no doubt"
 
 
 async def test_nothing_is_published_once_the_lease_has_ended(engines: Engines, wire: Wire) -> None:

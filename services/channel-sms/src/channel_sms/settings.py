@@ -49,8 +49,9 @@ class Settings(ServiceSettings):
     """How long a text may be tried for, from when it was due."""
     sms_absence_proves_seconds: float | None = Field(default=None, gt=0)
     """How long after a claim look-ups that find nothing prove that nothing was sent, and never will be:
-    longer than a send may take. Null: 12 more than that for `simulated`, which accepts a request within ten
-    seconds or not at all, and never for `twilio`, which promises neither that nor a complete list."""
+    longer than a send may take, and for `simulated` by at least ten, because it accepts a request within ten
+    seconds or not at all. Null: by 12 for `simulated`, and never for `twilio`, which promises neither that
+    nor a complete list."""
     sms_unknown_after_seconds: float = Field(default=300, gt=0)
     """When an unresolved send is reported as outcome unknown."""
     sms_redelivery_seconds: float = Field(default=30, ge=0, le=3600)

@@ -199,7 +199,7 @@ class Bus:
         self._lost_seconds = max(_LOST_SECONDS, settings.drain_seconds + 60)
         self.subscriptions: list[Subscription] = []
         self._consuming = False
-        self._made_at = time.monotonic()
+        self._asked_at: float | None = None
         self.broker = KafkaBroker(
             settings.kafka_bootstrap_servers,
             client_id=f"{service}-{settings.instance}",
@@ -283,6 +283,10 @@ class Bus:
         self.subscriptions.append(subscription)
         return subscription
 
+    def begin(self) -> None:
+        """From now on Kafka is asked for."""
+        self._asked_at = time.monotonic()
+
     async def start(self) -> None:
         """Connect and consume; waits for Kafka as long as it takes."""
         failures = 0
@@ -351,10 +355,10 @@ class Bus:
         ]
 
     def silent_seconds(self) -> float:
-        """Since the broker last answered a fetch of this process, or since the start if it never answered
-        anything; 0 while nobody can tell."""
-        if self.subscriptions and not self._consuming:
-            return time.monotonic() - self._made_at
+        """Since the broker last answered a fetch of this process, or since it was first asked if it has not
+        let anybody in; 0 while nobody can tell."""
+        if self._asked_at is not None and not self._consuming:
+            return time.monotonic() - self._asked_at
         answered = max((subscription.answered_at_ms() for subscription in self.subscriptions), default=0)
         return max(time.time() - answered / 1000, 0.0) if answered else 0.0
 

@@ -102,8 +102,6 @@ class Reader:
     def __call__(self, record: Any) -> Delivery[Message] | Tombstone | Rejected | Ignored:
         if record.value is None:
             return self._null_body(record)
-        if len(record.value) > LARGEST_RECORD:
-            return Rejected(record, "too_large", _TOO_LARGE)
         headers: dict[str, bytes | None] = dict(record.headers)
         if missing := missing_headers(headers):
             return Rejected(
@@ -114,6 +112,8 @@ class Reader:
         message_class = self._read.get(headers["ce_type"] or b"")
         if message_class is None:
             return self._unread(record, _text(headers["ce_type"]))
+        if len(record.value) > LARGEST_RECORD:
+            return Rejected(record, "too_large", _TOO_LARGE)
         try:
             message = message_class.from_json(record.value)
         except ValidationError as wrong:

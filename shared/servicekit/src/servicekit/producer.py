@@ -54,6 +54,7 @@ class Producer:
         self._complained_at = -math.inf
         self._patience = patience
         self._failing_since: float | None = None
+        self._on_trial = False
         self._ask_at = -math.inf
 
     async def publish(self, records: Iterable[Outgoing], timeout: float = 10.0) -> list[BaseException | None]:
@@ -82,16 +83,22 @@ class Producer:
         if any(not isinstance(result, MessageSizeTooLargeError) for result in lost):
             await self._discard()
         if len(lost) < len(records):
-            self._failing_since = None
-        elif lost and self._failing_since is None:
-            self._failing_since = time.monotonic()
+            self._failing_since, self._on_trial = None, False
+        elif lost:
+            now = time.monotonic()
+            self._failing_since = self._failing_since or now
+            if self._on_trial:
+                self._on_trial, self._ask_at = False, now + self._patience
         return results
 
     async def reaches_the_broker(self) -> bool:
-        """False once nothing was confirmed for a while, and until a broker answers again, which is asked now
-        and then: whoever cannot publish must not keep others from it."""
+        """False once nothing was confirmed for a while: whoever cannot publish must not keep others from it.
+
+        A broker that answers again is worth one more try, and only what it confirms ends the doubt: its
+        addresses may lead nowhere.
+        """
         now = time.monotonic()
-        if self._failing_since is None or now - self._failing_since < self._patience:
+        if self._on_trial or self._failing_since is None or now - self._failing_since < self._patience:
             return True
         if now < self._ask_at:
             return False
@@ -102,7 +109,7 @@ class Producer:
             self._complain(error)
             self._ask_at = time.monotonic() + _ASK_EVERY
             return False
-        self._failing_since = None
+        self._on_trial = True
         return True
 
     def _complain(self, error: BaseException) -> None:

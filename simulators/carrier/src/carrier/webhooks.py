@@ -1,11 +1,15 @@
-"""Delivers signed webhooks, some of them several times, each until somebody answers 2xx."""
+"""Delivers signed webhooks, some of them several times, each until somebody answers 2xx.
+
+What is refused with 4xx is not brought again before the next start. What nobody answers rests outside of the
+workers, so that it keeps nothing else from being delivered.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 import aiohttp
@@ -16,7 +20,8 @@ from carrier.signature import signature
 
 log = structlog.get_logger()
 
-_MOST_SECONDS = 2.0
+_LEAST_SECONDS, _MOST_SECONDS = 0.05, 2.0
+_LATER = frozenset({408, 429})
 _HEADERS = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -26,6 +31,12 @@ class Webhook:
     form: dict[str, str]
     copies: int
     delivered: Callable[[], None]
+    delay: float = _LEAST_SECONDS
+    """How long it rests when nobody answers; doubles each time."""
+
+
+def _nothing() -> None:
+    """A further copy owes nothing."""
 
 
 class Webhooks:
@@ -34,11 +45,12 @@ class Webhooks:
         self._connections = connections
         self._queue: asyncio.Queue[Webhook] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
+        self._resting = 0
         self.counts: Counter[str] = Counter()
 
     @property
     def waiting(self) -> int:
-        return self._queue.qsize()
+        return self._queue.qsize() + self._resting
 
     def send(self, webhook: Webhook) -> None:
         self._queue.put_nowait(webhook)
@@ -63,21 +75,24 @@ class Webhooks:
             webhook = await self._queue.get()
             body = urlencode(webhook.form).encode()
             headers = {**_HEADERS, "X-Twilio-Signature": signature(self._token, webhook.url, webhook.form)}
-            for copy in range(webhook.copies):
-                taken = await self._deliver(webhook, body, headers)
-                if copy == 0 and taken:
-                    webhook.delivered()
-
-    async def _deliver(self, webhook: Webhook, body: bytes, headers: dict[str, str]) -> bool:
-        """Whether it was taken. One that is refused is not sent again before the next start."""
-        delay = 0.05
-        while True:
             status = await self._post(webhook.url, body, headers)
             self.counts[str(status)] += 1
-            if 200 <= status < 500:
-                return status < 300
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _MOST_SECONDS)
+            if 200 <= status < 300:
+                webhook.delivered()
+                if webhook.copies > 1:
+                    self.send(replace(webhook, copies=webhook.copies - 1, delivered=_nothing))
+            elif not 400 <= status < 500 or status in _LATER:
+                self._rest(webhook)
+
+    def _rest(self, webhook: Webhook) -> None:
+        again = replace(webhook, delay=min(webhook.delay * 2, _MOST_SECONDS))
+        self._resting += 1
+
+        def back() -> None:
+            self._resting -= 1
+            self.send(again)
+
+        asyncio.get_running_loop().call_later(webhook.delay, back)
 
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> int:
         """The status, or 0 when there was no answer."""

@@ -113,6 +113,7 @@ def interaction(activity: Activity, disposition: DispositionChanged) -> Interact
         subject_id=activity.subject_id,
         endpoint_id=activity.endpoint_id,
         disposition=activity.disposition,
-        agent=activity.completed_by,
+        # An outcome may name whom it likes; stats keeps no longer name.
+        agent=activity.completed_by and activity.completed_by[:200],
         deleted=not disposition.counts_as_attempt,
     )

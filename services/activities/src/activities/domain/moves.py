@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, assert_never
 
@@ -384,6 +384,10 @@ def progress(activity: Activity, message: ActivityProgressed, now: datetime) -> 
     return _moved(activity, now, state=told)
 
 
+_FIRST_PAUSE = timedelta(seconds=2)
+_DOUBLINGS = 10
+
+
 def give_back(activity: Activity, message: ActivityReturned, now: datetime) -> Verdict[Activity]:
     """Not begun in time, or proven so later: due again at once, so that the gate says when."""
     if message.dispatch_number > activity.dispatch_number:
@@ -392,7 +396,11 @@ def give_back(activity: Activity, message: ActivityReturned, now: datetime) -> V
         return Unchanged(f"already {activity.state}")
     if activity.dispatch_number != message.dispatch_number:
         return Unchanged(f"dispatched again: {activity.dispatch_number}")
-    return _moved(activity, now, state=S.SCHEDULED, due_at=now, reason=f"returned: {message.reason}")
+    due_at = now
+    if message.reason != Objection.OUTSIDE_WINDOW:
+        # Whoever gave it back may know what the gate does not know yet: they do not chase each other.
+        due_at += _FIRST_PAUSE * (1 << min(activity.dispatch_number - 1, _DOUBLINGS))
+    return _moved(activity, now, state=S.SCHEDULED, due_at=due_at, reason=f"returned: {message.reason}")
 
 
 def complete_by_channel(

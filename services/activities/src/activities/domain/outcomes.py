@@ -13,7 +13,7 @@ from activities.domain.catalog import Catalog, Contact
 from activities.domain.moves import complete_by_channel, fail, give_back, lose_track, progress
 from contracts.activities import ActivityOutcome, ActivityProgressed, ActivityReturned
 from contracts.campaigns import DispositionChanged
-from contracts.vocabulary import Picker
+from contracts.vocabulary import ActivityState, Picker
 from servicekit.verdict import GiveUp, TryAgain, Unchanged, Verdict
 
 Report = ActivityProgressed | ActivityReturned | ActivityOutcome
@@ -49,8 +49,8 @@ def hear(message: Report, state: Activity | None, facts: OutcomeFacts) -> Verdic
     told = message.dispatch_number
     if told is not None and told > state.dispatch_number:
         return GiveUp("unknown_dispatch", f"the newest dispatch is {state.dispatch_number}")
-    if told is not None and told < state.dispatch_number:
-        return Unchanged(f"dispatched again: {state.dispatch_number}")
+    if told is not None and (told < state.dispatch_number or state.state is ActivityState.SCHEDULED):
+        return Unchanged(f"given back, or dispatched again: {state.dispatch_number}")
     match message.result:
         case "failed":
             if not message.reason:

@@ -19,8 +19,8 @@ from servicekit.verdict import Become, Unchanged
 
 Decision = Callable[[Activity, datetime], Become[Activity] | Unchanged]
 
-_CLOCKS_DIFFER = timedelta(minutes=1)
-"""What somebody meant by now may be a moment ago."""
+_MAY_BE_PAST = timedelta(days=1)
+"""Clocks differ, and who got no answer asks again; a mistyped year is further off."""
 
 
 class HasPassed(Exception):
@@ -70,11 +70,11 @@ class WorkActivity:
         urgency: Urgency | None,
         expected: int | None = None,
     ) -> Activity:
-        """at: null means now. Raises HasPassed for a time before that."""
+        """at: null means now. Raises HasPassed for a time that is long over."""
 
         def decide(activity: Activity, now: datetime) -> Become[Activity]:
             moves.check(activity, moves.Move.RESCHEDULE)
-            if at is not None and at < now - _CLOCKS_DIFFER:
+            if at is not None and at < now - _MAY_BE_PAST:
                 raise HasPassed(at)
             return moves.reschedule(activity, at or now, actor, now, urgency)
 

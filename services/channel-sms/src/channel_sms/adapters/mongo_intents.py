@@ -211,11 +211,15 @@ class MongoIntents:
         return {row["provider_message_id"] async for row in rows}
 
     async def others_in_doubt(self, intent: Intent) -> int:
-        """Messages of the same words between the same numbers whose fate is open too."""
+        """Messages of the same words between the same numbers whose fate is open too, or of which somebody
+        said that they were sent and nobody knows the provider's id."""
         count: int = await self.collection.count_documents(
             {
                 "to": intent.to,
-                "state": {"$in": _IN_DOUBT},
+                "$or": [
+                    {"state": {"$in": _IN_DOUBT}},
+                    {"state": IntentState.SENT, "provider_message_id": {"$exists": False}},
+                ],
                 "sender": intent.sender,
                 "text": intent.text,
                 "_id": {"$ne": intent.intent_id},

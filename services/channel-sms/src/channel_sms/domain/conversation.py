@@ -117,6 +117,8 @@ class Known:
     opted_out: bool
     refusal: str | None
     """Why nothing can be sent at all."""
+    endpoint_disabled: bool
+    """It may be enabled again: the gate is asked anew."""
     now: datetime
     expires_real_at: datetime
 
@@ -146,6 +148,9 @@ def open_conversation(message: ActivityDispatched, standing: Conversation | None
     if ending := _obstacle(known, text):
         concluded, outcome = ended(conversation, ending, known.now)
         return Opening(concluded.model_copy(update={"version": conversation.version}), None, (outcome,))
+    if known.endpoint_disabled:
+        concluded, returned = given_back(conversation, Objection.ENDPOINT_DISABLED, known.now)
+        return Opening(concluded.model_copy(update={"version": conversation.version}), None, (returned,))
     intent = new_intent(
         intent_id=stable_id("intent", message.activity_id, message.dispatch_number, 0),
         contact_id=message.contact_id,

@@ -23,6 +23,8 @@ log = structlog.get_logger()
 _BEFORE_NO_RESPONSE = Failpoint("channel-sms.before_no_response")
 
 _BATCH = 200
+_GAP_SECONDS = 5.0
+"""It looks four times a second."""
 
 
 class EndSilent:
@@ -47,6 +49,7 @@ class EndSilent:
         self._redelivery = redelivery_seconds
         self._deaf_at = time.monotonic()
         """When somebody may last have written to us in vain."""
+        self._looked_at = self._deaf_at
 
     async def step(self) -> int:
         try:
@@ -55,11 +58,18 @@ class EndSilent:
             if is_unavailable(error):
                 self._deaf_at = time.monotonic()
             raise
+        finally:
+            # The database may have stood still, or this process, without anything having failed.
+            now = time.monotonic()
+            if now - self._looked_at > _GAP_SECONDS:
+                self._deaf_at = now
+            self._looked_at = now
 
     async def _step(self) -> int:
         buckets = await self._leases.held()
+        now = time.monotonic()
         deaf_at = max(self._deaf_at, self._arriving.failed_at)
-        if not buckets or time.monotonic() < deaf_at + self._redelivery:
+        if not buckets or now < deaf_at + self._redelivery or now - self._looked_at > _GAP_SECONDS:
             return 0
         overdue = await self._conversations.overdue(self._clock.now(), buckets, _BATCH)
         # An answer that is stored but not worked yet was in time.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 from prometheus_client import Counter
@@ -30,6 +30,7 @@ from channel_sms.pace import Pace
 from channel_sms.provider import Accepted, Ambiguous, NotSent, Provider, Refused, Result, Text
 from channel_sms.settings import Settings
 from channel_sms.use_cases.record_results import BATCH, RecordResults
+from contracts.campaigns import CampaignChanged, EndpointChanged
 from servicekit.backoff import backoff
 from servicekit.clock import Clock, real_now
 from servicekit.failpoints import Failpoint, InjectedFault
@@ -154,14 +155,25 @@ class SendDue:
         return bool(claimed) and len(allowed) == free
 
     async def _within_pace(self, due: Sequence[Intent], share: float) -> list[Intent]:
-        endpoints = await self._knowledge.endpoints.get({intent.endpoint_id for intent in due})
+        """Those that nothing is going to be sent of take none of it."""
+        campaigns, endpoints = await self._campaigns_and_endpoints(due)
+        now = self._clock.now()
         allowed = []
         for intent in due:
             endpoint = endpoints.get(intent.endpoint_id)
+            if intent.objection(campaigns.get(intent.campaign_id or ""), endpoint, now):
+                allowed.append(intent)
+                continue
             rate = (endpoint.segments_per_second if endpoint else 1.0) * share
             if self._pace.take(intent.endpoint_id, intent.segments, rate):
                 allowed.append(intent)
         return allowed
+
+    async def _campaigns_and_endpoints(
+        self, intents: Sequence[Intent]
+    ) -> tuple[Mapping[str, CampaignChanged], Mapping[str, EndpointChanged]]:
+        campaigns = await self._knowledge.campaigns.get({intent.campaign_id for intent in intents})
+        return campaigns, await self._knowledge.endpoints.get({intent.endpoint_id for intent in intents})
 
     async def _still_allowed(self, claimed: Sequence[Intent]) -> list[Intent]:
         """Looked at after the claim: an opt-out that is recorded later waits for what is claimed before."""
@@ -170,12 +182,11 @@ class SendDue:
             intent.contact_id for intent in claimed if intent.purpose not in SENT_IN_SPITE_OF_PREFERENCE
         }
         outlived = [intent.activity_id for intent in claimed if intent.may_have_outlived_its_conversation]
-        suppressed, opted_out, concluded, campaigns, endpoints = await asyncio.gather(
+        suppressed, opted_out, concluded, (campaigns, endpoints) = await asyncio.gather(
             self._suppressions.among(addresses),
             self._knowledge.opted_out_among(contacts),
             self._conversations.concluded_among(outlived),
-            self._knowledge.campaigns.get({intent.campaign_id for intent in claimed}),
-            self._knowledge.endpoints.get({intent.endpoint_id for intent in claimed}),
+            self._campaigns_and_endpoints(claimed),
         )
         _BEFORE_SEND()
         now = self._clock.now()
@@ -189,7 +200,7 @@ class SendDue:
             elif intent.may_have_outlived_its_conversation and intent.activity_id in concluded:
                 self._results.note(intent, Pointless())
             elif objection := intent.objection(
-                campaigns.get(intent.campaign_id), endpoints.get(intent.endpoint_id), now
+                campaigns.get(intent.campaign_id or ""), endpoints.get(intent.endpoint_id), now
             ):
                 self._results.note(intent, TooLate(objection))
             else:

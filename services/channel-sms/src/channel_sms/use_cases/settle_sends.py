@@ -139,11 +139,10 @@ class SettleSends:
         _BEFORE_RESULTS()
         await self._committer.commit(changes)
         _AFTER_RESULTS()
-        log.info(
-            "texts settled",
-            texts=len(settlings),
-            activity_ids=" ".join(s.intent.activity_id for s in settlings if s.intent.activity_id),
-        )
+        ids: dict[str, list[str]] = {}
+        for settling in settlings:
+            ids.setdefault(type(settling.settlement).__name__, []).append(settling.intent.activity_id or "-")
+        log.info("texts settled", activities={what: " ".join(those) for what, those in ids.items()})
 
     async def _contexts(
         self, settlings: Sequence[Settling]

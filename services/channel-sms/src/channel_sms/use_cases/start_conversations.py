@@ -113,6 +113,7 @@ class StartConversations:
                 message.destination in facts.suppressed
                 or PreferenceKind.DO_NOT_SMS.value in contact.get("preferences", {}),
                 self._refusal(endpoint, contact),
+                not endpoint.enabled,
                 facts.now,
                 facts.expires_real_at,
             ),
@@ -125,8 +126,6 @@ class StartConversations:
     def _refusal(self, endpoint: EndpointChanged, contact: Mapping[str, Any]) -> str | None:
         if contact.get("erased"):
             return Objection.CONTACT_ERASED.value
-        if not endpoint.enabled:
-            return Objection.ENDPOINT_DISABLED.value
         if endpoint.provider != self._provider:
             return f"provider_not_configured: {endpoint.provider}"
         return None
