@@ -416,9 +416,7 @@ def run_service(name: str, settings_class: type[Settings], build: Callable[[Sett
 
 def spare_the_collector() -> None:
     """A batch is thousands of young objects that die together: at the default threshold the collector
-    walks them a hundred times a second and finds nothing. And a thread of the database's driver that has an
-    answer waits less for the loop: of 5 ms at each of its turns, most of a batch's way there and back."""
-    sys.setswitchinterval(0.0005)
+    walks them a hundred times a second and finds nothing."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
