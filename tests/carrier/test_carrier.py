@@ -144,13 +144,21 @@ async def test_it_fails_as_told(
 
 
 async def test_what_its_customer_has_given_up_is_never_accepted(tmp_path: Path) -> None:
-    async with Carrier(settings(tmp_path, **(SILENT | {"latency_ms": 300}))).running() as carrier:
+    async with Carrier(settings(tmp_path, **(SILENT | {"latency_ms": 1500}))).running() as carrier:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
+            async with asyncio.timeout(0.7):
                 await send(carrier)
         assert (await send(carrier))[0] == 201
         assert len(journal(tmp_path, "accepted")) == 1
         assert carrier.api.answers == {"given_up": 1, "accepted": 1}
+
+
+async def test_what_waited_longer_than_it_promises_is_never_accepted(tmp_path: Path) -> None:
+    """A customer who still waits may be a process that was stopped, and another asks in its place."""
+    async with Carrier(settings(tmp_path, **(SILENT | {"latency_ms": 100}))).running() as carrier:
+        carrier.api.accepts_within = 0.05
+        assert (await send(carrier))[0] == 500
+        assert journal(tmp_path, "accepted") == []
 
 
 @pytest.mark.parametrize(("place", "accepted"), [("reset_before", 0), ("reset_after", 1)])

@@ -19,6 +19,7 @@ async def test_a_person_who_agrees_is_asked_everything_and_ends_as_sold(stage: S
             "sold",
             "automated-agent",
         )
+        assert outcome.dispatch_number == 1
         assert outcome.captured["plan"] in ("basic", "plus")
         assert outcome.captured["seats"] >= 1
         bodies = [entry["body"] for entry in talk.journal()]

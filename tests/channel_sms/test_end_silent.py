@@ -10,8 +10,12 @@ from typing import Any, cast
 import pytest
 from pymongo.errors import AutoReconnect
 
+from channel_sms.adapters.mongo_inbound import MongoIntake
 from channel_sms.use_cases.end_silent import EndSilent
 from servicekit.clock import SystemClock
+from servicekit.failpoints import FAILPOINTS, InjectedFault
+from servicekit.mongo import Mongo
+from tests.engines import Engines
 from tests.kit import eventually
 
 REDELIVERY = 1.0
@@ -55,3 +59,19 @@ async def test_nobody_is_silent_while_what_was_not_taken_may_come_again() -> Non
     conversations.away = False
     assert not await asks_again(), "the database was away"
     await eventually(asks_again, "it to look again")
+
+
+async def test_what_could_not_be_stored_is_remembered(engines: Engines, namespace: str) -> None:
+    mongo = Mongo(engines.mongo, f"{namespace}-intake")
+    intake = MongoIntake(mongo, "inbound")
+    await intake.store({"_id": "one"})
+    assert intake.failed_at == -math.inf
+    began = time.monotonic()
+    FAILPOINTS.arm("channel-sms.before_store_inbound=error@1")
+    try:
+        with pytest.raises(InjectedFault):
+            await intake.store({"_id": "two"})
+    finally:
+        FAILPOINTS.disarm()
+    assert intake.failed_at >= began
+    await mongo.close()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+B = TypeVar("B", bound=BaseModel)
 
 PARLEY = uuid.UUID("6f1d0f5e-6a2b-5c8e-9d43-7a1b52c3d9e0")
 """The root of every deterministic id (UUID version 5, RFC 9562)."""
@@ -28,6 +30,14 @@ def stable_id(*parts: object) -> str:
     True
     """
     return str(uuid.uuid5(PARLEY, "\x1f".join(map(str, parts))))
+
+
+def copied(model: B, changes: Mapping[str, Any]) -> B:
+    """A copy that differs in these fields. Raises TypeError for one that it has not: pydantic's own copy
+    checks no name, and what is misspelt would be told as it was."""
+    if unknown := changes.keys() - type(model).model_fields.keys():
+        raise TypeError(f"{type(model).__name__} has no {', '.join(sorted(unknown))}")
+    return model.model_copy(update=changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +155,7 @@ class Message(Record):
 
     def evolve(self, **changes: Any) -> Self:
         """A copy that differs in these fields. Raises TypeError for a field that it has not."""
-        if unknown := changes.keys() - type(self).model_fields.keys():
-            raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
-        return self.model_copy(update=changes)
+        return copied(self, changes)
 
 
 def wire_headers(

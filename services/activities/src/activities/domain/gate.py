@@ -144,7 +144,8 @@ def contact_is_reachable(case: Case) -> Refusal:
         case None if case.activity.deferrals >= PATIENCE:
             return Deny(Objection.CONTACT_UNKNOWN)
         case None:
-            return Defer(Objection.CONTACT_UNKNOWN, case.now + _pause(case), awaits_contact=True)
+            again = case.now + pause_after(case.activity.deferrals)
+            return Defer(Objection.CONTACT_UNKNOWN, again, awaits_contact=True)
         case Contact(lifecycle=Lifecycle.DRAFT):
             return Deny(Objection.CONTACT_IS_DRAFT)
     return None
@@ -220,9 +221,9 @@ def _zones_of_the_unknown(policy: PolicyChanged) -> tuple[Any, ...]:
     return zones if zones and None not in zones else EVERY_OFFSET
 
 
-def _pause(case: Case) -> timedelta:
-    """Doubles with every deferral in a row."""
-    return min(_FIRST_LOOK * (1 << min(case.activity.deferrals, 12)), _LONGEST_LOOK)
+def pause_after(times: int) -> timedelta:
+    """Before it is looked at again, after so many times in vain: it doubles, up to an hour."""
+    return min(_FIRST_LOOK * (1 << min(times, 12)), _LONGEST_LOOK)
 
 
 def inputs_of(case: Case) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, assert_never
 
 from activities.domain.activity import Activity, AuditEntry, AuditWord, LastVerdict
 from activities.domain.announcements import changed, completed, decided, dispatched, interaction, verdict_of
-from activities.domain.gate import Allow, Defer, Deny, Ruling
+from activities.domain.gate import Allow, Defer, Deny, Ruling, pause_after
 from contracts.activities import ActivityOutcome, ActivityProgressed, ActivityRecalled, ActivityReturned
 from contracts.campaigns import DispositionChanged
 from contracts.message import Message
@@ -384,10 +384,6 @@ def progress(activity: Activity, message: ActivityProgressed, now: datetime) -> 
     return _moved(activity, now, state=told)
 
 
-_FIRST_PAUSE = timedelta(seconds=2)
-_DOUBLINGS = 10
-
-
 def give_back(activity: Activity, message: ActivityReturned, now: datetime) -> Verdict[Activity]:
     """Not begun in time, or proven so later: due again at once, so that the gate says when."""
     if message.dispatch_number > activity.dispatch_number:
@@ -399,7 +395,7 @@ def give_back(activity: Activity, message: ActivityReturned, now: datetime) -> V
     due_at = now
     if message.reason != Objection.OUTSIDE_WINDOW:
         # Whoever gave it back may know what the gate does not know yet: they do not chase each other.
-        due_at += _FIRST_PAUSE * (1 << min(activity.dispatch_number - 1, _DOUBLINGS))
+        due_at += pause_after(activity.dispatch_number - 1)
     return _moved(activity, now, state=S.SCHEDULED, due_at=due_at, reason=f"returned: {message.reason}")
 
 

@@ -211,15 +211,15 @@ class MongoIntents:
         return {row["provider_message_id"] async for row in rows}
 
     async def others_in_doubt(self, intent: Intent) -> int:
-        """Messages of the same words between the same numbers whose fate is open too, or of which somebody
-        said that they were sent and nobody knows the provider's id."""
+        """Messages of the same words between the same numbers whose fate is open too, or that were claimed
+        since and of which a person said that they were sent, without the provider's id."""
+        vouched_for: Document = {"state": IntentState.SENT, "provider_message_id": {"$exists": False}}
+        if intent.claimed_real_at is not None:
+            vouched_for["claimed_real_at"] = {"$gte": intent.claimed_real_at}
         count: int = await self.collection.count_documents(
             {
                 "to": intent.to,
-                "$or": [
-                    {"state": {"$in": _IN_DOUBT}},
-                    {"state": IntentState.SENT, "provider_message_id": {"$exists": False}},
-                ],
+                "$or": [{"state": {"$in": _IN_DOUBT}}, vouched_for],
                 "sender": intent.sender,
                 "text": intent.text,
                 "_id": {"$ne": intent.intent_id},
