@@ -6,6 +6,7 @@ One stage serves many scenes: each has its own people, numbers, subject and endp
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -241,6 +242,10 @@ class Scene:
         lines = self.carrier.journal.path.read_text().splitlines()
         entries = [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
         return [entry for entry in entries if self.ours in (entry["from"], entry["to"])]
+
+    def references(self) -> Counter[str]:
+        """How often the carrier accepted each intent."""
+        return Counter(entry["reference"] for entry in self.journal())
 
     async def accepted(self, number: int) -> list[dict[str, Any]]:
         async def enough() -> list[dict[str, Any]]:

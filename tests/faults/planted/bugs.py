@@ -137,7 +137,7 @@ BUGS = (
         "return Ambiguous(why) if body.begun else NotSent(why, everybody=True)",
         "return NotSent(why, everybody=True)",
         (
-            "tests/channel_sms/test_sending.py"
+            "tests/channel_sms/test_in_doubt.py"
             "::test_an_ambiguous_send_is_resolved_by_look_up_and_never_repeated",
         ),
     ),
@@ -172,7 +172,7 @@ BUGS = (
         f"{SMS}/use_cases/send_due.py",
         "            if forgotten or left or declined:",
         "            if False and (left or declined):",
-        ("tests/channel_sms/test_sending.py::test_who_opts_out_while_a_text_waits_is_not_sent_it",),
+        ("tests/channel_sms/test_stops.py::test_who_opts_out_while_a_text_waits_is_not_sent_it",),
     ),
     Bug(
         "the contact's hours looked at once, at dispatch",
@@ -180,7 +180,9 @@ BUGS = (
         f"{SMS}/use_cases/send_due.py",
         "            elif objection := intent.objection(",
         "            elif False and intent.objection(",
-        ("tests/channel_sms/test_sending.py::test_what_the_contacts_hours_leave_no_time_for_is_given_back",),
+        (
+            "tests/channel_sms/test_given_back.py::test_what_the_contacts_hours_leave_no_time_for_is_given_back",
+        ),
     ),
     Bug(
         "of two texts of the same words, one is taken for sent because the other was",
@@ -188,7 +190,7 @@ BUGS = (
         f"{SMS}/use_cases/resolve_unknown.py",
         "        return free[0] if len(free) > alike else None",
         "        return free[0]",
-        ("tests/channel_sms/test_sending.py::test_nobody_guesses_which_of_two_alike_was_sent",),
+        ("tests/channel_sms/test_in_doubt.py::test_nobody_guesses_which_of_two_alike_was_sent",),
     ),
     Bug(
         "no reply, although one is stored",

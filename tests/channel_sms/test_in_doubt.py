@@ -1,0 +1,152 @@
+"""Sends whose result nobody knows: found out, never guessed, never repeated on a guess."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from contracts.activities import ActivityOutcome
+from contracts.channel_sms import InteractionRecorded, MessageRecorded
+from servicekit.clock import real_now
+from tests.channel_sms.world import Scene, Stage, standing
+from tests.engines import Engines
+
+
+@pytest.mark.parametrize("failure", ["error_after", "reset_after", "timeout_after"])
+async def test_an_ambiguous_send_is_resolved_by_look_up_and_never_repeated(
+    stage: Stage, failure: str
+) -> None:
+    async with stage.scene(**{failure: 1.0, "timeout_seconds": 3, "receipts": 0}) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.until("intents", {"state": "sent"})
+        assert talk.references() == {talk.opening_id(1): 1}
+        (row,) = await talk.find("intents", {})
+        assert row["provider_message_id"] == talk.journal()[0]["sid"]
+        assert len(await talk.expect(InteractionRecorded, 1)) == 1
+
+
+@pytest.mark.parametrize("failure", ["error_before", "reset_before"])
+async def test_a_send_that_a_look_up_proves_absent_is_sent_once_as_the_same_intent(
+    stage: Stage, failure: str
+) -> None:
+    async with stage.scene(**{failure: 1.0}) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.until("intents", {"state": "unknown"})
+        assert talk.journal() == []
+        talk.behave()
+        await talk.accepted(1)
+        await talk.until("intents", {"state": "sent"})
+        assert talk.references() == {talk.opening_id(1): 1}
+
+
+async def test_a_receipt_resolves_what_nobody_may_look_up(stage: Stage) -> None:
+    async with stage.scene(error_after=1.0) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.until("intents", {"status": "delivered"})
+        assert talk.references() == {talk.opening_id(1): 1}
+        statuses = {m.status for m in await talk.expect(MessageRecorded, 1)}
+        assert "unknown" not in statuses
+
+
+@asynccontextmanager
+async def in_doubt_for_long(
+    engines: Engines, namespace: str, tmp_path: Path, *people: int
+) -> AsyncIterator[Scene]:
+    """Texts to one number that the carrier did not take, and that nobody proves to be absent."""
+    async with (
+        standing(engines, namespace, tmp_path, sms_absence_proves_seconds=600) as stage,
+        stage.scene(error_before=1.0) as talk,
+    ):
+        await talk.know(people)
+        to = talk.theirs(1)
+        await talk.wire.publish(*(talk.dispatched(person, destination=to) for person in people))
+        await talk.until("intents", {"state": "unknown"}, len(people))
+        yield talk
+
+
+async def taken_at_last(talk: Scene, text: str) -> str:
+    """The carrier takes what it was given, and its receipt gets lost."""
+    return (await talk.carrier.network.accept(talk.theirs(1), talk.ours, text, "")).sid
+
+
+async def test_what_the_carrier_takes_long_after_we_gave_it_up_is_found_and_not_sent_again(
+    engines: Engines, namespace: str, tmp_path: Path
+) -> None:
+    async with in_doubt_for_long(engines, namespace, tmp_path, 1) as talk:
+        (intent,) = await talk.find("intents", {})
+        long_ago = real_now() - timedelta(minutes=2)
+        await talk.service.mongo["intents"].update_one({}, {"$set": {"claimed_real_at": long_ago}})
+        sid = await taken_at_last(talk, intent["text"])
+        await talk.until("intents", {"state": "sent", "provider_message_id": sid})
+        assert len(talk.journal()) == 1
+
+
+async def test_nobody_guesses_which_of_two_alike_was_sent(
+    engines: Engines, namespace: str, tmp_path: Path
+) -> None:
+    async with in_doubt_for_long(engines, namespace, tmp_path, 1, 2) as talk:
+        one, other = await talk.find("intents", {})
+        assert (one["to"], one["text"]) == (other["to"], other["text"])
+
+        async def look_again() -> None:
+            now = {"looks": 0, "look_real_at": real_now()}
+            await talk.service.mongo["intents"].update_many({"state": "unknown"}, {"$set": now})
+
+        sids = {await taken_at_last(talk, one["text"])}
+        await look_again()
+        await talk.until("intents", {"looks": {"$gt": 0}}, 2)
+        await look_again()
+        await talk.until("intents", {"looks": {"$gt": 0}, "state": "unknown"}, 2)
+        sids.add(await taken_at_last(talk, one["text"]))
+        await look_again()
+        await talk.until("intents", {"state": "sent"}, 2)
+        assert {row["provider_message_id"] for row in await talk.find("intents", {})} == sids
+
+
+async def test_an_unresolved_send_is_reported_unknown_and_decided_by_a_person(
+    engines: Engines, namespace: str, tmp_path: Path
+) -> None:
+    patience = {"sms_unknown_after_seconds": 1, "sms_absence_proves_seconds": 600}
+    async with (
+        standing(engines, namespace, tmp_path, **patience) as stage,
+        stage.scene(error_before=1.0) as talk,
+    ):
+        await talk.know([1, 2])
+        await talk.dispatch(1, 2)
+        outcomes = await talk.expect(ActivityOutcome, 2)
+        assert {outcome.result for outcome in outcomes} == {"unknown"}
+        page = await talk.get("/v1/intents?state=unknown")
+        assert {item["intent_id"] for item in page["items"]} == {talk.opening_id(1), talk.opening_id(2)}
+        talk.behave()
+        first, second = (f"/v1/intents/{talk.opening_id(person)}/resolve" for person in (1, 2))
+        status, decided = await talk.post(first, {"sent": True, "actor": "olga"})
+        assert (status, decided["state"], decided["resolved_by"]) == (200, "sent", "olga")
+        status, _ = await talk.post(first, {"sent": False, "actor": "olga"})
+        assert status == 409
+        await talk.post(second, {"sent": False, "actor": "olga"})
+        await talk.accepted(1)
+        assert talk.references() == {talk.opening_id(2): 1}
+        status, _ = await talk.post("/v1/intents/none/resolve", {"sent": False, "actor": "olga"})
+        assert status == 404
+
+
+async def test_what_is_recalled_while_its_send_is_in_doubt_is_not_sent_once_it_is_proven_absent(
+    stage: Stage,
+) -> None:
+    async with stage.scene(error_before=1.0) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.until("intents", {"state": "unknown"})
+        await talk.wire.publish(talk.recalled(1))
+        await talk.until("conversations", {"state": "concluded"})
+        talk.behave()
+        await talk.until("intents", {"state": "cancelled", "error": "the conversation has ended"})
+        assert talk.journal() == []
+        assert await talk.messages(ActivityOutcome) == []
