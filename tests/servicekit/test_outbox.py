@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
+from aiokafka.errors import MessageSizeTooLargeError
 from hypothesis import given
 from hypothesis import strategies as st
 from pymongo import IndexModel
@@ -282,3 +283,13 @@ async def test_nothing_is_published_once_the_lease_has_ended(engines: Engines, w
         assert [message.number for message in await wire.messages(WordHeard)] == [1]
         assert await elsewhere["outbox"].count_documents({}) == 1
         await elsewhere.close()
+
+
+async def test_a_refusal_for_size_is_an_answer(engines: Engines, wire: Wire) -> None:
+    await wire.create_topics(TOPICS)
+    producer = Producer(engines.kafka, "test", patience=0)
+    huge = Outgoing("word-said", b"k", b"x" * 3_000_000, [])
+    (refused,) = await producer.publish([huge])
+    assert isinstance(refused, MessageSizeTooLargeError)
+    assert producer._failing_since is None
+    await producer.close()

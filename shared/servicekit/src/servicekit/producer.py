@@ -17,6 +17,8 @@ log = structlog.get_logger()
 
 _COMPLAIN_SECONDS = 10.0
 _ASK_EVERY, _ASK_FOR = 1.0, 5.0
+_AFTER_A_TRIAL = 5.0
+"""Longer than others take to see that a share is free."""
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -79,17 +81,20 @@ class Producer:
             for future in sent:
                 future.add_done_callback(_heed)
             results = [error] * len(records)
-        lost = [result for result in results if result is not None]
-        if any(not isinstance(result, MessageSizeTooLargeError) for result in lost):
+        unanswered = [result for result in results if not _is_answer(result)]
+        if unanswered:
             await self._discard()
-        if len(lost) < len(records):
+        self._weigh(len(records), len(unanswered))
+        return results
+
+    def _weigh(self, records: int, unanswered: int) -> None:
+        if unanswered < records:
             self._failing_since, self._on_trial = None, False
-        elif lost:
+        elif unanswered:
             now = time.monotonic()
             self._failing_since = self._failing_since or now
             if self._on_trial:
-                self._on_trial, self._ask_at = False, now + self._patience
-        return results
+                self._on_trial, self._ask_at = False, now + min(self._patience, _AFTER_A_TRIAL)
 
     async def reaches_the_broker(self) -> bool:
         """False once nothing was confirmed for a while: whoever cannot publish must not keep others from it.
@@ -153,6 +158,11 @@ class Producer:
         producer, self._producer = self._producer, None
         if producer is not None:
             await _stop(producer)
+
+
+def _is_answer(result: BaseException | None) -> bool:
+    """Whether the broker said so; what it refuses for its size it was reached for."""
+    return result is None or isinstance(result, MessageSizeTooLargeError)
 
 
 async def _accepted(producer: AIOKafkaProducer, record: Outgoing) -> asyncio.Future[object]:

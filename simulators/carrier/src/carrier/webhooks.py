@@ -1,7 +1,7 @@
 """Delivers signed webhooks, some of them several times, each until somebody answers 2xx.
 
 What is refused with 4xx is not brought again before the next start. What nobody answers rests outside of the
-workers, so that it keeps nothing else from being delivered.
+workers, and is tried again at a rate that leaves room for what else is to be delivered.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from carrier.signature import signature
 log = structlog.get_logger()
 
 _LEAST_SECONDS, _MOST_SECONDS = 0.05, 2.0
+_TRIED_AGAIN_A_SECOND = 100
 _LATER = frozenset({408, 429})
 _HEADERS = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -87,12 +88,14 @@ class Webhooks:
     def _rest(self, webhook: Webhook) -> None:
         again = replace(webhook, delay=min(webhook.delay * 2, _MOST_SECONDS))
         self._resting += 1
+        # However many rest, no more of them a second are tried again.
+        seconds = webhook.delay + self._resting / _TRIED_AGAIN_A_SECOND
 
         def back() -> None:
             self._resting -= 1
             self.send(again)
 
-        asyncio.get_running_loop().call_later(webhook.delay, back)
+        asyncio.get_running_loop().call_later(seconds, back)
 
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> int:
         """The status, or 0 when there was no answer."""

@@ -384,8 +384,12 @@ def progress(activity: Activity, message: ActivityProgressed, now: datetime) -> 
     return _moved(activity, now, state=told)
 
 
+_MOST_DOUBLINGS = 4
+"""Half a minute: who waits for a copy that is late need not wait longer than that."""
+
+
 def give_back(activity: Activity, message: ActivityReturned, now: datetime) -> Verdict[Activity]:
-    """Not begun in time, or proven so later: due again at once, so that the gate says when."""
+    """Not begun in time, or proven so later: due again, so that the gate says when."""
     if message.dispatch_number > activity.dispatch_number:
         return GiveUp("unknown_dispatch", f"the newest dispatch is {activity.dispatch_number}")
     if activity.state not in MAY[Move.RETURN].get(activity.mode, ()):
@@ -395,7 +399,7 @@ def give_back(activity: Activity, message: ActivityReturned, now: datetime) -> V
     due_at = now
     if message.reason != Objection.OUTSIDE_WINDOW:
         # Whoever gave it back may know what the gate does not know yet: they do not chase each other.
-        due_at += pause_after(activity.dispatch_number - 1)
+        due_at += pause_after(min(activity.dispatch_number - 1, _MOST_DOUBLINGS))
     return _moved(activity, now, state=S.SCHEDULED, due_at=due_at, reason=f"returned: {message.reason}")
 
 

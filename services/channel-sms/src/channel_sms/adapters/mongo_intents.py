@@ -210,12 +210,14 @@ class MongoIntents:
         )
         return {row["provider_message_id"] async for row in rows}
 
-    async def others_in_doubt(self, intent: Intent) -> int:
+    async def others_in_doubt(self, intent: Intent, claimed_since: datetime) -> int:
         """Messages of the same words between the same numbers whose fate is open too, or that were claimed
-        since and of which a person said that they were sent, without the provider's id."""
-        vouched_for: Document = {"state": IntentState.SENT, "provider_message_id": {"$exists": False}}
-        if intent.claimed_real_at is not None:
-            vouched_for["claimed_real_at"] = {"$gte": intent.claimed_real_at}
+        since then and of which a person said that they were sent, without the provider's id."""
+        vouched_for: Document = {
+            "state": IntentState.SENT,
+            "provider_message_id": {"$exists": False},
+            "claimed_real_at": {"$gte": claimed_since},
+        }
         count: int = await self.collection.count_documents(
             {
                 "to": intent.to,

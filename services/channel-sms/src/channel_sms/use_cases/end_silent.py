@@ -24,7 +24,7 @@ _BEFORE_NO_RESPONSE = Failpoint("channel-sms.before_no_response")
 
 _BATCH = 200
 _GAP_SECONDS = 5.0
-"""It looks four times a second."""
+"""Between the end of one look and the answers to the next, of which there are four a second."""
 
 
 class EndSilent:
@@ -59,21 +59,19 @@ class EndSilent:
                 self._deaf_at = time.monotonic()
             raise
         finally:
-            # The database may have stood still, or this process, without anything having failed.
-            now = time.monotonic()
-            if now - self._looked_at > _GAP_SECONDS:
-                self._deaf_at = now
-            self._looked_at = now
+            self._looked_at = time.monotonic()
 
     async def _step(self) -> int:
         buckets = await self._leases.held()
-        now = time.monotonic()
-        deaf_at = max(self._deaf_at, self._arriving.failed_at)
-        if not buckets or now < deaf_at + self._redelivery or now - self._looked_at > _GAP_SECONDS:
+        if not buckets or time.monotonic() < max(self._deaf_at, self._arriving.failed_at) + self._redelivery:
             return 0
         overdue = await self._conversations.overdue(self._clock.now(), buckets, _BATCH)
         # An answer that is stored but not worked yet was in time.
         answered = await self._inbound.unworked_from({c.their_address for c in overdue}) if overdue else set()
+        if time.monotonic() - self._looked_at > _GAP_SECONDS:
+            # The database stood still, or this process, without anything having failed.
+            self._deaf_at = time.monotonic()
+            return 0
         silent = [c for c in overdue if c.their_address not in answered]
         if not silent:
             return 0

@@ -56,6 +56,8 @@ class ResolveUnknown:
         self._leases = leases
         self._clock = clock
         self._orphaned_after = timedelta(seconds=settings.orphaned_after)
+        # The API tells whole seconds.
+        self._write_window = timedelta(seconds=settings.sms_send_timeout_seconds + 1)
         self._report_after = timedelta(seconds=settings.sms_unknown_after_seconds)
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -133,15 +135,19 @@ class ResolveUnknown:
             return None
         text = Text(intent.intent_id, intent.to, intent.sender, intent.text, 0)
         try:
-            candidates = await self._provider.look_up(text, intent.claimed_real_at - _CLOCKS_DIFFER)
+            earliest = intent.claimed_real_at - _CLOCKS_DIFFER
+            candidates = await self._provider.look_up(text, earliest)
         except LookUpFailed as error:
             log.info("a look-up was not answered", intent_id=intent.intent_id, error=str(error))
             return None
-        return await self._attribute(intent, candidates)
+        return await self._attribute(intent, candidates, earliest - self._write_window)
 
-    async def _attribute(self, intent: Intent, candidates: Sequence[str]) -> str | None:
+    async def _attribute(
+        self, intent: Intent, candidates: Sequence[str], claimed_since: datetime
+    ) -> str | None:
+        """claimed_since: whoever was claimed before that has no message among the candidates."""
         # In this order: one that is settled in between is counted and has its message, not the reverse.
-        alike = await self._intents.others_in_doubt(intent)
+        alike = await self._intents.others_in_doubt(intent, claimed_since)
         known = await self._intents.known_provider_ids(candidates)
         free = [candidate for candidate in candidates if candidate not in known]
         if not free:

@@ -31,6 +31,7 @@ from channel_sms.provider import Accepted, Ambiguous, NotSent, Provider, Refused
 from channel_sms.settings import Settings
 from channel_sms.use_cases.record_results import BATCH, RecordResults
 from contracts.campaigns import CampaignChanged, EndpointChanged
+from contracts.reasons import AT_REST
 from servicekit.backoff import backoff
 from servicekit.clock import Clock, real_now
 from servicekit.failpoints import Failpoint, InjectedFault
@@ -155,14 +156,16 @@ class SendDue:
         return bool(claimed) and len(allowed) == free
 
     async def _within_pace(self, due: Sequence[Intent], share: float) -> list[Intent]:
-        """Those that nothing is going to be sent of take none of it."""
+        """What is over takes none of it: it is given back. What rests was not known to when it was read."""
         campaigns, endpoints = await self._campaigns_and_endpoints(due)
         now = self._clock.now()
         allowed = []
         for intent in due:
             endpoint = endpoints.get(intent.endpoint_id)
-            if intent.objection(campaigns.get(intent.campaign_id or ""), endpoint, now):
-                allowed.append(intent)
+            objection = intent.objection(campaigns.get(intent.campaign_id or ""), endpoint, now)
+            if objection is not None:
+                if objection not in AT_REST:
+                    allowed.append(intent)
                 continue
             rate = (endpoint.segments_per_second if endpoint else 1.0) * share
             if self._pace.take(intent.endpoint_id, intent.segments, rate):
