@@ -288,7 +288,7 @@ async def test_nothing_is_published_once_the_lease_has_ended(engines: Engines, w
 async def test_a_refusal_for_size_is_an_answer(engines: Engines, wire: Wire) -> None:
     await wire.create_topics(TOPICS)
     producer = Producer(engines.kafka, "test", patience=0)
-    huge = Outgoing("word-said", b"k", b"x" * 3_000_000, [])
+    huge = Outgoing(wire.name(SAID.name), b"k", b"x" * 3_000_000, [])
     (refused,) = await producer.publish([huge])
     assert isinstance(refused, MessageSizeTooLargeError)
     assert producer._failing_since is None
