@@ -5,11 +5,18 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from pymongo import MongoClient
 
 from tests.engines import Engines, broker_kind, provide_engines
 from tests.kit import Wire
+
+
+def pytest_configure() -> None:
+    # By default a traceback is drawn with the values of every frame, which takes seconds.
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
