@@ -331,7 +331,14 @@ def test_an_outcome_whose_disposition_has_not_arrived_yet_is_tried_again() -> No
 
 @pytest.mark.parametrize(
     ("reason", "times", "seconds"),
-    [("outside_window", 3, 0), ("campaign_stopped", 1, 2), ("campaign_stopped", 3, 8), ("x", 99, 32)],
+    [
+        ("outside_window", 3, 2),
+        ("campaign_stopped", 1, 2),
+        ("campaign_stopped", 3, 8),
+        ("x", 9, 32),
+        ("x", 10, 64),
+        ("x", 99, 3600),
+    ],
 )
 def test_who_disagrees_with_the_gate_does_not_chase_it(reason: str, times: int, seconds: int) -> None:
     given_back = returned(times).evolve(reason=reason)

@@ -27,21 +27,70 @@ class Conversations:
     def __init__(self) -> None:
         self.asked = 0
         self.away = False
+        self.holds = frozenset({1})
+        self.stands_still: str | None = None
+        self.end: EndSilent | None = None
+
+    def called(self, what: str) -> None:
+        """The first call of what stands still takes longer than anything may."""
+        assert self.end is not None
+        if self.stands_still == what:
+            self.stands_still = None
+            self.end._moved_at -= 6
 
     async def overdue(self, *_: object) -> list[Any]:
         if self.away:
             raise AutoReconnect
+        self.called("overdue")
         self.asked += 1
         return []
 
     async def held(self) -> frozenset[int]:
-        return frozenset({1})
+        self.called("held")
+        return self.holds
+
+
+def looking(conversations: Conversations, arriving: Any) -> EndSilent:
+    there = cast(Any, conversations)
+    conversations.end = EndSilent(there, there, there, there, there, SystemClock(), arriving, REDELIVERY)
+    return conversations.end
+
+
+@pytest.mark.parametrize("what", ["held", "overdue"])
+async def test_nobody_is_silent_after_a_standstill_that_nothing_failed_of(what: str) -> None:
+    conversations = Conversations()
+    end = looking(conversations, SimpleNamespace(failed_at=-math.inf))
+    end._deaf_at = -math.inf
+    await end.step()
+    assert conversations.asked == 1
+    conversations.stands_still = what
+    await end.step()
+    asked = conversations.asked
+    await end.step()
+    assert conversations.asked == asked, "it stood still"
+
+    async def asks_again() -> bool:
+        await end.step()
+        return conversations.asked > asked
+
+    await eventually(asks_again, "it to look again")
+
+
+async def test_a_standstill_counts_also_for_whom_nobody_is_looked_after() -> None:
+    """Its leases took too long to be believed."""
+    conversations = Conversations()
+    end = looking(conversations, SimpleNamespace(failed_at=-math.inf))
+    end._deaf_at = -math.inf
+    conversations.stands_still, conversations.holds = "held", frozenset()
+    await end.step()
+    conversations.holds = frozenset({1})
+    await end.step()
+    assert conversations.asked == 0
 
 
 async def test_nobody_is_silent_while_what_was_not_taken_may_come_again() -> None:
     conversations, arriving = Conversations(), SimpleNamespace(failed_at=-math.inf)
-    there = cast(Any, conversations)
-    end = EndSilent(there, there, there, there, there, SystemClock(), cast(Any, arriving), REDELIVERY)
+    end = looking(conversations, arriving)
 
     async def asks_again() -> bool:
         asked = conversations.asked

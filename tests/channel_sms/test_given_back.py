@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from channel_sms.adapters.mongo_intents import MongoIntents
+from channel_sms.adapters.mongo_intents import MongoIntents, from_document
 from contracts.activities import ActivityOutcome, ActivityReturned
-from tests.channel_sms.world import Stage
+from tests.channel_sms.world import Stage, sender_of
 from tests.kit import settled
 
 
@@ -24,6 +24,8 @@ async def test_a_paused_campaign_begins_no_conversation_that_was_dispatched_befo
         intents, later = MongoIntents(talk.service.mongo), talk.service.clock.now() + timedelta(hours=1)
         of_all, of_running = [await intents.count_due(later, at_rest) for at_rest in ((), {talk.campaign_id})]
         assert of_all - of_running == 1
+        # A copy of the campaign that is later than what was asked for what is due.
+        assert await sender_of(talk)._within_pace([from_document(held)], 1.0) == []
         await talk.campaign_is("running", 2)
         await talk.until("intents", {"state": "sent"}, 2)
         assert talk.references() == {talk.opening_id(1): 1, talk.opening_id(2): 1}

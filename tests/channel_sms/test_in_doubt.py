@@ -88,24 +88,68 @@ async def test_what_the_carrier_takes_long_after_we_gave_it_up_is_found_and_not_
         assert len(talk.journal()) == 1
 
 
+async def look_again(talk: Scene) -> None:
+    now = {"looks": 0, "look_real_at": real_now()}
+    await talk.service.mongo["intents"].update_many({"state": "unknown"}, {"$set": now})
+
+
+async def looked_at_again(talk: Scene, intents: int) -> None:
+    """And still nobody knows."""
+    await look_again(talk)
+    await talk.until("intents", {"looks": {"$gt": 0}, "state": "unknown"}, intents)
+
+
+async def vouch_for(talk: Scene, person: int, claimed: timedelta) -> None:
+    """Somebody says that it was sent; it was claimed so long before the others."""
+    status, _ = await talk.post(
+        f"/v1/intents/{talk.opening_id(person)}/resolve", {"sent": True, "actor": "olga"}
+    )
+    assert status == 200
+    long_ago = {"$subtract": ["$claimed_real_at", claimed / timedelta(milliseconds=1)]}
+    await talk.service.mongo["intents"].update_one(
+        {"_id": talk.opening_id(person)}, [{"$set": {"claimed_real_at": long_ago}}]
+    )
+
+
+async def test_what_a_person_vouched_for_is_not_taken_for_another(
+    engines: Engines, namespace: str, tmp_path: Path
+) -> None:
+    async with in_doubt_for_long(engines, namespace, tmp_path, 1, 2) as talk:
+        await vouch_for(talk, 1, timedelta(seconds=120))
+        (other,) = await talk.find("intents", {"state": "unknown"})
+        of_the_first = await taken_at_last(talk, other["text"])
+        await looked_at_again(talk, 1)
+        await looked_at_again(talk, 1)
+        status = {"MessageSid": of_the_first, "MessageStatus": "sent"}
+        assert await talk.webhook(f"/v1/webhooks/sms/status/{talk.opening_id(1)}", status) == 204
+        await talk.until("intents", {"_id": talk.opening_id(1), "provider_message_id": of_the_first})
+        of_the_other = await taken_at_last(talk, other["text"])
+        await look_again(talk)
+        await talk.until("intents", {"_id": talk.opening_id(2), "provider_message_id": of_the_other})
+
+
+async def test_what_was_vouched_for_too_long_ago_to_be_taken_now_keeps_nobody_in_doubt(
+    engines: Engines, namespace: str, tmp_path: Path
+) -> None:
+    async with in_doubt_for_long(engines, namespace, tmp_path, 1, 2) as talk:
+        await vouch_for(talk, 1, timedelta(minutes=11))
+        (other,) = await talk.find("intents", {"state": "unknown"})
+        sid = await taken_at_last(talk, other["text"])
+        await look_again(talk)
+        await talk.until("intents", {"_id": talk.opening_id(2), "provider_message_id": sid})
+
+
 async def test_nobody_guesses_which_of_two_alike_was_sent(
     engines: Engines, namespace: str, tmp_path: Path
 ) -> None:
     async with in_doubt_for_long(engines, namespace, tmp_path, 1, 2) as talk:
         one, other = await talk.find("intents", {})
         assert (one["to"], one["text"]) == (other["to"], other["text"])
-
-        async def look_again() -> None:
-            now = {"looks": 0, "look_real_at": real_now()}
-            await talk.service.mongo["intents"].update_many({"state": "unknown"}, {"$set": now})
-
         sids = {await taken_at_last(talk, one["text"])}
-        await look_again()
-        await talk.until("intents", {"looks": {"$gt": 0}}, 2)
-        await look_again()
-        await talk.until("intents", {"looks": {"$gt": 0}, "state": "unknown"}, 2)
+        await looked_at_again(talk, 2)
+        await looked_at_again(talk, 2)
         sids.add(await taken_at_last(talk, one["text"]))
-        await look_again()
+        await look_again(talk)
         await talk.until("intents", {"state": "sent"}, 2)
         assert {row["provider_message_id"] for row in await talk.find("intents", {})} == sids
 

@@ -21,15 +21,13 @@ from contracts.channel_sms import InteractionRecorded
 from servicekit.clock import real_now
 from servicekit.failpoints import FAILPOINTS
 from servicekit.mongo import Conflict, Mongo
-from tests.channel_sms.world import NOW, Scene, Stage, everybody, fictional, standing
+from tests.channel_sms.world import NOW, Scene, Stage, everybody, fictional, sender_of, standing
 from tests.engines import Engines
 from tests.kit import eventually, failed_where_told
 
 
 def results_of(talk: Scene) -> RecordResults:
-    (run,) = [run for name, run in talk.service._backgrounds if name == "send"]
-    results: RecordResults = run.__self__._results  # type: ignore[attr-defined]
-    return results
+    return sender_of(talk)._results
 
 
 async def test_429_is_tried_again_until_it_is_sent(stage: Stage) -> None:

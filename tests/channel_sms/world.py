@@ -23,6 +23,7 @@ from carrier.settings import Settings as CarrierSettings
 from carrier.signature import signature
 from channel_sms.main import build
 from channel_sms.settings import Settings
+from channel_sms.use_cases.send_due import SendDue
 from contracts.activities import ActivityDispatched, ActivityRecalled
 from contracts.campaigns import CampaignChanged, DispositionChanged, EndpointChanged, Question, SubjectChanged
 from contracts.contacts import ContactChanged, Phone
@@ -292,6 +293,12 @@ class Scene:
                 return {"to": self.ours, **query}
             case _:
                 return query
+
+
+def sender_of(talk: Scene) -> SendDue:
+    (run,) = [run for name, run in talk.service._backgrounds if name == "send"]
+    sender: SendDue = run.__self__  # type: ignore[attr-defined]
+    return sender
 
 
 CALM = {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import MessageSizeTooLargeError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ from servicekit.leases import BUCKETS, Leases
 from servicekit.metrics import Metrics
 from servicekit.mongo import Mongo
 from servicekit.outbox import Outbox, Relay, RowIds, confirmed_in_order, microseconds_of, parcels
-from servicekit.producer import Outgoing, Producer
+from servicekit.producer import Outgoing, Producer, TooLarge
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
 from tests.engines import Engines
@@ -285,11 +287,18 @@ async def test_nothing_is_published_once_the_lease_has_ended(engines: Engines, w
         await elsewhere.close()
 
 
-async def test_a_refusal_for_size_is_an_answer(engines: Engines, wire: Wire) -> None:
-    await wire.create_topics(TOPICS)
+async def test_a_refusal_for_size_is_an_answer_of_whoever_refused(engines: Engines, wire: Wire) -> None:
+    topic = wire.name("narrow")
+    admin = AIOKafkaAdminClient(bootstrap_servers=engines.kafka)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic, 1, 1, topic_configs={"max.message.bytes": "1000"})])
+    await admin.close()
     producer = Producer(engines.kafka, "test", patience=0)
-    huge = Outgoing(wire.name(SAID.name), b"k", b"x" * 3_000_000, [])
-    (refused,) = await producer.publish([huge])
-    assert isinstance(refused, MessageSizeTooLargeError)
+    producer._failing_since = 0.0
+    (here,) = await producer.publish([Outgoing(topic, b"k", b"x" * 3_000_000, [])])
+    assert isinstance(here, TooLarge)
+    assert producer._failing_since == 0.0, "the broker was not asked"
+    (there,) = await producer.publish([Outgoing(topic, b"k", random.randbytes(5000), [])])
+    assert isinstance(there, MessageSizeTooLargeError)
     assert producer._failing_since is None
     await producer.close()

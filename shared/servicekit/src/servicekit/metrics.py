@@ -49,7 +49,7 @@ class Metrics:
         )
         self.broker_silent = self.gauge(
             "parley_broker_silent_seconds",
-            "Time since the broker last answered this process, or was first asked if it never has",
+            "Time since the broker last answered a consumer here, or was first asked if it never has",
         )
         self.clock_ahead = self.gauge(
             "parley_clock_ahead_seconds", "How far this machine's clock is ahead of the database's"

@@ -17,8 +17,6 @@ log = structlog.get_logger()
 
 _COMPLAIN_SECONDS = 10.0
 _ASK_EVERY, _ASK_FOR = 1.0, 5.0
-_AFTER_A_TRIAL = 5.0
-"""Longer than others take to see that a share is free."""
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -31,6 +29,10 @@ class Outgoing:
     key: bytes | None
     value: bytes | None
     headers: Headers
+
+
+class TooLarge(MessageSizeTooLargeError):  # type: ignore[misc]
+    """Refused here, before the broker was asked."""
 
 
 class NotPublished(ConnectionError):
@@ -81,20 +83,22 @@ class Producer:
             for future in sent:
                 future.add_done_callback(_heed)
             results = [error] * len(records)
-        unanswered = [result for result in results if not _is_answer(result)]
+        asked = [result for result in results if not isinstance(result, TooLarge)]
+        unanswered = [result for result in asked if not _is_answer(result)]
         if unanswered:
             await self._discard()
-        self._weigh(len(records), len(unanswered))
+        self._weigh(len(asked), len(unanswered))
         return results
 
-    def _weigh(self, records: int, unanswered: int) -> None:
-        if unanswered < records:
+    def _weigh(self, asked: int, unanswered: int) -> None:
+        if unanswered < asked:
             self._failing_since, self._on_trial = None, False
         elif unanswered:
             now = time.monotonic()
             self._failing_since = self._failing_since or now
             if self._on_trial:
-                self._on_trial, self._ask_at = False, now + min(self._patience, _AFTER_A_TRIAL)
+                # Longer than others, who look at a third of it, take to see that a share is free.
+                self._on_trial, self._ask_at = False, now + self._patience / 2
 
     async def reaches_the_broker(self) -> bool:
         """False once nothing was confirmed for a while: whoever cannot publish must not keep others from it.
@@ -174,7 +178,7 @@ async def _accepted(producer: AIOKafkaProducer, record: Outgoing) -> asyncio.Fut
         )
     except MessageSizeTooLargeError as error:
         future = asyncio.get_running_loop().create_future()
-        future.set_exception(error)
+        future.set_exception(TooLarge(*error.args))
     return future
 
 

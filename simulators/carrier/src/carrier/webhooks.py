@@ -22,6 +22,7 @@ log = structlog.get_logger()
 
 _LEAST_SECONDS, _MOST_SECONDS = 0.05, 2.0
 _TRIED_AGAIN_A_SECOND = 100
+_MOST_SECONDS_IN_TURN = 20.0
 _LATER = frozenset({408, 429})
 _HEADERS = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -88,8 +89,8 @@ class Webhooks:
     def _rest(self, webhook: Webhook) -> None:
         again = replace(webhook, delay=min(webhook.delay * 2, _MOST_SECONDS))
         self._resting += 1
-        # However many rest, no more of them a second are tried again.
-        seconds = webhook.delay + self._resting / _TRIED_AGAIN_A_SECOND
+        # However many rest, no more of them a second are tried again; unless that would take too long.
+        seconds = webhook.delay + min(self._resting / _TRIED_AGAIN_A_SECOND, _MOST_SECONDS_IN_TURN)
 
         def back() -> None:
             self._resting -= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, assert_never
 
@@ -384,8 +384,10 @@ def progress(activity: Activity, message: ActivityProgressed, now: datetime) -> 
     return _moved(activity, now, state=told)
 
 
-_MOST_DOUBLINGS = 4
+_DOUBLINGS_FOR_LATE_COPIES = 4
 """Half a minute: who waits for a copy that is late need not wait longer than that."""
+_PATIENT_DISPATCHES = 9
+"""From then on it is no late copy any more."""
 
 
 def give_back(activity: Activity, message: ActivityReturned, now: datetime) -> Verdict[Activity]:
@@ -396,11 +398,16 @@ def give_back(activity: Activity, message: ActivityReturned, now: datetime) -> V
         return Unchanged(f"already {activity.state}")
     if activity.dispatch_number != message.dispatch_number:
         return Unchanged(f"dispatched again: {activity.dispatch_number}")
-    due_at = now
-    if message.reason != Objection.OUTSIDE_WINDOW:
-        # Whoever gave it back may know what the gate does not know yet: they do not chase each other.
-        due_at += pause_after(min(activity.dispatch_number - 1, _MOST_DOUBLINGS))
+    # Whoever gave it back may know what the gate does not know yet: they do not chase each other.
+    due_at = now + _pause_after_return(message.reason, activity.dispatch_number)
     return _moved(activity, now, state=S.SCHEDULED, due_at=due_at, reason=f"returned: {message.reason}")
+
+
+def _pause_after_return(reason: str, dispatches: int) -> timedelta:
+    if reason == Objection.OUTSIDE_WINDOW:
+        return pause_after(0)  # the gate says when, if only its clock shows what the other's did
+    patient = max(_DOUBLINGS_FOR_LATE_COPIES, dispatches - _PATIENT_DISPATCHES + _DOUBLINGS_FOR_LATE_COPIES)
+    return pause_after(min(dispatches - 1, patient))
 
 
 def complete_by_channel(

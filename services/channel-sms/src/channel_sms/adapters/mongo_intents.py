@@ -210,14 +210,12 @@ class MongoIntents:
         )
         return {row["provider_message_id"] async for row in rows}
 
-    async def others_in_doubt(self, intent: Intent, claimed_since: datetime) -> int:
+    async def others_in_doubt(self, intent: Intent, claimed_since: datetime | None) -> int:
         """Messages of the same words between the same numbers whose fate is open too, or that were claimed
-        since then and of which a person said that they were sent, without the provider's id."""
-        vouched_for: Document = {
-            "state": IntentState.SENT,
-            "provider_message_id": {"$exists": False},
-            "claimed_real_at": {"$gte": claimed_since},
-        }
+        since then (None: ever) and of which a person said that they were sent, without the provider's id."""
+        vouched_for: Document = {"state": IntentState.SENT, "provider_message_id": {"$exists": False}}
+        if claimed_since is not None:
+            vouched_for["claimed_real_at"] = {"$gte": claimed_since}
         count: int = await self.collection.count_documents(
             {
                 "to": intent.to,

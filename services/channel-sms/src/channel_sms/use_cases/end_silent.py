@@ -23,8 +23,8 @@ log = structlog.get_logger()
 _BEFORE_NO_RESPONSE = Failpoint("channel-sms.before_no_response")
 
 _BATCH = 200
-_GAP_SECONDS = 5.0
-"""Between the end of one look and the answers to the next, of which there are four a second."""
+_STANDSTILL_SECONDS = 5.0
+"""For one call of the database; between two looks, of which there are four a second, likewise."""
 
 
 class EndSilent:
@@ -49,37 +49,53 @@ class EndSilent:
         self._redelivery = redelivery_seconds
         self._deaf_at = time.monotonic()
         """When somebody may last have written to us in vain."""
-        self._looked_at = self._deaf_at
+        self._moved_at = self._deaf_at
 
     async def step(self) -> int:
         try:
             return await self._step()
         except Exception as error:
             if is_unavailable(error):
-                self._deaf_at = time.monotonic()
+                self._deaf_at = self._moved_at = time.monotonic()
             raise
-        finally:
-            self._looked_at = time.monotonic()
 
     async def _step(self) -> int:
+        self._watch()
         buckets = await self._leases.held()
-        if not buckets or time.monotonic() < max(self._deaf_at, self._arriving.failed_at) + self._redelivery:
+        self._watch()
+        if not buckets or self._is_deaf():
             return 0
         overdue = await self._conversations.overdue(self._clock.now(), buckets, _BATCH)
-        # An answer that is stored but not worked yet was in time.
-        answered = await self._inbound.unworked_from({c.their_address for c in overdue}) if overdue else set()
-        if time.monotonic() - self._looked_at > _GAP_SECONDS:
-            # The database stood still, or this process, without anything having failed.
-            self._deaf_at = time.monotonic()
+        self._watch()
+        if not overdue:
             return 0
+        # An answer that is stored but not worked yet was in time.
+        answered = await self._inbound.unworked_from({c.their_address for c in overdue})
+        self._watch()
         silent = [c for c in overdue if c.their_address not in answered]
         if not silent:
             return 0
         subjects = await self._knowledge.subjects.get({c.subject_id for c in silent})
+        self._watch()
+        if self._is_deaf():
+            return 0
         try:
             return await self._end(silent, subjects)
         except Conflict:
             return sum([await self._end_alone(c, subjects) for c in silent])
+
+    def _is_deaf(self) -> bool:
+        return time.monotonic() < max(self._deaf_at, self._arriving.failed_at) + self._redelivery
+
+    def _watch(self) -> None:
+        """Called after everything that should take a moment: whether the database or this process stood
+        still meanwhile, without anything having failed."""
+        now = time.monotonic()
+        stood_still = now - self._moved_at
+        self._moved_at = now
+        if stood_still > _STANDSTILL_SECONDS:
+            self._deaf_at = now
+            log.warning("nobody is taken for silent for a while", stood_still=round(stood_still, 1))
 
     async def _end_alone(self, conversation: Conversation, subjects: Mapping[str, SubjectChanged]) -> int:
         try:
@@ -99,5 +115,6 @@ class EndSilent:
             changes.rows.extend(self._committer.outbox.rows([outcome]))
         _BEFORE_NO_RESPONSE()
         await self._committer.commit(changes)
+        self._watch()
         log.info("conversations ended without a reply", conversations=len(silent))
         return len(silent)

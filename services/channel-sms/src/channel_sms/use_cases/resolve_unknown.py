@@ -56,8 +56,6 @@ class ResolveUnknown:
         self._leases = leases
         self._clock = clock
         self._orphaned_after = timedelta(seconds=settings.orphaned_after)
-        # The API tells whole seconds.
-        self._write_window = timedelta(seconds=settings.sms_send_timeout_seconds + 1)
         self._report_after = timedelta(seconds=settings.sms_unknown_after_seconds)
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -140,12 +138,14 @@ class ResolveUnknown:
         except LookUpFailed as error:
             log.info("a look-up was not answered", intent_id=intent.intent_id, error=str(error))
             return None
-        return await self._attribute(intent, candidates, earliest - self._write_window)
+        late = self._provider.absence_proves_after
+        claimed_since = None if late is None else earliest - timedelta(seconds=late) - _CLOCKS_DIFFER
+        return await self._attribute(intent, candidates, claimed_since)
 
     async def _attribute(
-        self, intent: Intent, candidates: Sequence[str], claimed_since: datetime
+        self, intent: Intent, candidates: Sequence[str], claimed_since: datetime | None
     ) -> str | None:
-        """claimed_since: whoever was claimed before that has no message among the candidates."""
+        """claimed_since: what was claimed before that was taken before all the candidates, or never."""
         # In this order: one that is settled in between is counted and has its message, not the reverse.
         alike = await self._intents.others_in_doubt(intent, claimed_since)
         known = await self._intents.known_provider_ids(candidates)

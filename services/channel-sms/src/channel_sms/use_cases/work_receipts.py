@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -88,6 +89,8 @@ class WorkReceipts:
         changes = Changes()
         dead: list[Intent] = []
         newest: dict[str, tuple[DeliveryStatus, Document]] = {}
+        identified = await self._identified(rows, intents)
+        intents |= identified
         for row in rows:
             status = status_of_receipt(row["status"])
             intent = intents.get(row["intent_id"])
@@ -100,16 +103,42 @@ class WorkReceipts:
             intent = intents[id_]
             version = intent.message_version + 1
             known: dict[str, Any] = {"status": status, "message_version": version}
+            if id_ in identified:
+                known["provider_message_id"] = intent.provider_message_id
             if row.get("error_code"):
                 known["error"] = row["error_code"]
             changes.also.append(mongo_intents.change(intent, **known))
             told = recorded(intent, status, version)
             changes.rows.append(self._committer.outbox.row(told, intent.trace))
+            identified.pop(id_, None)
             if status in ("undelivered", "failed") and row.get("error_code") in _DEAD_NUMBERS:
                 dead.append(intent)
+        for intent in identified.values():
+            changes.also.append(mongo_intents.change(intent, provider_message_id=intent.provider_message_id))
         await self._end_with(dead, changes)
         _BEFORE_RECEIPTS()
         await self._committer.commit(changes)
+
+    async def _identified(self, rows: list[Document], intents: dict[str, Intent]) -> dict[str, Intent]:
+        """What a person vouched for, with the id that its receipt proves: a look-up must not give it away."""
+        found = {
+            row["intent_id"]: row["sid"]
+            for row in rows
+            if (intent := intents.get(row["intent_id"])) is not None
+            and _concerns(intent, row)
+            and intent.provider_message_id is None
+        }
+        if not found:
+            return {}
+        given_away = await self._intents.known_provider_ids(found.values())
+        for intent_id, sid in found.items():
+            if sid in given_away:
+                log.error("a receipt proves that its message was taken for another", intent_id=intent_id)
+        return {
+            id_: replace(intents[id_], provider_message_id=sid)
+            for id_, sid in found.items()
+            if sid not in given_away
+        }
 
     async def _end_with(self, dead: list[Intent], changes: Changes) -> None:
         """End the conversations whose messages can reach nobody, where the subject says with what."""
