@@ -9,6 +9,7 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from pymongo import MongoClient
 
+from servicekit.service import spare_the_collector
 from tests.engines import Engines, broker_kind, provide_engines
 from tests.kit import Wire
 
@@ -17,6 +18,10 @@ def pytest_configure() -> None:
     # By default a traceback is drawn with the values of every frame, which takes seconds.
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
+
+
+def pytest_collection_finish() -> None:
+    spare_the_collector()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -33,6 +33,9 @@ from tests.faults.judge import Finding, judge, report
 from tests.kit import rewind, running, settled
 from tests.services import SERVICES
 
+DAYS = 2.0
+"""Of the demonstration's week: time for replies, silence, a second try and a follow-up."""
+
 
 @dataclass
 class WholeLine:
@@ -77,7 +80,8 @@ class WholeLine:
 
 def perform(parley: Parley, directory: Path, marker: Marker, check: Any = lambda: None) -> list[Equation]:
     with Api(parley, patience=60) as api, Progress(console=Console(quiet=True)) as bars:
-        play = Play(api, directory, marker, bars, check, DrivenClock(directory / CLOCK))
+        clock = DrivenClock(directory / CLOCK)
+        play = Play(api, directory, marker, bars, check, clock, days=DAYS)
         play.perform()
         return play.books()
 

@@ -55,12 +55,14 @@ class Play:
         clock: DrivenClock,
         *,
         drives_time: bool = True,
+        days: float = DAYS,
     ) -> None:
         self._api = api
         self._data_dir = data_dir
         self._marker = marker
         self._bars = bars
         self._drives_time = drives_time
+        self._days = days
         self._clock = clock
         self._check = check
         self._quiet = Quiet(api, self._clock.now, check)
@@ -193,7 +195,7 @@ class Play:
         self._step(f"loaded-{name}", lambda: batch_id)
 
     def _live_through_the_days(self) -> None:
-        end = self._marker.began_at + timedelta(days=DAYS)
+        end = self._marker.began_at + timedelta(days=self._days)
         bar = self._bars.add_task("Living through the week", total=None, note="outcomes make new work")
         look = _Look(self._api, self._bars, bar, self._clock.now)
         while True:

@@ -87,6 +87,8 @@ class Records:
 
     def _complete(self) -> Record | None:
         lines, self._pending = self._pending, []
+        if len(lines) == 1 and not lines[0][1].strip():
+            return None
         cells = next(csv.reader([f"{line}\n" for _, line in lines], delimiter=self._delimiter), [])
         if not any(cell.strip() for cell in cells):
             return None
