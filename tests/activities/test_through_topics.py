@@ -113,6 +113,8 @@ async def test_what_a_channel_could_not_begin_in_time_waits_for_the_next_morning
     assert dispatched.not_after == NOON + timedelta(hours=9)
     case.at(dispatched.not_after)
     await case.wire.publish(case.returned(), case.returned())
+    given_back = await case.becomes(state="scheduled", reason="returned: outside_window")
+    case.at(given_back["due_at"])
     deferred = await case.becomes(state="scheduled", reason="deferred: outside_window")
     case.at(deferred["due_at"])
     await case.becomes(state="dispatched", dispatch_number=2)
