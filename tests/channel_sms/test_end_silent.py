@@ -30,6 +30,8 @@ class Conversations:
         self.holds = frozenset({1})
         self.stands_still: str | None = None
         self.end: EndSilent | None = None
+        self.waiting: list[Any] = []
+        self.subjects = SimpleNamespace(get=self.get)
 
     def called(self, what: str) -> None:
         """The first call of what stands still takes longer than anything may."""
@@ -43,17 +45,47 @@ class Conversations:
             raise AutoReconnect
         self.called("overdue")
         self.asked += 1
-        return []
+        return self.waiting
+
+    async def unworked_from(self, *_: object) -> set[str]:
+        self.called("unworked_from")
+        return set()
+
+    async def get(self, *_: object) -> dict[str, Any]:
+        self.called("subjects")
+        return {}
 
     async def held(self) -> frozenset[int]:
         self.called("held")
         return self.holds
 
 
-def looking(conversations: Conversations, arriving: Any) -> EndSilent:
+class Looking(EndSilent):
+    """Takes down who would be ended."""
+
+    ended: tuple[Any, ...] = ()
+
+    async def _end(self, silent: list[Any], _: Any) -> int:
+        self.ended += tuple(silent)
+        return len(silent)
+
+
+def looking(conversations: Conversations, arriving: Any) -> Looking:
     there = cast(Any, conversations)
-    conversations.end = EndSilent(there, there, there, there, there, SystemClock(), arriving, REDELIVERY)
-    return conversations.end
+    end = Looking(there, there, there, there, there, SystemClock(), arriving, REDELIVERY)
+    conversations.end = end
+    return end
+
+
+@pytest.mark.parametrize("what", ["held", "overdue", "unworked_from", "subjects", None])
+async def test_who_was_found_before_a_standstill_is_not_ended_after_it(what: str | None) -> None:
+    conversations = Conversations()
+    end = looking(conversations, SimpleNamespace(failed_at=-math.inf))
+    end._deaf_at = -math.inf
+    somebody = SimpleNamespace(their_address="+12025550143", subject_id="s")
+    conversations.waiting, conversations.stands_still = [somebody], what
+    await end.step()
+    assert end.ended == ((somebody,) if what is None else ())
 
 
 @pytest.mark.parametrize("what", ["held", "overdue"])

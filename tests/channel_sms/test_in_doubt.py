@@ -14,6 +14,7 @@ from contracts.channel_sms import InteractionRecorded, MessageRecorded
 from servicekit.clock import real_now
 from tests.channel_sms.world import Scene, Stage, standing
 from tests.engines import Engines
+from tests.kit import eventually
 
 
 @pytest.mark.parametrize("failure", ["error_after", "reset_after", "timeout_after"])
@@ -111,8 +112,15 @@ async def vouch_for(talk: Scene, person: int, claimed: timedelta) -> None:
     )
 
 
+async def hears(talk: Scene, person: int, sid: str, status: str) -> None:
+    """A receipt for somebody's text."""
+    path = f"/v1/webhooks/sms/status/{talk.opening_id(person)}"
+    assert await talk.webhook(path, {"MessageSid": sid, "MessageStatus": status}) == 204
+
+
+@pytest.mark.parametrize("told", ["sent", "delivered"])
 async def test_what_a_person_vouched_for_is_not_taken_for_another(
-    engines: Engines, namespace: str, tmp_path: Path
+    engines: Engines, namespace: str, tmp_path: Path, told: str
 ) -> None:
     async with in_doubt_for_long(engines, namespace, tmp_path, 1, 2) as talk:
         await vouch_for(talk, 1, timedelta(seconds=120))
@@ -120,12 +128,31 @@ async def test_what_a_person_vouched_for_is_not_taken_for_another(
         of_the_first = await taken_at_last(talk, other["text"])
         await looked_at_again(talk, 1)
         await looked_at_again(talk, 1)
-        status = {"MessageSid": of_the_first, "MessageStatus": "sent"}
-        assert await talk.webhook(f"/v1/webhooks/sms/status/{talk.opening_id(1)}", status) == 204
-        await talk.until("intents", {"_id": talk.opening_id(1), "provider_message_id": of_the_first})
+        await hears(talk, 1, of_the_first, told)
+        first = {"_id": talk.opening_id(1), "status": told, "provider_message_id": of_the_first}
+        await talk.until("intents", first)
+
+        async def is_told() -> bool:
+            found = await talk.messages(MessageRecorded)
+            return any((m.status, m.provider_message_id) == (told, of_the_first) for m in found)
+
+        await eventually(is_told, "everybody to hear which message it was")
         of_the_other = await taken_at_last(talk, other["text"])
         await look_again(talk)
         await talk.until("intents", {"_id": talk.opening_id(2), "provider_message_id": of_the_other})
+
+
+async def test_a_receipt_for_what_was_taken_for_another_proves_the_sending_and_stops_no_other(
+    engines: Engines, namespace: str, tmp_path: Path
+) -> None:
+    async with in_doubt_for_long(engines, namespace, tmp_path, 1, 2, 3) as talk:
+        mistaken = {"state": "sent", "status": "sent", "provider_message_id": "SM-of-the-first"}
+        await talk.service.mongo["intents"].update_one({"_id": talk.opening_id(2)}, {"$set": mistaken})
+        await hears(talk, 1, "SM-of-the-first", "delivered")
+        await hears(talk, 3, "SM-of-the-third", "delivered")
+        await talk.until("intents", {"status": "delivered"}, 2)
+        (first,) = await talk.find("intents", {"_id": talk.opening_id(1)})
+        assert (first["state"], "provider_message_id" in first) == ("sent", False)
 
 
 async def test_what_was_vouched_for_too_long_ago_to_be_taken_now_keeps_nobody_in_doubt(

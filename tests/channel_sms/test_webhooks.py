@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -12,12 +14,14 @@ from hypothesis import strategies as st
 
 from carrier.signature import signature as carrier_signature
 from channel_sms.signature import is_genuine, signature
+from channel_sms.use_cases.work_receipts import WorkReceipts
 from channel_sms.webhooks import parsed
 from contracts.activities import ActivityCreated, ActivityOutcome
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
 from contracts.vocabulary import Direction, SubjectDirection
 from servicekit.clock import real_now
 from servicekit.leases import bucket_of
+from servicekit.mongo import Conflict, Document
 from tests.channel_sms.world import Stage, everybody
 from tests.kit import eventually
 
@@ -178,6 +182,30 @@ async def test_a_receipt_of_another_message_changes_nothing(stage: Stage) -> Non
             await eventually(worked, "the receipt to be worked")
         await talk.until("intents", {"status": "delivered"})
         assert {message.status for message in await talk.messages(MessageRecorded)} == {"sent", "delivered"}
+
+
+async def test_a_receipt_that_cannot_be_worked_stays_and_stops_no_other() -> None:
+    class Disputed(WorkReceipts):
+        async def _work(self, rows: list[Document]) -> None:
+            if any(row["_id"] == "disputed" for row in rows):
+                raise Conflict("always")
+
+    forgotten: list[str] = []
+
+    class Receipts:
+        async def held(self) -> frozenset[int]:
+            return frozenset({1})
+
+        async def waiting(self, *_: object) -> list[Document]:
+            return [{"_id": id_, "intent_id": id_} for id_ in ("disputed", "one", "other")]
+
+        async def forget(self, ids: Iterable[str]) -> None:
+            forgotten.extend(ids)
+
+    there = cast(Any, Receipts())
+    work = Disputed(there, there, there, there, there, there, there, there)
+    assert await work.step() == 2
+    assert forgotten == ["one", "other"]
 
 
 async def test_a_reply_waits_its_delay_and_a_conclusion_cancels_it(stage: Stage) -> None:

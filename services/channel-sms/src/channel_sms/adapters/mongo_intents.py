@@ -204,18 +204,21 @@ class MongoIntents:
         count: int = await self.collection.count_documents({"state": IntentState.UNKNOWN})
         return count
 
-    async def known_provider_ids(self, candidates: Iterable[str]) -> set[str]:
+    async def holders_of(self, candidates: Iterable[str]) -> Mapping[str, str]:
+        """The intents that have these ids of the provider, by such an id."""
         rows = self.collection.find(
             {"provider_message_id": {"$in": list(candidates)}}, {"provider_message_id": 1}
         )
-        return {row["provider_message_id"] async for row in rows}
+        return {row["provider_message_id"]: row["_id"] async for row in rows}
 
-    async def others_in_doubt(self, intent: Intent, claimed_since: datetime | None) -> int:
+    async def others_in_doubt(self, intent: Intent, claimed_since: datetime) -> int:
         """Messages of the same words between the same numbers whose fate is open too, or that were claimed
-        since then (None: ever) and of which a person said that they were sent, without the provider's id."""
-        vouched_for: Document = {"state": IntentState.SENT, "provider_message_id": {"$exists": False}}
-        if claimed_since is not None:
-            vouched_for["claimed_real_at"] = {"$gte": claimed_since}
+        since then and of which a person said that they were sent, without the provider's id."""
+        vouched_for: Document = {
+            "state": IntentState.SENT,
+            "provider_message_id": {"$exists": False},
+            "claimed_real_at": {"$gte": claimed_since},
+        }
         count: int = await self.collection.count_documents(
             {
                 "to": intent.to,

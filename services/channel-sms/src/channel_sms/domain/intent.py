@@ -83,7 +83,7 @@ class Intent:
     claimed_at: datetime | None = None
     claimed_real_at: datetime | None = None
     provider_message_id: str | None = None
-    status: str | None = None
+    status: DeliveryStatus | None = None
     message_version: int = 0
     error: str | None = None
     unknown_real_at: datetime | None = None

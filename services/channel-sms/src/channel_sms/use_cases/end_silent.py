@@ -82,7 +82,7 @@ class EndSilent:
         try:
             return await self._end(silent, subjects)
         except Conflict:
-            return sum([await self._end_alone(c, subjects) for c in silent])
+            return sum([await self._end_alone(c, subjects) for c in silent if not self._is_deaf()])
 
     def _is_deaf(self) -> bool:
         return time.monotonic() < max(self._deaf_at, self._arriving.failed_at) + self._redelivery
@@ -101,6 +101,7 @@ class EndSilent:
         try:
             return await self._end([conversation], subjects)
         except Conflict:
+            self._watch()
             return 0
 
     async def _end(self, silent: list[Conversation], subjects: Mapping[str, SubjectChanged]) -> int:

@@ -139,16 +139,17 @@ class ResolveUnknown:
             log.info("a look-up was not answered", intent_id=intent.intent_id, error=str(error))
             return None
         late = self._provider.absence_proves_after
-        claimed_since = None if late is None else earliest - timedelta(seconds=late) - _CLOCKS_DIFFER
-        return await self._attribute(intent, candidates, claimed_since)
+        # The API tells whole seconds.
+        window = timedelta(days=1) if late is None else timedelta(seconds=late + 1) + _CLOCKS_DIFFER
+        return await self._attribute(intent, candidates, earliest - window)
 
     async def _attribute(
-        self, intent: Intent, candidates: Sequence[str], claimed_since: datetime | None
+        self, intent: Intent, candidates: Sequence[str], claimed_since: datetime
     ) -> str | None:
         """claimed_since: what was claimed before that was taken before all the candidates, or never."""
         # In this order: one that is settled in between is counted and has its message, not the reverse.
         alike = await self._intents.others_in_doubt(intent, claimed_since)
-        known = await self._intents.known_provider_ids(candidates)
+        known = await self._intents.holders_of(candidates)
         free = [candidate for candidate in candidates if candidate not in known]
         if not free:
             return ""

@@ -158,4 +158,5 @@ class SettleSends:
 
 
 def _is_same_send(intent: Intent, sent: Sent) -> bool:
-    return intent.state is IntentState.SENT and intent.provider_message_id in (None, sent.provider_message_id)
+    ids = {intent.provider_message_id, sent.provider_message_id} - {None}
+    return intent.state is IntentState.SENT and len(ids) < 2

@@ -36,7 +36,7 @@ log = structlog.get_logger()
 _AFTER_RECEIPTS = Failpoint("channel-sms.after_receipts")
 _BEFORE_RECEIPTS = Failpoint("channel-sms.before_receipts")
 
-_IN_DOUBT = (IntentState.SENDING, IntentState.UNKNOWN)
+_MAYBE_SENT = (IntentState.SENDING, IntentState.UNKNOWN, IntentState.SENT)
 _DEAD_NUMBERS = frozenset({"30003", "30005", "30006"})
 """Unreachable, unknown, landline: no reply will ever come."""
 
@@ -71,74 +71,77 @@ class WorkReceipts:
         rows = await self._receipts.waiting(buckets, self.batch)
         if not rows:
             return 0
+        worked = rows
         try:
             await self._work(rows)
         except Conflict:
-            for row in rows:
-                await undisputed(partial(self._work, [row]), "a message whose receipt came")
+            worked = [row for row in rows if await self._work_alone(row)]
         _AFTER_RECEIPTS()
-        await self._receipts.forget(row["_id"] for row in rows)
-        return len(rows)
+        await self._receipts.forget(row["_id"] for row in worked)
+        return len(worked)
+
+    async def _work_alone(self, row: Document) -> bool:
+        """Whether it could be; one that cannot be keeps no other from it."""
+        try:
+            await undisputed(partial(self._work, [row]), "a message whose receipt came", tries=5)
+        except Conflict:
+            log.exception("a receipt cannot be worked yet", intent_id=row["intent_id"])
+            return False
+        return True
 
     async def _work(self, rows: list[Document]) -> None:
         intents = await self._intents.load({row["intent_id"] for row in rows})
-        resolved = _resolved(rows, intents)
+        proven = await self._proven_ids(rows, intents)
+        resolved = [
+            Settling(intents[id_], Sent(sid))
+            for id_, sid in proven.items()
+            if intents[id_].state is not IntentState.SENT
+        ]
         if resolved:
             await self._settle(resolved)
             intents |= await self._intents.load([settling.intent.intent_id for settling in resolved])
         changes = Changes()
         dead: list[Intent] = []
-        newest: dict[str, tuple[DeliveryStatus, Document]] = {}
-        identified = await self._identified(rows, intents)
-        intents |= identified
-        for row in rows:
-            status = status_of_receipt(row["status"])
-            intent = intents.get(row["intent_id"])
-            if status is None or intent is None or not _concerns(intent, row):
-                continue
-            standing = newest[intent.intent_id][0] if intent.intent_id in newest else intent.status
-            if is_forward(standing, status):
-                newest[intent.intent_id] = (status, row)
-        for id_, (status, row) in newest.items():
-            intent = intents[id_]
+        for id_, (status, row) in _newest(rows, intents, proven).items():
+            intent = replace(
+                intents[id_], provider_message_id=intents[id_].provider_message_id or proven.get(id_)
+            )
             version = intent.message_version + 1
             known: dict[str, Any] = {"status": status, "message_version": version}
-            if id_ in identified:
+            if intent.provider_message_id is not None:
                 known["provider_message_id"] = intent.provider_message_id
             if row.get("error_code"):
                 known["error"] = row["error_code"]
             changes.also.append(mongo_intents.change(intent, **known))
             told = recorded(intent, status, version)
             changes.rows.append(self._committer.outbox.row(told, intent.trace))
-            identified.pop(id_, None)
             if status in ("undelivered", "failed") and row.get("error_code") in _DEAD_NUMBERS:
                 dead.append(intent)
-        for intent in identified.values():
-            changes.also.append(mongo_intents.change(intent, provider_message_id=intent.provider_message_id))
         await self._end_with(dead, changes)
         _BEFORE_RECEIPTS()
         await self._committer.commit(changes)
 
-    async def _identified(self, rows: list[Document], intents: dict[str, Intent]) -> dict[str, Intent]:
-        """What a person vouched for, with the id that its receipt proves: a look-up must not give it away."""
-        found = {
+    async def _proven_ids(self, rows: list[Document], intents: dict[str, Intent]) -> dict[str, str | None]:
+        """By intent that has none: the provider's id. A receipt with the intent's id in its signed address
+        proves that it was sent, also where its message was taken for another's: then None."""
+        sids = {
             row["intent_id"]: row["sid"]
             for row in rows
             if (intent := intents.get(row["intent_id"])) is not None
-            and _concerns(intent, row)
+            and intent.state in _MAYBE_SENT
             and intent.provider_message_id is None
+            and status_of_receipt(row["status"])
         }
-        if not found:
+        if not sids:
             return {}
-        given_away = await self._intents.known_provider_ids(found.values())
-        for intent_id, sid in found.items():
-            if sid in given_away:
-                log.error("a receipt proves that its message was taken for another", intent_id=intent_id)
-        return {
-            id_: replace(intents[id_], provider_message_id=sid)
-            for id_, sid in found.items()
-            if sid not in given_away
-        }
+        holders = await self._intents.holders_of(sids.values())
+        proven: dict[str, str | None] = dict(sids)
+        for intent_id, sid in sids.items():
+            holder = holders.get(sid, intent_id)
+            if holder != intent_id:
+                proven[intent_id] = None
+                log.error("a message was taken for another's", intent_id=intent_id, taken_for=holder)
+        return proven
 
     async def _end_with(self, dead: list[Intent], changes: Changes) -> None:
         """End the conversations whose messages can reach nobody, where the subject says with what."""
@@ -158,15 +161,22 @@ class WorkReceipts:
             changes.rows.extend(self._committer.outbox.rows([outcome]))
 
 
-def _resolved(rows: list[Document], intents: dict[str, Intent]) -> list[Settling]:
-    """A receipt with an intent's id in its signed address proves that this intent was sent."""
-    found: dict[str, Settling] = {}
+def _newest(
+    rows: list[Document], intents: dict[str, Intent], proven: dict[str, str | None]
+) -> dict[str, tuple[DeliveryStatus, Document]]:
+    """By intent that there is something to write of: its status, and the receipt that says so."""
+    newest: dict[str, tuple[DeliveryStatus, Document]] = {}
     for row in rows:
+        status = status_of_receipt(row["status"])
         intent = intents.get(row["intent_id"])
-        if intent is not None and intent.state in _IN_DOUBT and status_of_receipt(row["status"]):
-            found.setdefault(intent.intent_id, Settling(intent, Sent(row["sid"])))
-    return list(found.values())
-
-
-def _concerns(intent: Intent, row: Document) -> bool:
-    return intent.state is IntentState.SENT and intent.provider_message_id in (None, row["sid"])
+        if status is None or intent is None or intent.state is not IntentState.SENT:
+            continue
+        if intent.provider_message_id not in (None, row["sid"]):
+            log.warning("a receipt names another message than its intent", intent_id=intent.intent_id)
+            continue
+        standing = newest[intent.intent_id][0] if intent.intent_id in newest else intent.status
+        if is_forward(standing, status):
+            newest[intent.intent_id] = (status, row)
+        elif intent.provider_message_id is None and proven.get(intent.intent_id) and standing is not None:
+            newest.setdefault(intent.intent_id, (standing, row))
+    return newest
