@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from cli.main import app
 
@@ -27,3 +28,11 @@ def test_a_command_has_an_example_with_options_that_it_has(path: str, command: A
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     used = {word for words in examples for word in words if word.startswith("--")}
     assert used <= known
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands(typer.main.get_command(app), "parley")))
+def test_nothing_is_cut_on_a_terminal_of_80_columns(path: str, command: Any) -> None:
+    shown = CliRunner().invoke(app, [*path.split()[1:], "--help"], env={"COLUMNS": "80"}).output
+    names = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+    assert {name for name in names if name not in shown} == set()
+    assert "…" not in shown

@@ -51,6 +51,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     add_completion=False,
+    rich_markup_mode="markdown",
     help=f"Omnichannel outreach and follow-up on Kafka and MongoDB.\n\n{EXIT_CODES}",
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -27,7 +27,11 @@ _LOOK_EVERY = 1.0
 def setup(
     replication: Annotated[int, typer.Option(help="Copies of each topic; 3 outside trials.", min=1)] = 1,
     form_replica_set: Annotated[
-        bool, typer.Option(help="Initiate the replica set that MONGO_URL names, with the members it names.")
+        bool,
+        typer.Option(
+            "--form-replica-set",
+            help="Initiate the replica set that MONGO_URL names, with the members it names.",
+        ),
     ] = False,
     channel: Channels = None,
     retention_bytes: Annotated[
@@ -35,6 +39,7 @@ def setup(
         typer.Option(
             help="The most that a partition keeps; what is older goes, read or not. Else only days count.",
             min=1024**2,
+            metavar="BYTES",
         ),
     ] = None,
     patience: Annotated[
