@@ -183,7 +183,10 @@ class Life(RuleBasedStateMachine):
         facts = OutcomeFacts(self.now, catalog(), {"contact-1": contact()})
         verdict = hear(message, self.activity, facts)
         if isinstance(verdict, Become):
-            assert not self.activity.is_final
+            if self.activity.is_final:
+                beside = {"version", "changed_at", "late_outcomes"}
+                left = (each.model_dump(exclude=beside) for each in (self.activity, verdict.state))
+                assert next(left) == next(left), "what was called off stays so"
             self.becomes(self.activity, verdict)
             assert isinstance(hear(message, self.activity, facts), Unchanged)
         else:
@@ -368,6 +371,31 @@ def test_an_outcome_counts_for_the_dispatch_that_it_names() -> None:
     verdict = hear(failed.evolve(dispatch_number=3), again, facts)
     assert isinstance(verdict, GiveUp)
     assert verdict.reason == "unknown_dispatch"
+
+
+def test_what_a_channel_tells_of_a_cancelled_activity_is_kept_beside_it_once() -> None:
+    facts = OutcomeFacts(NOON, catalog(), {})
+    cancelled = activity(state=S.CANCELLED, dispatch_number=2, reason="on second thoughts")
+    late = outcome(dispatch_number=2)
+    noted = hear(late, cancelled, facts)
+    assert isinstance(noted, Become)
+    assert (noted.state.state, noted.state.reason) == (S.CANCELLED, "on second thoughts")
+    assert not noted.state.disposition
+    (kept,) = noted.state.late_outcomes
+    assert (kept.outcome_id, kept.result, kept.disposition) == (late.outcome_id, "completed", "sold")
+    assert [type(message) for message in noted.messages] == [ActivityChanged]
+    for again in (late, outcome("activity-1", "older", dispatch_number=1), outcome(result="unknown")):
+        assert isinstance(hear(again, noted.state, facts), Unchanged)
+    assert isinstance(hear(late, cancelled.model_copy(update={"state": S.PURGED}), facts), Unchanged)
+
+
+def test_late_outcomes_are_bounded() -> None:
+    cancelled = activity(state=S.CANCELLED)
+    for number in range(15):
+        noted = hear(outcome("activity-1", f"o{number}"), cancelled, OutcomeFacts(NOON, catalog(), {}))
+        assert isinstance(noted, Become)
+        cancelled = noted.state
+    assert [late.outcome_id for late in cancelled.late_outcomes] == [f"o{n}" for n in range(5, 15)]
 
 
 def test_a_contact_of_the_domain_knows_no_name() -> None:

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.api import Api
+from cli.api import Api, Refused
 from cli.commands.contacts import write_rejects
 from cli.commands.up import show
 from cli.exits import Failure
@@ -252,3 +252,16 @@ def test_a_list_that_was_cut_says_so(there: int, told: bool, monkeypatch: pytest
     result = parley("activities", "list", "--limit", "2", "--against", "compose")
     assert result.exit_code == 0, result.output
     assert ("There are more than these 2" in result.stdout) is told
+
+
+def test_a_refusal_names_what_was_typed() -> None:
+    detail = (
+        "body.scheduled_at: a time needs its zone; query.state.0: it is one of; body.scheduled_at_once: no; "
+        "body.captured.plan: not a plan"
+    )
+    problem = {"type": "urn:parley:problem:invalid-request", "title": "Wrong", "detail": detail}
+    options = {"scheduled_at": "--at", "state": "--state", "captured": "--field"}
+    assert str(Refused("activities", 422, problem, options)) == (
+        "activities: Wrong: --at: a time needs its zone; --state: it is one of; scheduled_at_once: no; "
+        "--field plan: not a plan"
+    )

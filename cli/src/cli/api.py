@@ -22,22 +22,38 @@ _BETWEEN = 0.2
 class Refused(Failure):
     """A service said no, with a problem document."""
 
-    def __init__(self, service: str, status: int, problem: Mapping[str, Any]) -> None:
+    def __init__(
+        self, service: str, status: int, problem: Mapping[str, Any], options: Mapping[str, str] | None = None
+    ) -> None:
         self.status = status
         self.problem = problem
         self.kind = str(problem.get("type", "")).rpartition(":")[2]
-        super().__init__(_sentence(service, status, problem))
+        super().__init__(_sentence(service, status, problem, options or {}))
 
 
-def _sentence(service: str, status: int, problem: Mapping[str, Any]) -> str:
+def _sentence(
+    service: str, status: int, problem: Mapping[str, Any], options: Mapping[str, str] | None = None
+) -> str:
     title = str(problem.get("title") or f"status {status}").rstrip(".")
     detail = str(problem.get("detail") or "").strip()
     if str(problem.get("type", "")).endswith(":invalid-request"):
-        # Whoever typed a command knows nothing of bodies and queries.
-        detail = re.sub(r"(^|; )(?:body|query|path)\.", r"\1", detail)
+        detail = _as_typed(detail, options or {})
     if detail.startswith("There is no "):
         return f"{service}: {detail}"
     return f"{service}: {title}: {detail}" if detail else f"{service}: {title}."
+
+
+def _as_typed(faults: str, options: Mapping[str, str]) -> str:
+    """Whoever typed a command knows nothing of bodies and queries, and of fields by their options."""
+    faults = re.sub(r"(^|; )(?:body|query|path)\.", r"\1", faults)
+    for place, option in options.items():
+
+        def typed(found: re.Match[str], option: str = option) -> str:
+            inside = [step for step in found["inside"].split(".") if step and not step.isdigit()]
+            return f"{found['before']}{' '.join([option, *inside])}: "
+
+        faults = re.sub(rf"(?P<before>^|; ){re.escape(place)}(?P<inside>(?:\.[^:; ]*)?): ", typed, faults)
+    return faults
 
 
 _LISTS = {"campaign": ("campaigns", "/v1/campaigns"), "contact type": ("contacts", "/v1/contact-types")}
@@ -54,10 +70,18 @@ class Api:
 
     patience: seconds for which a call is repeated while its service does not answer. That is safe: a POST
     carries its Idempotency-Key again, and everything else may be repeated anyway.
+    options: the option of the command that each field of a request comes from, for refusals.
     """
 
-    def __init__(self, parley: Parley, timeout: float = 60.0, patience: float = 0.5) -> None:
+    def __init__(
+        self,
+        parley: Parley,
+        timeout: float = 60.0,
+        patience: float = 0.5,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
         self.parley = parley
+        self._options = options
         self._patience = patience
         self._client = httpx.Client(timeout=httpx.Timeout(timeout, connect=5.0))
 
@@ -142,7 +166,7 @@ class Api:
             return answer
         if answer.status_code == 503:
             raise Unavailable(_sentence(service, 503, _problem(answer)))
-        refused = Refused(service, answer.status_code, _problem(answer))
+        refused = Refused(service, answer.status_code, _problem(answer), self._options)
         if refused.kind == "in-progress":
             # Our own call, asked again after its connection broke: the answer is not there yet.
             raise Unavailable(str(refused))

@@ -29,6 +29,13 @@ _COLUMNS = (
     "campaign",
     "disposition",
 )
+_OPTIONS = {
+    "scheduled_at": "--at",
+    "follow_up_at": "--follow-up-at",
+    "preparation_notes": "--preparation-notes",
+    "captured": "--field",
+    **{name: f"--{name}" for name in ("actor", "agent", "disposition", "notes", "state", "mode", "owner")},
+}
 
 
 @app.command("list")
@@ -56,7 +63,7 @@ def list_(
 
       parley activities list --contact C-000042 --json
     """
-    with Api(find(data_dir, against)) as api:
+    with Api(find(data_dir, against), options=_OPTIONS) as api:
         if batch is not None:
             api.get("batch-loader", f"/v1/batches/{an_id(batch)}")
         found = list(
@@ -91,7 +98,7 @@ def next_(
 
       parley activities next --agent ada
     """
-    with Api(find(data_dir, against)) as api:
+    with Api(find(data_dir, against), options=_OPTIONS) as api:
         found = api.get("activities", "/v1/next", agent=agent, limit=limit + 1)["items"]
         cut, found = len(found) > limit, found[:limit]
         if not json:
@@ -120,11 +127,14 @@ def show(
             console.print_json(activity | {"decision": decision})
             return
         named = {"contact": _whom(api, activity["contact_id"]), **_named(api, [activity])[0]}
-    audit = named.pop("audit")
+    audit, late = named.pop("audit"), named.pop("late_outcomes")
     del named["last_verdict"]
     gate = {"gate": _ruling(decision), "gate_saw": _seen(decision)}
     console.fields(f"Activity {activity_id}", named | gate)
-    happened = [(console.time_of(e["at"], seconds=True), e["what"], e["who"]) for e in audit]
+    told = [(e["at"], e["what"], e["who"]) for e in audit]
+    told += [(e["told_at"], f"reported late: {_result(e)}", e["actor"]) for e in late]
+    told.sort(key=lambda event: event[0])
+    happened = [(console.time_of(at, seconds=True), what, who) for at, what, who in told]
     console.table("What happened", ("at", "what", "who"), happened)
 
 
@@ -142,7 +152,7 @@ def claim(
 
       parley activities claim 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11 --agent ada
     """
-    with Api(find(data_dir, against)) as api:
+    with Api(find(data_dir, against), options=_OPTIONS) as api:
         activity = api.post("activities", f"/v1/activities/{activity_id}/claim", {"agent": agent})
     _tell(activity, json)
 
@@ -165,7 +175,7 @@ def reschedule(
       parley activities reschedule 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11 --actor ada --at 2027-03-01T12:00:00Z
     """
     body = {"scheduled_at": at, "actor": actor}
-    with Api(find(data_dir, against)) as api:
+    with Api(find(data_dir, against), options=_OPTIONS) as api:
         activity = api.post("activities", f"/v1/activities/{activity_id}/reschedule", body)
     _tell(activity, json)
 
@@ -199,7 +209,7 @@ def complete(
         "preparation_notes": preparation_notes,
         "follow_up_at": follow_up_at,
     }
-    with Api(find(data_dir, against)) as api:
+    with Api(find(data_dir, against), options=_OPTIONS) as api:
         if field:
             body["captured"] = pairs(field, _rules(api, activity_id))
         activity = api.post("activities", f"/v1/activities/{activity_id}/complete", body)
@@ -232,6 +242,10 @@ def _named(api: Api, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for activity in found
     ]
+
+
+def _result(late: dict[str, Any]) -> str:
+    return " ".join(filter(None, (late["result"], late["disposition"] or late["reason"])))
 
 
 def _ruling(decision: dict[str, Any] | None) -> str | None:

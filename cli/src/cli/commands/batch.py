@@ -28,6 +28,20 @@ app = typer.Typer(
 )
 
 BatchId = Annotated[str, typer.Argument(help="Id of the batch.", callback=an_id)]
+_OPTIONS = {
+    "name": "--name",
+    "filters.contact_type": "--type",
+    "filters.time_zones": "--zone",
+    "filters.fields": "--field",
+    "choices.agent_profile": "--agent-profile",
+    "choices.schedule.spread_hours": "--spread-hours",
+    "choices.schedule.now.spread_hours": "--spread-hours",
+    "choices.schedule.local_time.spread_hours": "--spread-hours",
+    **{
+        f"choices.{name}": f"--{name}"
+        for name in ("campaign", "subject", "channel", "endpoint", "agents", "instructions")
+    },
+}
 _RESTING = ("loaded", "cancelled", "failed", "paused", "draft")
 
 
@@ -110,7 +124,7 @@ def create(
         }
         filters = _given({"contact_type": type_, "time_zones": zone or None, "limit": limit})
         request = {"name": name, "filters": filters, "choices": _given(choices)}
-    with Api(find(data_dir, against)) as api:
+    with Api(find(data_dir, against), options=_OPTIONS if file is None else None) as api:
         if file is None:
             request["filters"]["fields"] = _fields(api, type_, field or [])
         made = api.post("batch-loader", "/v1/batches", request)
@@ -253,7 +267,7 @@ def list_(
 
       parley batch list --state loaded
     """
-    with Api(find(data_dir, against)) as api:
+    with Api(find(data_dir, against), options={"state": "--state"}) as api:
         batches = list(api.pages("batch-loader", "/v1/batches", limit + 1, state=state))
     more, batches = len(batches) > limit, batches[:limit]
     if json:

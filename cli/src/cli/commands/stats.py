@@ -68,6 +68,13 @@ def _counters(name: str, counters: Mapping[str, Any], zone: ZoneInfo) -> tuple[o
 RunId = Annotated[str, typer.Argument(help="Id of the recalculation.", callback=an_id)]
 _RESTING = ("finished", "cancelled", "paused")
 _SHOWN = 100
+_OPTIONS = {
+    "target_type": "--target-type",
+    "target_id": "--target",
+    "contacted_from": "--contacted-from",
+    "contacted_to": "--contacted-to",
+    "targets_per_second": "--rate",
+}
 
 
 @app.command()
@@ -106,7 +113,7 @@ def recalculate(
         "dry_run": dry_run,
         "targets_per_second": rate,
     }
-    with Api(find(data_dir, against)) as api:
+    with Api(find(data_dir, against), options=_OPTIONS) as api:
         body = {name: value for name, value in asked.items() if value is not None}
         run = api.post("stats", "/v1/recalculations", body)
         if watch_it:

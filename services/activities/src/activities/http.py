@@ -54,7 +54,7 @@ from servicekit.pages import (
     whole,
 )
 from servicekit.problems import Problem, answered_by
-from servicekit.refusals import NotFound, VersionMoved
+from servicekit.refusals import NotFound
 from servicekit.unit_of_work import Store
 
 Person = Annotated[str, Field(min_length=1, max_length=200)]
@@ -357,13 +357,6 @@ def _problem_of(refusal: Exception) -> Problem | None:
         case Taken():
             return Problem(
                 409, "taken", "Somebody else has this activity", str(refusal), taken_by=refusal.taken_by
-            )
-        case VersionMoved(expected=expected, standing=standing):
-            return Problem(
-                412,
-                "version-moved",
-                "The activity changed meanwhile",
-                f"You have version {expected}; version {standing} stands.",
             )
         case HasPassed():
             return Problem(422, "time-passed", "The time has passed", str(refusal))

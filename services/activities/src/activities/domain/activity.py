@@ -15,6 +15,7 @@ from contracts.vocabulary import (
     URGENCY_RANK,
     ActivityState,
     Code,
+    Identifier,
     Time,
     Verdict,
     Version,
@@ -42,6 +43,18 @@ class AuditEntry(Record):
     what: AuditWord
     who: str
     at: Time
+
+
+class LateOutcome(Record):
+    """What a channel told of an activity that was called off by then; it stays so."""
+
+    outcome_id: Identifier
+    result: Literal["completed", "failed"]
+    disposition: Code | None
+    reason: str | None
+    actor: str
+    occurred_at: Time
+    told_at: Time
 
 
 class LastVerdict(Record):
@@ -79,6 +92,8 @@ class ActivityRecord(ActivitySpec):
     changed_at: Time
     last_verdict: LastVerdict | None = None
     audit: tuple[AuditEntry, ...] = ()
+    late_outcomes: tuple[LateOutcome, ...] = ()
+    """The newest ten."""
 
 
 class Activity(ActivityRecord):

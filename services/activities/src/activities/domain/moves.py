@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, assert_never
 
-from activities.domain.activity import Activity, AuditEntry, AuditWord, LastVerdict
+from activities.domain.activity import Activity, AuditEntry, AuditWord, LastVerdict, LateOutcome
 from activities.domain.announcements import changed, completed, decided, dispatched, interaction, verdict_of
 from activities.domain.gate import Allow, Defer, Deny, Ruling, pause_after
 from contracts.activities import ActivityOutcome, ActivityProgressed, ActivityRecalled, ActivityReturned
@@ -20,6 +20,7 @@ from servicekit.verdict import Become, GiveUp, Unchanged, Verdict, Write, follow
 
 SLOTS = "slots"
 _AUDIT_LIMIT = 200
+_LATE_LIMIT = 10
 
 S = ActivityState
 _OPEN = frozenset(ActivityState) - FINAL_STATES
@@ -406,8 +407,9 @@ def give_back(activity: Activity, message: ActivityReturned, now: datetime) -> V
 def _pause_after_return(reason: str, dispatches: int) -> timedelta:
     if reason == Objection.OUTSIDE_WINDOW:
         return pause_after(0)  # the gate says when, if only its clock shows what the other's did
-    patient = max(_DOUBLINGS_FOR_LATE_COPIES, dispatches - _PATIENT_DISPATCHES + _DOUBLINGS_FOR_LATE_COPIES)
-    return pause_after(min(dispatches - 1, patient))
+    if dispatches <= _PATIENT_DISPATCHES:
+        return pause_after(min(dispatches - 1, _DOUBLINGS_FOR_LATE_COPIES))
+    return pause_after(dispatches - _PATIENT_DISPATCHES + _DOUBLINGS_FOR_LATE_COPIES)
 
 
 def complete_by_channel(
@@ -463,6 +465,25 @@ def lose_track(activity: Activity, outcome: ActivityOutcome, now: datetime) -> B
         outcome_id=outcome.outcome_id,
         transcript_id=outcome.transcript_id,
     )
+
+
+def note_late(activity: Activity, outcome: ActivityOutcome, now: datetime) -> Become[Activity] | Unchanged:
+    """What was called off stays so; what came of the channel's work all the same is kept beside it."""
+    known = {activity.outcome_id, *(each.outcome_id for each in activity.late_outcomes)}
+    of_this_dispatch = outcome.dispatch_number in (None, activity.dispatch_number)
+    called_off = activity.state in (S.CANCELLED, S.EXPIRED)
+    if outcome.result == "unknown" or outcome.outcome_id in known or not (called_off and of_this_dispatch):
+        return Unchanged(f"already final: {activity.state}")
+    late = LateOutcome(
+        outcome_id=outcome.outcome_id,
+        result=outcome.result,
+        disposition=outcome.disposition,
+        reason=outcome.reason,
+        actor=outcome.actor,
+        occurred_at=outcome.occurred_at,
+        told_at=now,
+    )
+    return _moved(activity, now, late_outcomes=(*activity.late_outcomes[1 - _LATE_LIMIT :], late))
 
 
 # What the moves share

@@ -10,7 +10,7 @@ from typing import Any
 from activities.domain.activity import Activity
 from activities.domain.captured import faults_in
 from activities.domain.catalog import Catalog, Contact
-from activities.domain.moves import complete_by_channel, fail, give_back, lose_track, progress
+from activities.domain.moves import complete_by_channel, fail, give_back, lose_track, note_late, progress
 from contracts.activities import ActivityOutcome, ActivityProgressed, ActivityReturned
 from contracts.campaigns import DispositionChanged
 from contracts.vocabulary import ActivityState, Picker
@@ -45,7 +45,7 @@ def hear(message: Report, state: Activity | None, facts: OutcomeFacts) -> Verdic
     if state.outcome_id == message.outcome_id:
         return Unchanged("repeat")
     if state.is_final:
-        return Unchanged(f"already final: {state.state}")
+        return note_late(state, message, facts.now)
     told = message.dispatch_number
     if told is not None and told > state.dispatch_number:
         return GiveUp("unknown_dispatch", f"the newest dispatch is {state.dispatch_number}")
