@@ -27,12 +27,14 @@ def test_the_same_demo_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     assert (tmp_path / LIST).exists()
 
 
-@pytest.mark.parametrize(("contacts", "seed"), [(10_000, 1), (200, 2)])
-def test_a_demo_that_did_not_end_is_not_removed_by_another(tmp_path: Path, contacts: int, seed: int) -> None:
+@pytest.mark.parametrize(("contacts", "seed", "days"), [(10_000, 1, 4.5), (200, 2, 4.5), (200, 1, 2)])
+def test_a_demo_that_did_not_end_is_not_removed_by_another(
+    tmp_path: Path, contacts: int, seed: int, days: float
+) -> None:
     left = ran(tmp_path)
 
-    with pytest.raises(WrongUsage, match="--contacts 200 --seed 1"):
-        prepare(tmp_path, contacts, seed)
+    with pytest.raises(WrongUsage, match=r"--contacts 200 --seed 1 --days 4\.5"):
+        prepare(tmp_path, contacts, seed, days)
 
     assert prepare(tmp_path, contacts=200, seed=1) == (left, True)
     assert (tmp_path / LIST).exists()

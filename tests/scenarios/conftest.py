@@ -53,7 +53,7 @@ class WholeLine:
 
     def play(self, contacts: int) -> list[Equation]:
         """The demonstration's week; blocks, so call it in a thread."""
-        marker, _ = prepare(self.directory / "demo", contacts, seed=7)
+        marker, _ = prepare(self.directory / "demo", contacts, seed=7, days=DAYS)
         return perform(self.parley, self.directory / "demo", marker)
 
     async def rest(self) -> None:
@@ -81,7 +81,7 @@ class WholeLine:
 def perform(parley: Parley, directory: Path, marker: Marker, check: Any = lambda: None) -> list[Equation]:
     with Api(parley, patience=60) as api, Progress(console=Console(quiet=True)) as bars:
         clock = DrivenClock(directory / CLOCK)
-        play = Play(api, directory, marker, bars, check, clock, days=DAYS)
+        play = Play(api, directory, marker, bars, check, clock)
         play.perform()
         return play.books()
 
@@ -146,7 +146,7 @@ class Processes:
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[tuple[Processes, Marker]]:
-    marker, _ = prepare(tmp_path / "demo", contacts=150, seed=3)
+    marker, _ = prepare(tmp_path / "demo", contacts=150, seed=3, days=DAYS)
     started = OwnLine.started(tmp_path / "demo")
     try:
         yield Processes(tmp_path / "demo", started), marker

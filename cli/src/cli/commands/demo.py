@@ -16,7 +16,7 @@ from cli import console
 from cli.api import Api
 from cli.commands.reconcile import show
 from cli.console import Json
-from cli.demo.marker import LIST, Marker, prepare
+from cli.demo.marker import LIST, WHOLE_WEEK, Marker, prepare
 from cli.demo.memory import PeakMemory
 from cli.demo.numbers import MOST
 from cli.demo.own_line import OwnLine
@@ -41,6 +41,10 @@ def demo(
         ),
     ] = Path(".parley/demo"),
     seed: Annotated[int, typer.Option(help="The same seed makes the same list.")] = 1,
+    days: Annotated[
+        float,
+        typer.Option(help="How much of the week it plays; fewer take less time.", min=1, max=WHOLE_WEEK),
+    ] = WHOLE_WEEK,
     against: Annotated[
         str | None,
         typer.Option(
@@ -75,6 +79,8 @@ def demo(
       parley demo
 
       parley demo --contacts 1000 --keep
+
+      parley demo --days 2
     """
     if not FEWEST <= contacts <= MOST:
         raise WrongUsage(
@@ -85,7 +91,7 @@ def demo(
     began = time.monotonic()
     with signals_as_interrupts() as interrupts:
         try:
-            marker, continues = prepare(data_dir, contacts, seed)
+            marker, continues = prepare(data_dir, contacts, seed, days)
         except KeyboardInterrupt:
             console.err.print("Interrupted before anything was started.")
             raise typer.Exit(130) from None

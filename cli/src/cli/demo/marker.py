@@ -17,6 +17,8 @@ from cli.line.state import LineState
 
 FILE = "demo.json"
 LIST = "contacts.csv"
+WHOLE_WEEK = 4.5
+"""Days: Monday morning to Friday evening."""
 _PATIENCE = 45.0
 
 
@@ -26,6 +28,7 @@ class Marker(BaseModel):
     format: Literal[1] = 1
     contacts: int
     seed: int
+    days: float = WHOLE_WEEK
     began_at: datetime
     """In the demo's own time."""
     shown_at: datetime
@@ -41,35 +44,39 @@ class Marker(BaseModel):
         fresh.replace(data_dir / FILE)
 
 
-def prepare(data_dir: Path, contacts: int, seed: int) -> tuple[Marker, bool]:
+def prepare(data_dir: Path, contacts: int, seed: int, days: float = WHOLE_WEEK) -> tuple[Marker, bool]:
     """The marker to work with, and whether an earlier run goes on.
 
     A demo that ended is removed, one that did not is continued. Raises WrongUsage for a directory that
     holds anything else, another demo that did not end included.
     """
     if not data_dir.exists() or not any(data_dir.iterdir()):
-        return _fresh(data_dir, contacts, seed), False
+        return _fresh(data_dir, contacts, seed, days), False
     standing = _read(data_dir)
     if standing is None:
         raise WrongUsage(f"{data_dir} holds something that the demo did not make: choose another --data-dir.")
     _wait_until_stopped(data_dir)
-    if not standing.finished and (standing.contacts, standing.seed) == (contacts, seed):
+    if not standing.finished and (standing.contacts, standing.seed, standing.days) == (
+        contacts,
+        seed,
+        days,
+    ):
         return standing, True
     if not standing.finished and standing.steps:
         raise WrongUsage(
             f"{data_dir} holds a demo of {standing.contacts:,} contacts that has not ended: go on with "
-            f"--contacts {standing.contacts} --seed {standing.seed}, choose another --data-dir, "
-            "or remove that folder."
+            f"--contacts {standing.contacts} --seed {standing.seed} --days {standing.days:g}, "
+            "choose another --data-dir, or remove that folder."
         )
     for path in data_dir.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return _fresh(data_dir, contacts, seed), False
+    return _fresh(data_dir, contacts, seed, days), False
 
 
-def _fresh(data_dir: Path, contacts: int, seed: int) -> Marker:
+def _fresh(data_dir: Path, contacts: int, seed: int, days: float) -> Marker:
     data_dir.mkdir(parents=True, exist_ok=True)
     began = next_monday(datetime.now(UTC))
-    marker = Marker(contacts=contacts, seed=seed, began_at=began, shown_at=began)
+    marker = Marker(contacts=contacts, seed=seed, days=days, began_at=began, shown_at=began)
     marker.write(data_dir)
     return marker
 

@@ -24,8 +24,6 @@ from cli.exits import Failure
 from cli.reading import read_yaml
 from servicekit.clock import DrivenClock
 
-DAYS = 4.5
-"""Monday morning to Friday evening."""
 _RATE = 0.05
 """Between the leaps the clock nearly stands, so that everything at one time comes to rest there; it moves
 at all so that what happens in turn has times in turn."""
@@ -55,14 +53,12 @@ class Play:
         clock: DrivenClock,
         *,
         drives_time: bool = True,
-        days: float = DAYS,
     ) -> None:
         self._api = api
         self._data_dir = data_dir
         self._marker = marker
         self._bars = bars
         self._drives_time = drives_time
-        self._days = days
         self._clock = clock
         self._check = check
         self._quiet = Quiet(api, self._clock.now, check)
@@ -70,7 +66,7 @@ class Play:
         self.made: Made | None = None
 
     def perform(self) -> None:
-        """From the contact list to a line at rest on Friday evening."""
+        """From the contact list to a line at rest on the last evening."""
         self._set_clock(self._latest())
         self.made = write_contact_list(self._data_dir / LIST, self._marker.contacts, self._marker.seed)
         self._api.post("carrier", "/control/behaviour", _BEHAVIOUR)
@@ -195,7 +191,7 @@ class Play:
         self._step(f"loaded-{name}", lambda: batch_id)
 
     def _live_through_the_days(self) -> None:
-        end = self._marker.began_at + timedelta(days=self._days)
+        end = self._marker.began_at + timedelta(days=self._marker.days)
         bar = self._bars.add_task("Living through the week", total=None, note="outcomes make new work")
         look = _Look(self._api, self._bars, bar, self._clock.now)
         while True:
