@@ -127,3 +127,18 @@ async def test_lists_come_in_pages_and_the_documents_are_whole(campaigns: Runnin
     assert "/v1/agent-profiles/{code}" in document["paths"]
     assert "#/$defs/" not in str(document)
     assert "campaigns" in (await campaigns.api.get("/v1/bundle/schema")).json()["properties"]
+
+
+async def test_an_item_may_ask_for_the_version_its_author_saw(campaigns: Running) -> None:
+    await campaigns.apply(BUNDLE)
+    path, written = "/v1/endpoints/main", {"channel": "sms", "address": "+12025550109"}
+    stale = await campaigns.api.put(path, json=written, headers={"If-Match": '"7"'})
+    assert (stale.status_code, stale.json()["type"]) == (412, "urn:parley:problem:version-moved")
+    fresh = await campaigns.api.put(path, json=written, headers={"If-Match": '"1"'})
+    assert (fresh.status_code, fresh.headers["ETag"]) == (200, '"2"')
+    nobody = await campaigns.api.put("/v1/endpoints/new", json=written, headers={"If-Match": '"1"'})
+    assert (nobody.status_code, "there is none" in nobody.json()["detail"]) == (412, True)
+    assert (await campaigns.api.get("/v1/endpoints/new")).status_code == 404
+    start = "/v1/campaigns/spring/start"
+    assert (await campaigns.api.post(start, headers={"If-Match": '"7"'})).status_code == 412
+    assert (await campaigns.api.post(start, headers={"If-Match": '"1"'})).json()["state"] == "running"

@@ -180,8 +180,11 @@ async def test_preferences_are_set_over_rest_and_repeat_by_command_id(contacts: 
     made = await contacts.create()
     url = f"/v1/contacts/{made['contact_id']}/preferences/do-not-call"
     body = {"opted_out": True, "actor": "agent-7", "command_id": "c-1"}
-    first, second = await contacts.api.put(url, json=body), await contacts.api.put(url, json=body)
+    seen = {"If-Match": '"1"'}
+    first, second = [await contacts.api.put(url, json=body, headers=seen) for _ in range(2)]
     assert first.json() == second.json()
+    stale = await contacts.api.put(url, json=body | {"command_id": "c-2"}, headers=seen)
+    assert stale.status_code == 412
     assert first.json()["preferences"]["do-not-call"]["actor"] == "agent-7"
     found = (await contacts.api.get("/v1/contacts", params={"opted_out": "do-not-call"})).json()["items"]
     assert [contact["contact_id"] for contact in found] == [made["contact_id"]]
@@ -239,6 +242,10 @@ async def test_contact_types_are_defined_once_and_replaced(contacts: Running) ->
     assert (fresh.status_code, fresh.headers["location"]) == (201, "/v1/contact-types/firm")
     other = await contacts.api.post("/v1/contact-types", json={"code": "company", "name": "Firm"})
     assert other.status_code == 409
+    stale = await contacts.api.put(
+        "/v1/contact-types/company", json={"name": "Firm"}, headers={"If-Match": '"7"'}
+    )
+    assert (stale.status_code, stale.json()["type"]) == (412, "urn:parley:problem:version-moved")
     bad = await contacts.api.put("/v1/contact-types/company", json={"name": "X", "fields_schema": {}})
     assert bad.status_code == 422
     codes = [item["code"] for item in (await contacts.api.get("/v1/contact-types")).json()["items"]]

@@ -34,7 +34,7 @@ from servicekit.pages import (
     version_of,
 )
 from servicekit.problems import Problem, answered_by
-from servicekit.refusals import NotFound, VersionMoved
+from servicekit.refusals import NotFound
 from servicekit.unit_of_work import Store
 
 
@@ -181,13 +181,6 @@ def _problem_of(refusal: Exception) -> Problem | None:
             return Problem(422, "wrong-choice", "The batch cannot be made like this", str(refusal))
         case IllegalMove():
             return Problem(409, "illegal-move", "Not in this state", str(refusal), state=refusal.state.value)
-        case VersionMoved(expected=expected, standing=standing):
-            return Problem(
-                412,
-                "version-moved",
-                "The batch has changed",
-                f"It has version {standing} by now, not {expected}.",
-            )
     return None
 
 

@@ -13,11 +13,11 @@ from campaigns.adapters.mongo_catalog import MongoCatalog
 from campaigns.domain.bundle import Fault, InvalidBundle
 from campaigns.domain.campaign import IllegalMove, Move
 from campaigns.domain.kinds import KINDS, Bundle, Kind
-from campaigns.use_cases.apply_bundle import ApplyBundle
+from campaigns.use_cases.apply_bundle import ApplyBundle, Seen
 from campaigns.use_cases.move_campaign import MoveCampaign
 from contracts.campaigns import CampaignChanged
 from contracts.vocabulary import Code
-from servicekit.pages import TAGGED, IdCursor, Limit, Page, etag, page_by_id
+from servicekit.pages import TAGGED, IdCursor, IfMatch, Limit, Page, etag, page_by_id, version_of
 from servicekit.problems import Problem, answered_by, errors_at
 from servicekit.refusals import NotFound
 
@@ -61,9 +61,11 @@ def _campaign_moves(move_campaign: MoveCampaign) -> APIRouter:
     router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"], route_class=answered_by(_problem_of))
 
     @router.post("/{code_or_id}/{move}", operation_id="move_campaign", responses=TAGGED)
-    async def move(code_or_id: str, move: Move, response: Response) -> CampaignChanged:
+    async def move(
+        code_or_id: str, move: Move, response: Response, if_match: IfMatch = None
+    ) -> CampaignChanged:
         """draft -> running <-> paused -> stopped. To where it is already is no change; else 409."""
-        campaign = await move_campaign(code_or_id, move)
+        campaign = await move_campaign(code_or_id, move, version_of(if_match))
         response.headers["ETag"] = etag(campaign.version)
         return campaign
 
@@ -97,12 +99,13 @@ def _item_routes(kind: Kind, stores: MongoCatalog, apply_bundle: ApplyBundle) ->
         responses=TAGGED,
         openapi_extra=_json_body(kind.written, spared="code"),
     )
-    async def put(code: Code, request: Request, response: Response) -> Any:
+    async def put(code: Code, request: Request, response: Response, if_match: IfMatch = None) -> Any:
         """Create or replace one item, written as in a bundle; `code` may be left out of the body."""
         raw = await _body(request)
         if not isinstance(raw, dict) or raw.get("code", code) != code:
             raise InvalidBundle([Fault("code", f"must be {code!r}, as in the path")])
-        await apply_bundle({kind.plural: [raw | {"code": code}]})
+        seen = Seen(kind, code, version_of(if_match))
+        await apply_bundle({kind.plural: [raw | {"code": code}]}, seen=seen)
         return await get(code, response)
 
     return router

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from servicekit.mongo import Conflict, is_unavailable
-from servicekit.refusals import NotFound
+from servicekit.refusals import NotFound, VersionMoved
 
 log = structlog.get_logger()
 
@@ -159,6 +159,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(NotFound)
     async def _missing(_: Request, missing: NotFound) -> JSONResponse:
         return answer(Problem(404, "not-found", f"No such {missing.kind}", str(missing)))
+
+    @app.exception_handler(VersionMoved)
+    async def _moved(_: Request, moved: VersionMoved) -> JSONResponse:
+        return answer(Problem(412, "version-moved", "It changed meanwhile", str(moved)))
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, wrong: RequestValidationError) -> JSONResponse:

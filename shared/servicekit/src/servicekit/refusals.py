@@ -15,13 +15,13 @@ class NotFound(LookupError):
 class VersionMoved(Exception):
     """The version that the caller saw is no longer the one that stands."""
 
-    def __init__(self, expected: int, standing: int) -> None:
-        super().__init__(f"expected version {expected}; version {standing} stands")
-        self.expected = expected
-        self.standing = standing
+    def __init__(self, expected: int, standing: int | None) -> None:
+        stands = "there is none" if standing is None else f"it has version {standing} by now"
+        super().__init__(f"You have version {expected}, and {stands}: read it again.")
 
 
-def expect_version(expected: int | None, state: Versioned) -> None:
+def expect_version(expected: int | None, state: Versioned | None) -> None:
     """expected: null for a caller who does not mind. Raises VersionMoved."""
-    if expected not in (None, state.version):
-        raise VersionMoved(expected, state.version)
+    standing = None if state is None else state.version
+    if expected not in (None, standing):
+        raise VersionMoved(expected, standing)

@@ -4,7 +4,7 @@ from campaigns.domain.campaign import Move, moved
 from campaigns.domain.kinds import CAMPAIGN
 from campaigns.ports import CatalogStores
 from contracts.campaigns import CampaignChanged
-from servicekit.refusals import NotFound
+from servicekit.refusals import NotFound, expect_version
 from servicekit.unit_of_work import Commands
 from servicekit.verdict import Verdict
 
@@ -14,14 +14,15 @@ class MoveCampaign:
         self._stores = stores
         self._campaigns = campaigns
 
-    async def __call__(self, code_or_id: str, move: Move) -> CampaignChanged:
-        """Raises NotFound, IllegalMove."""
+    async def __call__(self, code_or_id: str, move: Move, version: int | None = None) -> CampaignChanged:
+        """version: the one the caller saw. Raises NotFound, VersionMoved, IllegalMove."""
         known = await self._stores.get(CAMPAIGN, code_or_id)
         if known is None:
             raise NotFound("campaign", code_or_id)
 
         def decide(campaign: CampaignChanged | None) -> Verdict[CampaignChanged]:
             assert campaign is not None
+            expect_version(version, campaign)
             return moved(campaign, move)
 
         campaign, _ = await self._campaigns.change(known.campaign_id, decide)

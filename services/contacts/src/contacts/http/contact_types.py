@@ -7,7 +7,18 @@ from contacts.domain.contact_type import ContactType, Definition
 from contacts.http.refusals import problem_of
 from contacts.use_cases.define_contact_type import DefineContactType
 from contracts.vocabulary import Code
-from servicekit.pages import TAGGED, IdCursor, Limit, Page, etag, made_before, made_or_found, page_by_id
+from servicekit.pages import (
+    TAGGED,
+    IdCursor,
+    IfMatch,
+    Limit,
+    Page,
+    etag,
+    made_before,
+    made_or_found,
+    page_by_id,
+    version_of,
+)
 from servicekit.problems import answered_by
 from servicekit.refusals import NotFound
 
@@ -33,9 +44,9 @@ def routes(types: MongoContactTypes, define: DefineContactType) -> APIRouter:
         return type_
 
     @router.put("/{code}", operation_id="put_contact_type", responses=TAGGED)
-    async def put(code: Code, body: Definition, response: Response) -> ContactType:
+    async def put(code: Code, body: Definition, response: Response, if_match: IfMatch = None) -> ContactType:
         """Create or replace. Contacts that exist are checked again when they change."""
-        type_, _ = await define(code, body)
+        type_, _ = await define(code, body, version=version_of(if_match))
         response.headers["ETag"] = etag(type_.version)
         return type_
 

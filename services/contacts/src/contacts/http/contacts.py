@@ -186,9 +186,9 @@ def routes(
 
     @router.put("/{contact_id}/preferences/{kind}", operation_id="set_preference", responses=TAGGED)
     async def prefer(
-        contact_id: str, kind: PreferenceKind, body: Preference, response: Response
+        contact_id: str, kind: PreferenceKind, body: Preference, response: Response, if_match: IfMatch = None
     ) -> ContactChanged:
-        contact = await set_preference(contact_id, lambda now: body.request(kind, now))
+        contact = await set_preference(contact_id, lambda now: body.request(kind, now), version_of(if_match))
         response.headers["ETag"] = etag(contact.version)
         return contact.announced()
 

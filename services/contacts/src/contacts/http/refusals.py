@@ -15,7 +15,6 @@ from contacts.use_cases.change_contacts import (
 from contacts.use_cases.define_contact_type import ContactTypeExists
 from contacts.use_cases.receive_import import AnotherFile, UnknownRegion
 from servicekit.problems import Problem
-from servicekit.refusals import VersionMoved
 
 
 def problem_of(refusal: Exception) -> Problem | None:
@@ -34,9 +33,6 @@ def problem_of(refusal: Exception) -> Problem | None:
         case ExternalIdTaken(owner=owner):
             title = "Another contact has this external id"
             return Problem(409, "external-id-taken", title, told, contact_id=owner)
-        case VersionMoved(expected=expected, standing=standing):
-            moved = f"It is at version {standing}, not {expected}; read it again."
-            return Problem(412, "version-moved", "The contact changed meanwhile", moved)
         case PreferenceDoesNotApply():
             return Problem(422, "preference-does-not-apply", "This preference does not apply", told)
         case UnknownContactType():

@@ -113,7 +113,10 @@ class SetContactPreference:
         self._ledger = ledger
         self._clock = clock
 
-    async def __call__(self, contact_id: str, make: Callable[[datetime], Request]) -> Contact:
+    async def __call__(
+        self, contact_id: str, make: Callable[[datetime], Request], version: int | None = None
+    ) -> Contact:
+        """version: the one the caller saw. Raises NotFound, VersionMoved, PreferenceDoesNotApply."""
         now = self._clock.now()
         request = make(now)
         types = {type_.code: type_ for type_ in await self._types.page(None, 1000)}
@@ -121,12 +124,13 @@ class SetContactPreference:
 
         def decide(state: Contact | None) -> Verdict[Contact]:
             contact = standing(contact_id, state)
+            if handled:
+                return Unchanged("this command was handled")
+            expect_version(version, contact)
             type_ = types.get(contact.contact_type)
             if type_ is not None and request.preference not in type_.preferences:
                 raise PreferenceDoesNotApply(type_)
-            return (
-                Unchanged("this command was handled") if handled else with_preference(contact, request, now)
-            )
+            return with_preference(contact, request, now)
 
         contact, _ = await self._commands.change(contact_id, decide)
         assert contact is not None

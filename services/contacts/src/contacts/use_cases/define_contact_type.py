@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contacts.domain.contact_type import ContactType, Definition, define
+from servicekit.refusals import expect_version
 from servicekit.unit_of_work import Commands
 from servicekit.verdict import Unchanged, Verdict
 
@@ -15,14 +16,16 @@ class DefineContactType:
         self._types = types
 
     async def __call__(
-        self, code: str, definition: Definition, *, new: bool = False
+        self, code: str, definition: Definition, *, new: bool = False, version: int | None = None
     ) -> tuple[ContactType, bool]:
         """The type that now stands, and whether that changed anything. `new`: refuse if there is one.
+        `version`: the one the caller saw.
 
-        Raises BadContactType, ContactTypeExists.
+        Raises BadContactType, ContactTypeExists, VersionMoved.
         """
 
         def decide(standing: ContactType | None) -> Verdict[ContactType]:
+            expect_version(version, standing)
             verdict = define(code, definition, standing)
             if new and standing is not None and not isinstance(verdict, Unchanged):
                 raise ContactTypeExists(code)
