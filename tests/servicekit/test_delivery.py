@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import ANY
 
+import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
@@ -308,6 +309,26 @@ async def test_an_effect_survives_the_failure_between_it_and_its_acknowledgement
     assert failed == [f"{place} error" for place in places]
     heard = sorted((message.name, message.number) for message in await wire.messages(WordHeard))
     assert heard == sorted((place.replace(".", "-"), n) for place in places for n in range(1, 4))
+
+
+async def test_whoever_waits_for_a_broker_says_for_which_and_why(
+    engines: Engines, wire: Wire, ears: EarService
+) -> None:
+    lost = ServiceSettings(
+        kafka_bootstrap_servers="kafka.invalid:9092",
+        mongo_url=engines.mongo,
+        namespace=wire.namespace,
+        instance="test-0",
+        port=0,
+    )
+    service = ears.build(lost)
+    async with service.running(), httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as api:
+
+        async def told() -> Any:
+            return (await api.get("/readyz")).json().get("waiting_for")
+
+        said = await eventually(told, "the service to say what it waits for")
+        assert said == "Kafka at kafka.invalid:9092: no address is known for kafka.invalid"
 
 
 async def test_a_subscriber_is_stalled_only_while_there_is_a_broker(

@@ -14,6 +14,7 @@ from typing import Literal
 import pytest
 
 from contracts.message import DAY_MS, Topic
+from servicekit.brokers import why_away
 from servicekit.clock import DrivenClock, SystemClock, real_now
 from servicekit.failpoints import Failpoints, InjectedFault, UnknownFailpoint, UnknownFailpointAction
 from servicekit.logs import Repeats, mask, mask_personal_data
@@ -23,6 +24,18 @@ from servicekit.settings import BadSettings, ServiceSettings, without_login
 from servicekit.topics import Topics, WrongTopics
 from tests.engines import Engines
 from tests.kit import eventually
+
+
+@pytest.mark.parametrize(
+    ("servers", "why"),
+    [
+        ("127.0.0.1:9,localhost:9", "no answer (ConnectionError)"),
+        ("kafka.invalid:9092", "no address is known for kafka.invalid"),
+        ("127.0.0.1:9,b.invalid:9092,c.invalid:1", "no address is known for b.invalid, c.invalid"),
+    ],
+)
+async def test_a_name_that_nobody_knows_is_told_from_a_broker_that_is_away(servers: str, why: str) -> None:
+    assert await why_away(servers, ConnectionError()) == why
 
 
 def test_an_unknown_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from faststream.kafka.message import KafkaAckableMessage
 
 from contracts.message import Message
 from servicekit.backoff import backoff
+from servicekit.brokers import why_away
 from servicekit.delivery import Reader
 from servicekit.failpoints import InjectedFault
 from servicekit.metrics import Metrics
@@ -199,6 +200,8 @@ class Bus:
         self._lost_seconds = max(_LOST_SECONDS, settings.drain_seconds + 60)
         self.subscriptions: list[Subscription] = []
         self._consuming = False
+        self.waits: str | None = None
+        """Before it consumes: for which brokers, and why they do not answer."""
         self._asked_at: float | None = None
         self.broker = KafkaBroker(
             settings.kafka_bootstrap_servers,
@@ -298,12 +301,19 @@ class Bus:
                         _rest_between_empty_fetches(subscription.consumer)
                         _poll_until_there_is_something(subscription, subscription.consumer)
                 self._consuming = True
+                self.waits = None
                 return
             except (KafkaError, OSError, TimeoutError) as error:
-                log.warning("waiting for Kafka", error=type(error).__name__)
+                await self.tell_away(error)
                 await self.broker.stop()
                 await asyncio.sleep(backoff(failures, 0.2, 5.0))
                 failures += 1
+
+    async def tell_away(self, error: BaseException) -> None:
+        """In the log, and to whoever asks whether this process is ready."""
+        why = await why_away(self.servers, error)
+        self.waits = f"Kafka at {self.servers}: {why}"
+        log.warning("waiting for Kafka", servers=self.servers, why=why)
 
     async def watch(self) -> None:
         """Look after the subscribers until the process stops. Raises LostConsumer.

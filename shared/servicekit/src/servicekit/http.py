@@ -186,7 +186,8 @@ def _process_routes(service: Service, asyncapi: Mapping[str, Any]) -> APIRouter:
             await service.mongo.ping()
         except Exception as error:  # whatever it is, it is a no
             return JSONResponse({"ready": False, "why": f"database: {type(error).__name__}"}, status_code=503)
-        return JSONResponse({"ready": True, "consuming": service.consuming.is_set()})
+        waits = {} if service.bus.waits is None else {"waiting_for": service.bus.waits}
+        return JSONResponse({"ready": True, "consuming": service.consuming.is_set(), **waits})
 
     @routes.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def metrics(name: Annotated[list[str], Query(alias="name[]")] = []) -> Response:  # noqa: B006

@@ -274,8 +274,7 @@ class Service:
                     log.warning("topics keep less than the contracts say", topics=less)
                 return
             except (KafkaError, OSError) as error:
-                servers = self.settings.kafka_bootstrap_servers
-                log.warning("waiting for Kafka", error=type(error).__name__, servers=servers)
+                await self.bus.tell_away(error)
                 await asyncio.sleep(backoff(attempt, 0.2))
 
     def _relaying(self) -> list[tuple[str, Callable[[], Awaitable[object]]]]:
