@@ -14,7 +14,7 @@ from channel_sms.adapters.mongo_inbound import MongoIntake
 from channel_sms.use_cases.end_silent import EndSilent
 from servicekit.clock import SystemClock
 from servicekit.failpoints import FAILPOINTS, InjectedFault
-from servicekit.mongo import Mongo
+from servicekit.mongo import Conflict, Mongo
 from tests.engines import Engines
 from tests.kit import eventually
 
@@ -64,8 +64,19 @@ class Looking(EndSilent):
     """Takes down who would be ended."""
 
     ended: tuple[Any, ...] = ()
+    disputed = 0
+    """Of so many commits."""
+    stands_still_at = 0
+    """At which commit, if at any."""
+    commits = 0
 
     async def _end(self, silent: list[Any], _: Any) -> int:
+        self.commits += 1
+        if self.commits == self.stands_still_at:
+            self._moved_at -= 6
+        if self.commits <= self.disputed:
+            raise Conflict("somebody was faster")
+        self._watch()
         self.ended += tuple(silent)
         return len(silent)
 
@@ -86,6 +97,24 @@ async def test_who_was_found_before_a_standstill_is_not_ended_after_it(what: str
     conversations.waiting, conversations.stands_still = [somebody], what
     await end.step()
     assert end.ended == ((somebody,) if what is None else ())
+
+
+@pytest.mark.parametrize(
+    ("disputed", "stands_still_at", "ended"),
+    [(0, 0, 3), (1, 0, 3), (1, 1, 0), (2, 2, 0), (1, 2, 1)],
+    ids=["none", "one by one", "all together", "the first, disputed", "the first"],
+)
+async def test_nobody_is_ended_after_a_commit_that_stood_still(
+    disputed: int, stands_still_at: int, ended: int
+) -> None:
+    conversations = Conversations()
+    end = looking(conversations, SimpleNamespace(failed_at=-math.inf))
+    end._deaf_at = -math.inf
+    end.disputed, end.stands_still_at = disputed, stands_still_at
+    for number in ("+12025550141", "+12025550142", "+12025550143"):
+        conversations.waiting.append(SimpleNamespace(their_address=number, subject_id="s"))
+    await end.step()
+    assert len(end.ended) == ended
 
 
 @pytest.mark.parametrize("what", ["held", "overdue"])

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from channel_sms.provider import Promise
+from channel_sms.use_cases.resolve_unknown import ResolveUnknown
 from contracts.activities import ActivityOutcome
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
-from servicekit.clock import real_now
+from servicekit.clock import SystemClock, real_now
 from tests.channel_sms.world import Scene, Stage, standing
 from tests.engines import Engines
 from tests.kit import eventually
@@ -221,3 +225,34 @@ async def test_what_is_recalled_while_its_send_is_in_doubt_is_not_sent_once_it_i
         await talk.until("intents", {"state": "cancelled", "error": "the conversation has ended"})
         assert talk.journal() == []
         assert await talk.messages(ActivityOutcome) == []
+
+
+@pytest.mark.parametrize(
+    ("proves_after", "window"), [(None, timedelta(days=1)), (10.0, timedelta(seconds=13))], ids=["never", "ten"]
+)
+async def test_a_text_counts_as_long_as_the_provider_may_still_take_it(
+    proves_after: float | None, window: timedelta
+) -> None:
+    claimed = real_now()
+    counted: list[datetime] = []
+
+    class There:
+        promise = Promise.LOOK_UP
+        absence_proves_after = proves_after
+
+        async def look_up(self, *_: object) -> list[str]:
+            return ["SM1"]
+
+        async def others_in_doubt(self, _: object, claimed_since: datetime) -> int:
+            counted.append(claimed_since)
+            return 0
+
+        async def holders_of(self, *_: object) -> dict[str, str]:
+            return {}
+
+    there = cast(Any, There())
+    settings = cast(Any, SimpleNamespace(orphaned_after=1.0, sms_unknown_after_seconds=1.0))
+    resolve = ResolveUnknown(there, there, there, there, there, there, SystemClock(), settings, {})
+    intent = cast(Any, SimpleNamespace(intent_id="i", to="t", sender="s", text="x", claimed_real_at=claimed))
+    assert await resolve._find(intent) == "SM1"
+    assert counted == [claimed - timedelta(seconds=2) - window]

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from carrier.signature import signature as carrier_signature
 from channel_sms.signature import is_genuine, signature
@@ -189,6 +190,8 @@ async def test_a_receipt_that_cannot_be_worked_stays_and_stops_no_other() -> Non
         async def _work(self, rows: list[Document]) -> None:
             if any(row["_id"] == "disputed" for row in rows):
                 raise Conflict("always")
+            if any(row["_id"] == "broken" for row in rows):
+                raise KeyError("of a newer replica")
 
     forgotten: list[str] = []
 
@@ -196,8 +199,9 @@ async def test_a_receipt_that_cannot_be_worked_stays_and_stops_no_other() -> Non
         async def held(self) -> frozenset[int]:
             return frozenset({1})
 
-        async def waiting(self, *_: object) -> list[Document]:
-            return [{"_id": id_, "intent_id": id_} for id_ in ("disputed", "one", "other")]
+        async def waiting(self, *_: object, without: Iterable[str]) -> list[Document]:
+            ids = {"disputed", "broken", "one", "other"} - set(forgotten) - set(without)
+            return [{"_id": id_, "intent_id": id_} for id_ in sorted(ids)]
 
         async def forget(self, ids: Iterable[str]) -> None:
             forgotten.extend(ids)
@@ -206,6 +210,11 @@ async def test_a_receipt_that_cannot_be_worked_stays_and_stops_no_other() -> Non
     work = Disputed(there, there, there, there, there, there, there, there)
     assert await work.step() == 2
     assert forgotten == ["one", "other"]
+    assert await work.step() == 0, "what cannot be worked is left alone for a while"
+    work._left["disputed"] = 0.0
+    with capture_logs() as said:
+        assert await work.step() == 0
+    assert [line["intent_id"] for line in said] == ["disputed"]
 
 
 async def test_a_reply_waits_its_delay_and_a_conclusion_cancels_it(stage: Stage) -> None:

@@ -177,12 +177,12 @@ class MongoReceipts:
     def collection(self) -> Collection:
         return self._mongo[RECEIPTS]
 
-    async def waiting(self, buckets: Members[int], limit: int) -> list[Document]:
+    async def waiting(self, buckets: Members[int], limit: int, without: Iterable[str] = ()) -> list[Document]:
+        wanted: Document = {"b": {"$in": list(buckets)}}
+        if left := list(without):
+            wanted["_id"] = {"$nin": left}
         rows: list[Document] = await (
-            self.collection.find({"b": {"$in": list(buckets)}})
-            .sort("stored_real_at", ASCENDING)
-            .limit(limit)
-            .to_list(limit)
+            self.collection.find(wanted).sort("stored_real_at", ASCENDING).limit(limit).to_list(limit)
         )
         return rows
 

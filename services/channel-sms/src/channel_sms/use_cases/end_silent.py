@@ -82,6 +82,7 @@ class EndSilent:
         try:
             return await self._end(silent, subjects)
         except Conflict:
+            self._watch()
             return sum([await self._end_alone(c, subjects) for c in silent if not self._is_deaf()])
 
     def _is_deaf(self) -> bool:

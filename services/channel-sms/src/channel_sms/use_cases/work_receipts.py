@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -28,7 +29,7 @@ from servicekit.clock import Clock
 from servicekit.conflicts import undisputed
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
-from servicekit.mongo import Conflict, Document
+from servicekit.mongo import Conflict, Document, is_unavailable
 from servicekit.unit_of_work import Changes, Committer
 
 log = structlog.get_logger()
@@ -39,6 +40,7 @@ _BEFORE_RECEIPTS = Failpoint("channel-sms.before_receipts")
 _MAYBE_SENT = (IntentState.SENDING, IntentState.UNKNOWN, IntentState.SENT)
 _DEAD_NUMBERS = frozenset({"30003", "30005", "30006"})
 """Unreachable, unknown, landline: no reply will ever come."""
+_LEFT_SECONDS = 30.0
 
 
 class WorkReceipts:
@@ -63,29 +65,43 @@ class WorkReceipts:
         self._committer = committer
         self._leases = leases
         self._clock = clock
+        self._left: dict[str, float] = {}
+        """Receipts that could not be worked, and until when they are left alone."""
 
     async def step(self) -> int:
         buckets = await self._leases.held()
         if not buckets:
             return 0
-        rows = await self._receipts.waiting(buckets, self.batch)
+        now = time.monotonic()
+        self._left = {id_: until for id_, until in self._left.items() if until > now}
+        rows = await self._receipts.waiting(buckets, self.batch, without=self._left)
         if not rows:
             return 0
         worked = rows
         try:
             await self._work(rows)
-        except Conflict:
+        except Exception as error:
+            if is_unavailable(error):
+                raise
             worked = [row for row in rows if await self._work_alone(row)]
         _AFTER_RECEIPTS()
         await self._receipts.forget(row["_id"] for row in worked)
         return len(worked)
 
     async def _work_alone(self, row: Document) -> bool:
-        """Whether it could be; one that cannot be keeps no other from it."""
+        """Whether it could be; one that cannot be keeps no other from it, and is left alone for a while."""
         try:
             await undisputed(partial(self._work, [row]), "a message whose receipt came", tries=5)
-        except Conflict:
-            log.exception("a receipt cannot be worked yet", intent_id=row["intent_id"])
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            self._left[row["_id"]] = time.monotonic() + _LEFT_SECONDS
+            log.warning(
+                "a receipt cannot be worked yet",
+                intent_id=row["intent_id"],
+                error=repr(error)[:200],
+                exc_info=None if isinstance(error, Conflict) else error,
+            )
             return False
         return True
 
