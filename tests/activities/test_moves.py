@@ -23,6 +23,7 @@ from contracts.activities import (
     ActivityCompleted,
     ActivityDecided,
     ActivityDispatched,
+    ActivityOutcome,
     ActivityRecalled,
 )
 from contracts.channel_sms import InteractionRecorded
@@ -184,7 +185,7 @@ class Life(RuleBasedStateMachine):
         verdict = hear(message, self.activity, facts)
         if isinstance(verdict, Become):
             if self.activity.is_final:
-                beside = {"version", "changed_at", "late_outcomes"}
+                beside = {"version", "late_outcomes"}
                 left = (each.model_dump(exclude=beside) for each in (self.activity, verdict.state))
                 assert next(left) == next(left), "what was called off stays so"
             self.becomes(self.activity, verdict)
@@ -373,29 +374,54 @@ def test_an_outcome_counts_for_the_dispatch_that_it_names() -> None:
     assert verdict.reason == "unknown_dispatch"
 
 
+def cancelled(**changes: Any) -> Activity:
+    """By somebody, a moment before the outcomes of these tests come to be."""
+    verdict = moves.cancel(activity(state=S.DISPATCHED, **changes), "on second thoughts", "ann", NOON)
+    return verdict.state
+
+
 def test_what_a_channel_tells_of_a_cancelled_activity_is_kept_beside_it_once() -> None:
-    facts = OutcomeFacts(NOON, catalog(), {})
-    cancelled = activity(state=S.CANCELLED, dispatch_number=2, reason="on second thoughts")
-    late = outcome(dispatch_number=2)
-    noted = hear(late, cancelled, facts)
+    facts = OutcomeFacts(LATER, catalog(), {})
+    late, before = outcome(dispatch_number=2), cancelled(dispatch_number=2)
+    noted = hear(late, before, facts)
     assert isinstance(noted, Become)
-    assert (noted.state.state, noted.state.reason) == (S.CANCELLED, "on second thoughts")
-    assert not noted.state.disposition
     (kept,) = noted.state.late_outcomes
     assert (kept.outcome_id, kept.result, kept.disposition) == (late.outcome_id, "completed", "sold")
-    assert [type(message) for message in noted.messages] == [ActivityChanged]
-    for again in (late, outcome("activity-1", "older", dispatch_number=1), outcome(result="unknown")):
+    assert (kept.occurred_at, kept.told_at) == (late.occurred_at, LATER)
+    assert noted.state == before.model_copy(
+        update={"version": before.version + 1, "late_outcomes": (kept,)}
+    ), "it ended when and as it ended, also for the reports"
+    assert noted.messages == ()
+    for again in (late, outcome(outcome_id="older", dispatch_number=1), outcome("a", "b", result="unknown")):
         assert isinstance(hear(again, noted.state, facts), Unchanged)
-    assert isinstance(hear(late, cancelled.model_copy(update={"state": S.PURGED}), facts), Unchanged)
+    assert isinstance(hear(late, before.model_copy(update={"state": S.PURGED}), facts), Unchanged)
 
 
-def test_late_outcomes_are_bounded() -> None:
-    cancelled = activity(state=S.CANCELLED)
-    for number in range(15):
-        noted = hear(outcome("activity-1", f"o{number}"), cancelled, OutcomeFacts(NOON, catalog(), {}))
-        assert isinstance(noted, Become)
-        cancelled = noted.state
-    assert [late.outcome_id for late in cancelled.late_outcomes] == [f"o{n}" for n in range(5, 15)]
+@pytest.mark.parametrize(
+    "early",
+    [
+        outcome(captured={"plan": "gold"}, occurred_at=NOON - timedelta(minutes=1)),
+        outcome(dispatch_number=1, occurred_at=NOON - timedelta(minutes=1)),
+    ],
+    ids=["refused", "of a dispatch given back"],
+)
+def test_what_had_its_answer_before_a_cancellation_has_the_same_after_it(early: ActivityOutcome) -> None:
+    facts = OutcomeFacts(LATER, catalog(), {})
+    state = S.SCHEDULED if early.dispatch_number else S.DISPATCHED
+    standing = activity(state=state, dispatch_number=1, campaign_id=None)
+    assert isinstance(hear(early, standing, facts), GiveUp | Unchanged)
+    off = moves.cancel(standing, "no", "ann", NOON).state
+    assert isinstance(hear(early, off, facts), Unchanged)
+
+
+def test_late_outcomes_are_bounded_and_none_is_heard_twice() -> None:
+    state, heard = cancelled(), [outcome(outcome_id=f"o{number}") for number in range(15)]
+    for each in heard:
+        verdict = hear(each, state, OutcomeFacts(LATER, catalog(), {}))
+        state = verdict.state if isinstance(verdict, Become) else state
+    assert [late.outcome_id for late in state.late_outcomes] == [f"o{n}" for n in range(10)]
+    for each in heard:
+        assert isinstance(hear(each, state, OutcomeFacts(LATER, catalog(), {})), Unchanged)
 
 
 def test_a_contact_of_the_domain_knows_no_name() -> None:

@@ -127,7 +127,7 @@ def show(
             console.print_json(activity | {"decision": decision})
             return
         named = {"contact": _whom(api, activity["contact_id"]), **_named(api, [activity])[0]}
-    audit, late = named.pop("audit"), named.pop("late_outcomes")
+    audit, late = named.pop("audit"), named.pop("late_outcomes", ())
     del named["last_verdict"]
     gate = {"gate": _ruling(decision), "gate_saw": _seen(decision)}
     console.fields(f"Activity {activity_id}", named | gate)

@@ -46,7 +46,7 @@ class AuditEntry(Record):
 
 
 class LateOutcome(Record):
-    """What a channel told of an activity that was called off by then; it stays so."""
+    """What came of a channel's work after the activity was called off, which stands."""
 
     outcome_id: Identifier
     result: Literal["completed", "failed"]
@@ -93,7 +93,7 @@ class ActivityRecord(ActivitySpec):
     last_verdict: LastVerdict | None = None
     audit: tuple[AuditEntry, ...] = ()
     late_outcomes: tuple[LateOutcome, ...] = ()
-    """The newest ten."""
+    """The first ten."""
 
 
 class Activity(ActivityRecord):

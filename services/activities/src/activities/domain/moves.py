@@ -468,11 +468,15 @@ def lose_track(activity: Activity, outcome: ActivityOutcome, now: datetime) -> B
 
 
 def note_late(activity: Activity, outcome: ActivityOutcome, now: datetime) -> Become[Activity] | Unchanged:
-    """What was called off stays so; what came of the channel's work all the same is kept beside it."""
+    """What was called off stays as it was then. What came of the channel's work after that is kept beside it;
+    what came of it before had its answer, and has the same one when it is heard again."""
     known = {activity.outcome_id, *(each.outcome_id for each in activity.late_outcomes)}
+    called_off = activity.state in (S.CANCELLED, S.EXPIRED) and outcome.occurred_at > activity.changed_at
     of_this_dispatch = outcome.dispatch_number in (None, activity.dispatch_number)
-    called_off = activity.state in (S.CANCELLED, S.EXPIRED)
-    if outcome.result == "unknown" or outcome.outcome_id in known or not (called_off and of_this_dispatch):
+    has_room = len(activity.late_outcomes) < _LATE_LIMIT
+    if outcome.result == "unknown" or outcome.outcome_id in known:
+        return Unchanged(f"already final: {activity.state}")
+    if not (called_off and of_this_dispatch and has_room):
         return Unchanged(f"already final: {activity.state}")
     late = LateOutcome(
         outcome_id=outcome.outcome_id,
@@ -483,7 +487,7 @@ def note_late(activity: Activity, outcome: ActivityOutcome, now: datetime) -> Be
         occurred_at=outcome.occurred_at,
         told_at=now,
     )
-    return _moved(activity, now, late_outcomes=(*activity.late_outcomes[1 - _LATE_LIMIT :], late))
+    return Become(following(activity, late_outcomes=(*activity.late_outcomes, late)))
 
 
 # What the moves share
