@@ -32,13 +32,6 @@ def test_codes_and_ids_are_both_understood() -> None:
     assert by_code == by_id
 
 
-def test_the_names_that_answers_have_are_taken_too() -> None:
-    answered = {"campaign_id": "c1", "subject_id": "s1", "source": "automatic", "agent_profile_id": "p1"}
-    assert resolve(wanted(**answered), CATALOG) == resolve(wanted(**AUTOMATIC), CATALOG)
-    with pytest.raises(ValidationError, match="give campaign or campaign_id, not both"):
-        wanted(**answered, campaign="spring")
-
-
 def test_channel_and_endpoint_are_the_campaigns_when_left_out() -> None:
     choices = resolve(wanted(**AUTOMATIC), CATALOG)
     assert (choices.channel, choices.endpoint_id) == ("sms", "e1")

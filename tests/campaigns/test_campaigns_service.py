@@ -136,9 +136,14 @@ async def test_an_item_may_ask_for_the_version_its_author_saw(campaigns: Running
     assert (stale.status_code, stale.json()["type"]) == (412, "urn:parley:problem:version-moved")
     fresh = await campaigns.api.put(path, json=written, headers={"If-Match": '"1"'})
     assert (fresh.status_code, fresh.headers["ETag"]) == (200, '"2"')
-    nobody = await campaigns.api.put("/v1/endpoints/new", json=written, headers={"If-Match": '"1"'})
+    again = await campaigns.api.put(path, json=written, headers={"If-Match": '"1"'})
+    assert (again.status_code, again.json()) == (200, fresh.json()), "the answer may have got lost"
+    other = written | {"address": "+12025550108"}
+    nobody = await campaigns.api.put("/v1/endpoints/new", json=other, headers={"If-Match": '"1"'})
     assert (nobody.status_code, "there is none" in nobody.json()["detail"]) == (412, True)
     assert (await campaigns.api.get("/v1/endpoints/new")).status_code == 404
-    start = "/v1/campaigns/spring/start"
-    assert (await campaigns.api.post(start, headers={"If-Match": '"7"'})).status_code == 412
-    assert (await campaigns.api.post(start, headers={"If-Match": '"1"'})).json()["state"] == "running"
+    start, key = "/v1/campaigns/spring/start", {"Idempotency-Key": "start-spring"}
+    assert (await campaigns.api.post(start, headers={"If-Match": '"7"', **key})).status_code == 412
+    started = await campaigns.api.post(start, headers={"If-Match": '"1"', **key})
+    assert (started.status_code, started.json()["state"]) == (200, "running"), "with a fresh ETag it is tried"
+    assert (await campaigns.api.post(start, headers={"If-Match": '"1"'})).status_code == 200

@@ -25,16 +25,19 @@ from servicekit.topics import Topics, WrongTopics
 from tests.engines import Engines
 from tests.kit import eventually
 
+NOWHERE = f"{'x' * 64}.example"
+"""A name that has no address, whatever the names of this machine come from."""
+
 
 @pytest.mark.parametrize(
     ("servers", "why"),
     [
-        ("127.0.0.1:9,localhost:9", "no answer (ConnectionError)"),
-        ("kafka.invalid:9092", "no address is known for kafka.invalid"),
-        ("127.0.0.1:9,b.invalid:9092,c.invalid:1", "no address is known for b.invalid, c.invalid"),
+        ("127.0.0.1:9,localhost:9", "ConnectionError"),
+        (f"{NOWHERE}:9092", f"ConnectionError; there is no address for {NOWHERE}"),
+        (f"127.0.0.1:9,{NOWHERE}:9,{NOWHERE}:1", f"ConnectionError; there is no address for {NOWHERE}"),
     ],
 )
-async def test_a_name_that_nobody_knows_is_told_from_a_broker_that_is_away(servers: str, why: str) -> None:
+async def test_names_of_brokers_without_an_address_are_told(servers: str, why: str) -> None:
     assert await why_away(servers, ConnectionError()) == why
 
 

@@ -43,7 +43,11 @@ def demo(
     seed: Annotated[int, typer.Option(help="The same seed makes the same list.")] = 1,
     days: Annotated[
         float,
-        typer.Option(help="How much of the week it plays; fewer take less time.", min=1, max=WHOLE_WEEK),
+        typer.Option(
+            help="How much of the week it plays, where it drives the time; fewer take less.",
+            min=1,
+            max=WHOLE_WEEK,
+        ),
     ] = WHOLE_WEEK,
     against: Annotated[
         str | None,

@@ -108,7 +108,10 @@ def routes(
         response: Response,
         idempotency_key: Annotated[str | None, Header(include_in_schema=False)] = None,
     ) -> BatchResource:
-        """Nothing is loaded until it is told to. The same request with its key is the same batch: 200."""
+        """Nothing is loaded until it is told to. The same request with its key is the same batch: 200.
+
+        A request names things by code or id, as in `campaign`; the batch has their ids, as in `campaign_id`.
+        """
         batch, made = await draft_batch(request.name, request.filters, request.choices, idempotency_key)
         made_or_found(response, made, f"/v1/batches/{batch.batch_id}")
         return _resource(batch, response)

@@ -13,7 +13,7 @@ from campaigns.adapters.mongo_catalog import MongoCatalog
 from campaigns.domain.bundle import Fault, InvalidBundle
 from campaigns.domain.campaign import IllegalMove, Move
 from campaigns.domain.kinds import KINDS, Bundle, Kind
-from campaigns.use_cases.apply_bundle import ApplyBundle, Seen
+from campaigns.use_cases.apply_bundle import ApplyBundle
 from campaigns.use_cases.move_campaign import MoveCampaign
 from contracts.campaigns import CampaignChanged
 from contracts.vocabulary import Code
@@ -104,9 +104,10 @@ def _item_routes(kind: Kind, stores: MongoCatalog, apply_bundle: ApplyBundle) ->
         raw = await _body(request)
         if not isinstance(raw, dict) or raw.get("code", code) != code:
             raise InvalidBundle([Fault("code", f"must be {code!r}, as in the path")])
-        seen = Seen(kind, code, version_of(if_match))
-        await apply_bundle({kind.plural: [raw | {"code": code}]}, seen=seen)
-        return await get(code, response)
+        plan = await apply_bundle({kind.plural: [raw | {"code": code}]}, version=version_of(if_match))
+        (item,) = plan.items
+        response.headers["ETag"] = etag(item.version)
+        return item
 
     return router
 

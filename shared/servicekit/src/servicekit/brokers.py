@@ -7,21 +7,24 @@ import socket
 
 
 async def why_away(servers: str, error: BaseException) -> str:
-    """For a person who reads a log: a name that nobody knows is told from a broker that is away.
+    """For a person who reads a log: the error, and names that have no address here and now. Such a name is
+    misspelt, or its broker is away: a container that stops takes its name along.
 
     servers: `HOST:PORT`, with commas between them.
     """
     hosts = list(dict.fromkeys(server.rpartition(":")[0] for server in servers.split(",")))
-    known = await asyncio.gather(*map(_is_known, hosts))
-    unknown = [host for host, is_known in zip(hosts, known, strict=True) if not is_known]
-    if unknown:
-        return f"no address is known for {', '.join(unknown)}"
-    return f"no answer ({type(error).__name__})"
+    known = await asyncio.gather(*map(_has_address, hosts))
+    nameless = [host for host, has_address in zip(hosts, known, strict=True) if not has_address]
+    told = type(error).__name__
+    return f"{told}; there is no address for {', '.join(nameless)}" if nameless else told
 
 
-async def _is_known(host: str) -> bool:
+async def _has_address(host: str) -> bool:
+    """Also True if the names cannot be asked for at the moment."""
     try:
         await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), None)
-    except socket.gaierror:
+    except socket.gaierror as error:
+        return error.errno == socket.EAI_AGAIN
+    except UnicodeError:  # a label of more than 63 letters
         return False
     return True

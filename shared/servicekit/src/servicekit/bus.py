@@ -313,7 +313,7 @@ class Bus:
         """In the log, and to whoever asks whether this process is ready."""
         why = await why_away(self.servers, error)
         self.waits = f"Kafka at {self.servers}: {why}"
-        log.warning("waiting for Kafka", servers=self.servers, why=why)
+        log.warning("waiting for Kafka", servers=self.servers, error=why)
 
     async def watch(self) -> None:
         """Look after the subscribers until the process stops. Raises LostConsumer.

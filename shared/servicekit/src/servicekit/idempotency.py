@@ -2,7 +2,7 @@
 
 Same key and other request: 422. Same key while the first is still running: 409. Kept for 24 hours.
 What ran in a process that is gone is run again: at once if that was an earlier life of this instance.
-A 5xx answer is forgotten, so that the request may be tried again.
+A 5xx answer is forgotten, so that the request may be tried again; a 412 too, for a fresh ETag.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ INDEXES = (IndexModel("at", expireAfterSeconds=86_400),)
 BODY_LIMIT = 256 * 1024
 _RUNNING_FOR = timedelta(seconds=60)
 _KEY_LIMIT = 255
+_VERSION_MOVED = 412
 KEY_PARAMETER = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -226,7 +227,8 @@ class RequestGuard:
         body = b"".join(chunks)
         headers = [list(pair) for pair in start["headers"]]
         done: Stored = {"status": start["status"], "headers": headers, "body": body}
-        keeps = start["status"] < 500 and scope["path"] not in self._streamed
+        status = start["status"]
+        keeps = status < 500 and status != _VERSION_MOVED and scope["path"] not in self._streamed
         await self._end(id_, done if keeps else None)
         await send(start)
         await send({"type": "http.response.body", "body": body})

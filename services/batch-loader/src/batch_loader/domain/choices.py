@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -31,8 +31,7 @@ _MOST_NAMED = 20
 
 
 class Wanted(BaseModel):
-    """What somebody asks for: codes or ids, and what may be left to the campaign. The names that answers
-    have, such as `campaign_id`, are taken too."""
+    """What somebody asks for: codes or ids, and what may be left to the campaign."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -55,19 +54,6 @@ class Wanted(BaseModel):
     urgency: Urgency = Urgency.NORMAL
     duplicate_rule: DuplicateRule = "skip_open"
     """skip_open: no activity for a contact who has an open one of the same subject."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named_as_in_answers(cls, raw: Any) -> Any:
-        if not isinstance(raw, dict):
-            return raw
-        told = dict(raw)
-        for name in ("campaign", "subject", "endpoint", "agent_profile"):
-            if f"{name}_id" in told:
-                if name in told:
-                    raise ValueError(f"give {name} or {name}_id, not both")
-                told[name] = told.pop(f"{name}_id")
-        return told
 
     @model_validator(mode="after")
     def _fits_its_source(self) -> Self:

@@ -28,6 +28,8 @@ class Plan:
     changed: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    items: list[Any] = field(default_factory=list)
+    """As they stand once it is done."""
 
 
 def planned(items: Sequence[Item], standing: Catalog) -> Plan:
@@ -39,9 +41,11 @@ def planned(items: Sequence[Item], standing: Catalog) -> Plan:
         new = item.kind.made(item.written, version, **_resolved(item, old))
         if old is not None and new.evolve(version=old.version) == old:
             plan.unchanged.append(name)
+            plan.items.append(old)
             continue
         (plan.created if old is None else plan.changed).append(name)
         plan.changes.append(Change(item.kind, old, new))
+        plan.items.append(new)
     return plan
 
 

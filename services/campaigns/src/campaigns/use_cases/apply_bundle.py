@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import structlog
 
 from campaigns.domain.bundle import read
-from campaigns.domain.kinds import Kind
 from campaigns.domain.plan import Plan, planned
 from campaigns.ports import CatalogStores
 from servicekit.conflicts import undisputed
@@ -15,15 +12,6 @@ from servicekit.unit_of_work import Changes, Committer
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The item that its author saw; without a version they do not mind which one stands."""
-
-    kind: Kind
-    code: str
-    version: int | None
-
-
 class ApplyBundle:
     """The whole of it in one transaction, or nothing. Raises InvalidBundle, VersionMoved."""
 
@@ -31,14 +19,15 @@ class ApplyBundle:
         self._stores = stores
         self._committer = committer
 
-    async def __call__(self, raw: object, *, dry_run: bool = False, seen: Seen | None = None) -> Plan:
-        return await undisputed(lambda: self._apply(raw, dry_run, seen), "the catalogue")
+    async def __call__(self, raw: object, *, dry_run: bool = False, version: int | None = None) -> Plan:
+        """version: of what is to be changed, as its author saw it; to say what stands already needs none."""
+        return await undisputed(lambda: self._apply(raw, dry_run, version), "the catalogue")
 
-    async def _apply(self, raw: object, dry_run: bool, seen: Seen | None) -> Plan:
+    async def _apply(self, raw: object, dry_run: bool, version: int | None) -> Plan:
         standing = await self._stores.everything()
-        if seen is not None:
-            expect_version(seen.version, standing.get(seen.kind.plural, {}).get(seen.code))
         plan = planned(read(raw, standing), standing)
+        for change in plan.changes:
+            expect_version(version, change.standing)
         if not dry_run:
             await self._committer.commit(self._changes(plan))
             log.info("bundle applied", created=plan.created, changed=plan.changed)

@@ -6,7 +6,7 @@ from campaigns.ports import CatalogStores
 from contracts.campaigns import CampaignChanged
 from servicekit.refusals import NotFound, expect_version
 from servicekit.unit_of_work import Commands
-from servicekit.verdict import Verdict
+from servicekit.verdict import Become, Verdict
 
 
 class MoveCampaign:
@@ -22,8 +22,10 @@ class MoveCampaign:
 
         def decide(campaign: CampaignChanged | None) -> Verdict[CampaignChanged]:
             assert campaign is not None
-            expect_version(version, campaign)
-            return moved(campaign, move)
+            verdict = moved(campaign, move)
+            if isinstance(verdict, Become):
+                expect_version(version, campaign)
+            return verdict
 
         campaign, _ = await self._campaigns.change(known.campaign_id, decide)
         assert campaign is not None

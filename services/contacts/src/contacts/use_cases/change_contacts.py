@@ -96,8 +96,10 @@ class ReviseContact:
 
         def decide(state: Contact | None) -> Verdict[Contact]:
             contact = standing(contact_id, state)
-            expect_version(version, contact)
-            return contact_.revised(contact, contact_.described(_patched(contact, patch), type_), now)
+            verdict = contact_.revised(contact, contact_.described(_patched(contact, patch), type_), now)
+            if isinstance(verdict, Become):
+                expect_version(version, contact)
+            return verdict
 
         contact, _ = await self._commands.change(contact_id, decide)
         assert contact is not None

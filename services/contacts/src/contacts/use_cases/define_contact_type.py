@@ -3,7 +3,7 @@ from __future__ import annotations
 from contacts.domain.contact_type import ContactType, Definition, define
 from servicekit.refusals import expect_version
 from servicekit.unit_of_work import Commands
-from servicekit.verdict import Unchanged, Verdict
+from servicekit.verdict import Become, Unchanged, Verdict
 
 
 class ContactTypeExists(Exception):
@@ -25,8 +25,9 @@ class DefineContactType:
         """
 
         def decide(standing: ContactType | None) -> Verdict[ContactType]:
-            expect_version(version, standing)
             verdict = define(code, definition, standing)
+            if isinstance(verdict, Become):
+                expect_version(version, standing)
             if new and standing is not None and not isinstance(verdict, Unchanged):
                 raise ContactTypeExists(code)
             return verdict
