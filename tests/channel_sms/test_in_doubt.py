@@ -228,7 +228,7 @@ async def test_what_is_recalled_while_its_send_is_in_doubt_is_not_sent_once_it_i
 
 
 @pytest.mark.parametrize(
-    ("proves_after", "window"), [(None, timedelta(days=1)), (10.0, timedelta(seconds=13))], ids=["never", "ten"]
+    ("proves_after", "window"), [(None, timedelta(days=1)), (10.0, timedelta(seconds=13))], ids=["-", "10"]
 )
 async def test_a_text_counts_as_long_as_the_provider_may_still_take_it(
     proves_after: float | None, window: timedelta
