@@ -11,10 +11,12 @@ import pytest
 from pymongo.errors import AutoReconnect
 
 from channel_sms.adapters.mongo_inbound import MongoIntake
+from channel_sms.domain.conversation import Conversation, ConversationState
 from channel_sms.use_cases.end_silent import EndSilent
 from servicekit.clock import SystemClock
 from servicekit.failpoints import FAILPOINTS, InjectedFault
 from servicekit.mongo import Conflict, Mongo
+from servicekit.unit_of_work import Changes
 from tests.engines import Engines
 from tests.kit import eventually
 
@@ -60,43 +62,59 @@ class Conversations:
         return self.holds
 
 
-class Looking(EndSilent):
-    """Takes down who would be ended."""
+class Writing:
+    """Commits conversations that ended, or stands still, or is disputed."""
 
-    ended: tuple[Any, ...] = ()
-    disputed = 0
-    """Of so many commits."""
-    stands_still_at = 0
-    """At which commit, if at any."""
-    commits = 0
+    outbox = SimpleNamespace(rows=lambda _: [])
 
-    async def _end(self, silent: list[Any], _: Any) -> int:
+    def __init__(self, disputed: int = 0, stands_still_at: int = 0) -> None:
+        """disputed: so many of its first commits. stands_still_at: at which one, if at any."""
+        self.disputed, self.stands_still_at, self.commits = disputed, stands_still_at, 0
+        self.end: EndSilent | None = None
+        self.ended: list[str] = []
+
+    async def commit(self, changes: Changes) -> None:
+        assert self.end is not None
         self.commits += 1
         if self.commits == self.stands_still_at:
-            self._moved_at -= 6
+            self.end._moved_at -= 6
         if self.commits <= self.disputed:
             raise Conflict("somebody was faster")
-        self._watch()
-        self.ended += tuple(silent)
-        return len(silent)
+        self.ended += [before.their_address for _, before, _ in changes.replaced]
 
 
-def looking(conversations: Conversations, arriving: Any) -> Looking:
-    there = cast(Any, conversations)
-    end = Looking(there, there, there, there, there, SystemClock(), arriving, REDELIVERY)
-    conversations.end = end
+def looking(conversations: Conversations, arriving: Any, writing: Writing | None = None) -> EndSilent:
+    there, writing = cast(Any, conversations), writing or Writing()
+    end = EndSilent(there, there, there, cast(Any, writing), there, SystemClock(), arriving, REDELIVERY)
+    conversations.end = writing.end = end
     return end
+
+
+def somebody(number: str = "+12025550143") -> Conversation:
+    now = SystemClock().now()
+    return Conversation(
+        activity_id=f"of {number}",
+        version=3,
+        contact_id="ann",
+        subject_id="s",
+        endpoint_id="endpoint",
+        our_address="+12025550100",
+        their_address=number,
+        dispatch_number=1,
+        state=ConversationState.AWAITING_REPLY,
+        opened_at=now,
+        changed_at=now,
+    )
 
 
 @pytest.mark.parametrize("what", ["held", "overdue", "unworked_from", "subjects", None])
 async def test_who_was_found_before_a_standstill_is_not_ended_after_it(what: str | None) -> None:
-    conversations = Conversations()
-    end = looking(conversations, SimpleNamespace(failed_at=-math.inf))
+    conversations, writing = Conversations(), Writing()
+    end = looking(conversations, SimpleNamespace(failed_at=-math.inf), writing)
     end._deaf_at = -math.inf
-    somebody = SimpleNamespace(their_address="+12025550143", subject_id="s")
-    conversations.waiting, conversations.stands_still = [somebody], what
+    conversations.waiting, conversations.stands_still = [somebody()], what
     await end.step()
-    assert end.ended == ((somebody,) if what is None else ())
+    assert writing.ended == (["+12025550143"] if what is None else [])
 
 
 @pytest.mark.parametrize(
@@ -107,14 +125,12 @@ async def test_who_was_found_before_a_standstill_is_not_ended_after_it(what: str
 async def test_nobody_is_ended_after_a_commit_that_stood_still(
     disputed: int, stands_still_at: int, ended: int
 ) -> None:
-    conversations = Conversations()
-    end = looking(conversations, SimpleNamespace(failed_at=-math.inf))
+    conversations, writing = Conversations(), Writing(disputed, stands_still_at)
+    end = looking(conversations, SimpleNamespace(failed_at=-math.inf), writing)
     end._deaf_at = -math.inf
-    end.disputed, end.stands_still_at = disputed, stands_still_at
-    for number in ("+12025550141", "+12025550142", "+12025550143"):
-        conversations.waiting.append(SimpleNamespace(their_address=number, subject_id="s"))
+    conversations.waiting = [somebody(f"+1202555014{n}") for n in range(3)]
     await end.step()
-    assert len(end.ended) == ended
+    assert len(writing.ended) == ended
 
 
 @pytest.mark.parametrize("what", ["held", "overdue"])

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import Counter as Metric
 from structlog.testing import capture_logs
 
 from carrier.signature import signature as carrier_signature
@@ -207,7 +208,8 @@ async def test_a_receipt_that_cannot_be_worked_stays_and_stops_no_other() -> Non
             forgotten.extend(ids)
 
     there = cast(Any, Receipts())
-    work = Disputed(there, there, there, there, there, there, there, there)
+    aside = Metric("aside", "", registry=None)
+    work = Disputed(there, there, there, there, there, there, there, there, aside)
     assert await work.step() == 2
     assert forgotten == ["one", "other"]
     assert await work.step() == 0, "what cannot be worked is left alone for a while"
@@ -215,6 +217,7 @@ async def test_a_receipt_that_cannot_be_worked_stays_and_stops_no_other() -> Non
     with capture_logs() as said:
         assert await work.step() == 0
     assert [line["intent_id"] for line in said] == ["disputed"]
+    assert aside._value.get() == 1, "a dispute ends by itself"
 
 
 async def test_a_reply_waits_its_delay_and_a_conclusion_cancels_it(stage: Stage) -> None:

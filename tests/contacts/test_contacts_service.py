@@ -57,7 +57,7 @@ async def test_a_contact_is_created_found_changed_and_announced(contacts: Runnin
     assert changed.json()["time_zone"] == "Europe/Berlin"
     stale = await contacts.api.patch(url, json={"first_name": "Eve"}, headers={"If-Match": '"1"'})
     assert stale.status_code == 412
-    same = await contacts.api.patch(url, json=patch)
+    same = await contacts.api.patch(url, json=patch, headers={"If-Match": '"1"'})
     assert same.json()["version"] == 2
 
     for query in ({"phone": "+12025550143"}, {"external_id": "X1"}, {"contact_type": "person"}):
@@ -236,6 +236,8 @@ async def test_contact_types_are_defined_once_and_replaced(contacts: Running) ->
     company = {"name": "Company", "time_zone_required": True, "preferences": ["do-not-call"]}
     made = await contacts.api.put("/v1/contact-types/company", json=company)
     assert (made.status_code, made.json()["version"]) == (200, 1)
+    repeat = await contacts.api.put("/v1/contact-types/company", json=company, headers={"If-Match": '"7"'})
+    assert (repeat.status_code, repeat.json()["version"]) == (200, 1)
     again = await contacts.api.post("/v1/contact-types", json={"code": "company"} | company)
     assert (again.status_code, again.json()["version"]) == (200, 1)
     fresh = await contacts.api.post("/v1/contact-types", json={"code": "firm", "name": "Firm"})

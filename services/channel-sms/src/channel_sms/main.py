@@ -143,7 +143,15 @@ def build(settings: Settings) -> Service:
         service.metrics,
     )
     work_receipts = WorkReceipts(
-        receipts, intents, conversations, knowledge, settle, committer, held["receipts"], clock
+        receipts,
+        intents,
+        conversations,
+        knowledge,
+        settle,
+        committer,
+        held["receipts"],
+        clock,
+        service.metrics.set_aside.labels("receipt"),
     )
     resolve = ResolveUnknown(
         provider, intents, conversations, settle, committer, held["resolve"], clock, settings, results.holds

@@ -37,7 +37,8 @@ KEY_PARAMETER = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The same key is answered like the first time, for 24 hours; with another request 422.",
+    "description": "The same key is answered like the first time, for 24 hours, but after 5xx and 412; "
+    "with another request 422.",
     "schema": {"type": "string", "minLength": 1, "maxLength": _KEY_LIMIT},
 }
 _REPLAYED_HEADER = {

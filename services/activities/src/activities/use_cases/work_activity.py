@@ -145,8 +145,10 @@ class WorkActivity:
         def decide_if_it_stands(activity: Activity | None) -> Become[Activity] | Unchanged:
             if activity is None:
                 raise NotFound("activity", id_)
-            expect_version(expected, activity)
-            return decide(activity, self._clock.now())
+            verdict = decide(activity, self._clock.now())
+            if isinstance(verdict, Become):
+                expect_version(expected, activity)
+            return verdict
 
         state, _ = await self._commands.change(id_, decide_if_it_stands)
         assert state is not None

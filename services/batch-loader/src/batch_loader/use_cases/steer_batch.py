@@ -10,7 +10,7 @@ from contracts.vocabulary import BatchState
 from servicekit.clock import Clock
 from servicekit.refusals import NotFound, expect_version
 from servicekit.unit_of_work import Commands, Store
-from servicekit.verdict import Unchanged, Verdict
+from servicekit.verdict import Become, Unchanged, Verdict
 
 
 class SteerBatch:
@@ -36,8 +36,10 @@ class SteerBatch:
         def decide(batch: Batch | None) -> Verdict[Batch]:
             if batch is None:
                 return Unchanged()
-            expect_version(expected_version, batch)
-            return steer(batch, move, now, expected)
+            verdict = steer(batch, move, now, expected)
+            if isinstance(verdict, Become):
+                expect_version(expected_version, batch)
+            return verdict
 
         batch, _ = await self._batches.change(batch_id, decide)
         if batch is None:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import structlog
+from prometheus_client import Counter
 
 from channel_sms.adapters import mongo_intents
 from channel_sms.adapters.mongo_conversations import MongoConversations
@@ -56,7 +57,9 @@ class WorkReceipts:
         committer: Committer,
         leases: Leases,
         clock: Clock,
+        set_aside: Counter,
     ) -> None:
+        """set_aside: counts each time that one could not be worked for reasons of its own."""
         self._receipts = receipts
         self._intents = intents
         self._conversations = conversations
@@ -65,6 +68,7 @@ class WorkReceipts:
         self._committer = committer
         self._leases = leases
         self._clock = clock
+        self._set_aside = set_aside
         self._left: dict[str, float] = {}
         """Receipts that could not be worked, and until when they are left alone."""
 
@@ -96,6 +100,8 @@ class WorkReceipts:
             if is_unavailable(error):
                 raise
             self._left[row["_id"]] = time.monotonic() + _LEFT_SECONDS
+            if not isinstance(error, Conflict):
+                self._set_aside.inc()
             log.warning(
                 "a receipt cannot be worked yet",
                 intent_id=row["intent_id"],
