@@ -468,7 +468,7 @@ def lose_track(activity: Activity, outcome: ActivityOutcome, now: datetime) -> B
 
 
 def note_late(activity: Activity, outcome: ActivityOutcome, now: datetime) -> Become[Activity] | Unchanged:
-    """What was called off stays as it was then. What came of the channel's work after that, by its own clock, is
+    """What was called off stays as it was then. What came of the channel's work after that, by its clock, is
     kept beside it. What came of it before changes nothing: whether it had another answer then or was on its
     way cannot be told once a topic is read again."""
     known = {activity.outcome_id, *(each.outcome_id for each in activity.late_outcomes)}
