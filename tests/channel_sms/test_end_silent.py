@@ -80,7 +80,7 @@ class Writing:
             self.end._moved_at -= 6
         if self.commits <= self.disputed:
             raise Conflict("somebody was faster")
-        self.ended += [before.their_address for _, before, _ in changes.replaced]
+        self.ended += [concluded.their_address for _, _, concluded in changes.replaced]
 
 
 def looking(conversations: Conversations, arriving: Any, writing: Writing | None = None) -> EndSilent:
