@@ -161,7 +161,7 @@ async def ours(stream: Stream) -> Taken:
 
 
 async def _start_anew(subscription: Subscription) -> None:
-    """The next run reads from the beginning. On its way out a service commits what it finished: nothing."""
+    """The next run reads from the beginning; this one reads no more, or its next batch would be committed."""
     consumer = subscription.consumer
     assert consumer is not None
     consumer.pause(*consumer.assignment())

@@ -284,6 +284,8 @@ async def test_a_version_that_moved_is_refused(rest: httpx.AsyncClient, case: Ca
     fresh = {"If-Match": '"1"'}
     answer = await rest.post(f"/activities/{id_}/claim", json={"agent": "ann"}, headers=fresh)
     assert answer.status_code == 200
+    again = await rest.post(f"/activities/{id_}/claim", json={"agent": "ann"}, headers=fresh)
+    assert (again.status_code, again.json()["version"]) == (200, 2), "the answer may have got lost"
     nonsense = {"If-Match": "blue"}
     answer = await rest.post(f"/activities/{id_}/claim", json={"agent": "ann"}, headers=nonsense)
     assert answer.status_code == 400

@@ -191,6 +191,8 @@ async def test_a_receipt_that_cannot_be_worked_stays_and_stops_no_other() -> Non
         async def _work(self, rows: list[Document]) -> None:
             if any(row["_id"] == "disputed" for row in rows):
                 raise Conflict("always")
+            if any(row["_id"] == "taken" for row in rows):
+                raise Conflict("somebody else has its message", duplicate=True)
             if any(row["_id"] == "broken" for row in rows):
                 raise KeyError("of a newer replica")
 
@@ -201,7 +203,7 @@ async def test_a_receipt_that_cannot_be_worked_stays_and_stops_no_other() -> Non
             return frozenset({1})
 
         async def waiting(self, *_: object, without: Iterable[str]) -> list[Document]:
-            ids = {"disputed", "broken", "one", "other"} - set(forgotten) - set(without)
+            ids = {"disputed", "taken", "broken", "one", "other"} - set(forgotten) - set(without)
             return [{"_id": id_, "intent_id": id_} for id_ in sorted(ids)]
 
         async def forget(self, ids: Iterable[str]) -> None:
@@ -217,7 +219,7 @@ async def test_a_receipt_that_cannot_be_worked_stays_and_stops_no_other() -> Non
     with capture_logs() as said:
         assert await work.step() == 0
     assert [line["intent_id"] for line in said] == ["disputed"]
-    assert aside._value.get() == 1, "a dispute ends by itself"
+    assert aside._value.get() == 2, "a dispute may end by itself, but for what somebody else has for good"
 
 
 async def test_a_reply_waits_its_delay_and_a_conclusion_cancels_it(stage: Stage) -> None:

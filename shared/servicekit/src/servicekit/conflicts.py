@@ -24,12 +24,14 @@ async def undisputed(decide_and_write: Callable[[], Awaitable[T]], what: str, tr
 
     Raises Conflict if others were faster `tries` times in a row: `what` changes too fast.
     """
+    duplicate = False
     for attempt in range(tries):
         try:
             return await decide_and_write()
-        except Conflict:
+        except Conflict as conflict:
+            duplicate = conflict.duplicate
             await yield_to_others(attempt)
-    raise Conflict(f"{what} changes faster than it can be decided")
+    raise Conflict(f"{what} changes faster than it can be decided", duplicate)
 
 
 async def batch_undisputed(

@@ -100,7 +100,7 @@ class WorkReceipts:
             if is_unavailable(error):
                 raise
             self._left[row["_id"]] = time.monotonic() + _LEFT_SECONDS
-            if not isinstance(error, Conflict):
+            if not isinstance(error, Conflict) or error.duplicate:
                 self._set_aside.inc()
             log.warning(
                 "a receipt cannot be worked yet",
