@@ -33,6 +33,7 @@ from servicekit.mongo import (
     rows_behind,
 )
 from servicekit.outbox import LARGEST_BODY, Outbox, too_large
+from servicekit.refusals import expect_version
 from servicekit.tracing import current_traceparent, span
 from servicekit.verdict import Become, GiveUp, Outcome, TryAgain, Unchanged, Verdict, Versioned, Write
 
@@ -301,11 +302,14 @@ class Commands(Generic[S]):
         id_: str,
         decide: Callable[[S | None], Verdict[S]],
         extra_rows: Callable[[S], Sequence[Document]] | None = None,
+        *,
+        expected: int | None = None,
     ) -> tuple[S | None, Verdict[S]]:
         """Load, decide, write; decides again from fresh state on a conflict.
 
-        Returns the state that now stands, and the verdict. An error that `decide` raises passes through
-        and nothing is written.
+        expected: the version that the caller saw; only what changes something is held against it, so that a
+        repeat whose answer got lost is a repeat. Returns the state that now stands, and the verdict. An error
+        that `decide` raises passes through and nothing is written. Raises VersionMoved.
         """
 
         async def change() -> tuple[S | None, Verdict[S]]:
@@ -313,6 +317,7 @@ class Commands(Generic[S]):
             verdict = decide(state)
             match verdict:
                 case Become():
+                    expect_version(expected, state)
                     rows = self._committer.outbox.rows(verdict.messages)
                     if extra_rows:
                         rows.extend(extra_rows(verdict.state))

@@ -475,9 +475,8 @@ def note_late(activity: Activity, outcome: ActivityOutcome, now: datetime) -> Be
     called_off = activity.state in (S.CANCELLED, S.EXPIRED) and outcome.occurred_at > activity.changed_at
     of_this_dispatch = outcome.dispatch_number in (None, activity.dispatch_number)
     has_room = len(activity.late_outcomes) < _LATE_LIMIT
-    if outcome.result == "unknown" or outcome.outcome_id in known:
-        return Unchanged(f"already final: {activity.state}")
-    if not (called_off and of_this_dispatch and has_room):
+    is_news = outcome.outcome_id not in known
+    if outcome.result == "unknown" or not (is_news and called_off and of_this_dispatch and has_room):
         return Unchanged(f"already final: {activity.state}")
     late = LateOutcome(
         outcome_id=outcome.outcome_id,

@@ -13,7 +13,7 @@ from activities.domain.outcomes import PEOPLE, BadEnding, allowed_disposition, e
 from activities.ports import Catalogs, Contacts
 from contracts.vocabulary import Urgency
 from servicekit.clock import Clock
-from servicekit.refusals import NotFound, expect_version
+from servicekit.refusals import NotFound
 from servicekit.unit_of_work import Commands, Store
 from servicekit.verdict import Become, Unchanged
 
@@ -145,11 +145,8 @@ class WorkActivity:
         def decide_if_it_stands(activity: Activity | None) -> Become[Activity] | Unchanged:
             if activity is None:
                 raise NotFound("activity", id_)
-            verdict = decide(activity, self._clock.now())
-            if isinstance(verdict, Become):
-                expect_version(expected, activity)
-            return verdict
+            return decide(activity, self._clock.now())
 
-        state, _ = await self._commands.change(id_, decide_if_it_stands)
+        state, _ = await self._commands.change(id_, decide_if_it_stands, expected=expected)
         assert state is not None
         return state

@@ -8,9 +8,9 @@ from batch_loader.domain.batch import Batch, Move, steer
 from batch_loader.ports import Audience
 from contracts.vocabulary import BatchState
 from servicekit.clock import Clock
-from servicekit.refusals import NotFound, expect_version
+from servicekit.refusals import NotFound
 from servicekit.unit_of_work import Commands, Store
-from servicekit.verdict import Become, Unchanged, Verdict
+from servicekit.verdict import Unchanged, Verdict
 
 
 class SteerBatch:
@@ -36,12 +36,9 @@ class SteerBatch:
         def decide(batch: Batch | None) -> Verdict[Batch]:
             if batch is None:
                 return Unchanged()
-            verdict = steer(batch, move, now, expected)
-            if isinstance(verdict, Become):
-                expect_version(expected_version, batch)
-            return verdict
+            return steer(batch, move, now, expected)
 
-        batch, _ = await self._batches.change(batch_id, decide)
+        batch, _ = await self._batches.change(batch_id, decide, expected=expected_version)
         if batch is None:
             raise NotFound("batch", batch_id)
         self._wake_the_loader()

@@ -4,9 +4,9 @@ from campaigns.domain.campaign import Move, moved
 from campaigns.domain.kinds import CAMPAIGN
 from campaigns.ports import CatalogStores
 from contracts.campaigns import CampaignChanged
-from servicekit.refusals import NotFound, expect_version
+from servicekit.refusals import NotFound
 from servicekit.unit_of_work import Commands
-from servicekit.verdict import Become, Verdict
+from servicekit.verdict import Verdict
 
 
 class MoveCampaign:
@@ -22,11 +22,8 @@ class MoveCampaign:
 
         def decide(campaign: CampaignChanged | None) -> Verdict[CampaignChanged]:
             assert campaign is not None
-            verdict = moved(campaign, move)
-            if isinstance(verdict, Become):
-                expect_version(version, campaign)
-            return verdict
+            return moved(campaign, move)
 
-        campaign, _ = await self._campaigns.change(known.campaign_id, decide)
+        campaign, _ = await self._campaigns.change(known.campaign_id, decide, expected=version)
         assert campaign is not None
         return campaign

@@ -96,12 +96,9 @@ class ReviseContact:
 
         def decide(state: Contact | None) -> Verdict[Contact]:
             contact = standing(contact_id, state)
-            verdict = contact_.revised(contact, contact_.described(_patched(contact, patch), type_), now)
-            if isinstance(verdict, Become):
-                expect_version(version, contact)
-            return verdict
+            return contact_.revised(contact, contact_.described(_patched(contact, patch), type_), now)
 
-        contact, _ = await self._commands.change(contact_id, decide)
+        contact, _ = await self._commands.change(contact_id, decide, expected=version)
         assert contact is not None
         return contact
 

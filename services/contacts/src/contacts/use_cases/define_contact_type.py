@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 from contacts.domain.contact_type import ContactType, Definition, define
-from servicekit.refusals import expect_version
 from servicekit.unit_of_work import Commands
-from servicekit.verdict import Become, Unchanged, Verdict
+from servicekit.verdict import Unchanged, Verdict
 
 
 class ContactTypeExists(Exception):
@@ -26,12 +25,10 @@ class DefineContactType:
 
         def decide(standing: ContactType | None) -> Verdict[ContactType]:
             verdict = define(code, definition, standing)
-            if isinstance(verdict, Become):
-                expect_version(version, standing)
             if new and standing is not None and not isinstance(verdict, Unchanged):
                 raise ContactTypeExists(code)
             return verdict
 
-        type_, verdict = await self._types.change(code, decide)
+        type_, verdict = await self._types.change(code, decide, expected=version)
         assert type_ is not None
         return type_, not isinstance(verdict, Unchanged)
