@@ -218,7 +218,7 @@ async def test_a_receipt_that_cannot_be_worked_stays_and_stops_no_other() -> Non
     work._left["disputed"] = 0.0
     with capture_logs() as said:
         assert await work.step() == 0
-    assert [line["intent_id"] for line in said] == ["disputed"]
+    assert [line["intent_id"] for line in said if "intent_id" in line] == ["disputed"]
     assert aside._value.get() == 2, "a dispute may end by itself, but for what somebody else has for good"
 
 
