@@ -10,6 +10,7 @@ from cli.line import Line, LineState, environment
 from cli.line.chosen_engines import make_topics
 from cli.line.line import Wanted
 from cli.line.members import MEMBERS
+from contracts.catalogue import CHANNELS
 from tests.engines import Engines
 
 
@@ -21,7 +22,7 @@ def told(name: str, channels: tuple[str, ...]) -> dict[str, str]:
 
 def test_who_makes_and_who_loads_activities_is_told_of_further_channels() -> None:
     for service in ("activities", "batch-loader"):
-        assert json.loads(told(service, ("postcard",))["PARLEY_CHANNELS"]) == ["sms", "postcard"]
+        assert json.loads(told(service, ("postcard",))["PARLEY_CHANNELS"]) == [*CHANNELS, "postcard"]
     assert "PARLEY_CHANNELS" not in told("activities", ())
     assert "PARLEY_CHANNELS" not in told("workflow", ("postcard",))
 

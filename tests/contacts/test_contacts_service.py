@@ -195,6 +195,21 @@ async def test_preferences_are_set_over_rest_and_repeat_by_command_id(contacts: 
     assert len(await consent(contacts, made["contact_id"])) == 2
 
 
+async def test_fields_that_grow_one_by_one_end_before_an_opt_out_is_stuck(contacts: Running) -> None:
+    await contacts.api.post("/v1/contact-types", json={"code": "loose", "name": "With any fields"})
+    first = {"first": "x" * 210_000}
+    made = await contacts.create(contact_type="loose", external_id="X1", fields=first)
+    url = f"/v1/contacts/{made['contact_id']}"
+    grown = await contacts.api.patch(url, json={"fields": {"second": "x" * 200_000}})
+    assert (grown.status_code, grown.json()["errors"][0]["where"]) == (422, "fields")
+    assert "262,144 bytes" in grown.json()["detail"]
+    done = await contacts.import_(f"external_id,second\nX1,{'x' * 60_000}\n", contact_type="loose")
+    assert done["rejected"] == {"invalid_field": 1}
+    await contacts.api.put(f"{url}/preferences/do-not-sms", json={"opted_out": True, "actor": "agent-7"})
+    announced = await contacts.wire.expect(ContactChanged, 2)
+    assert [list(message.preferences) for message in announced] == [[], ["do-not-sms"]]
+
+
 async def test_an_erased_contact_leaves_a_tombstone_and_nothing_personal(contacts: Running) -> None:
     number = "+12025550177"
     made = await contacts.create(first_name="Adalbert", phones=[{"number": number}])

@@ -19,13 +19,14 @@ from servicekit.delivery import Delivery, Tombstone
 from servicekit.failpoints import FAILPOINTS, InjectedFault
 from servicekit.mongo import Conflict, Document, Mongo, difference, rows_behind
 from servicekit.projection import Projection
+from servicekit.refusals import TooLargeToAnnounce
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
 from servicekit.unit_of_work import Changes, Store
 from servicekit.verdict import Become, Unchanged, Verdict, Write, following
 from tests.engines import Engines
 from tests.kit import Wire, running, settled
-from tests.servicekit.conftest import HEARD, SAID, Ear, EarService, WordHeard
+from tests.servicekit.conftest import HEARD, SAID, Ear, EarService, WordHeard, WordSaid, hear
 from tests.servicekit.test_delivery import TOPICS, said
 
 
@@ -144,6 +145,29 @@ async def test_nothing_is_announced_of_a_transaction_that_failed(engines: Engine
         await wire.expect(WordHeard, 1)
         await settled(service)
         assert [heard.name for heard in await wire.messages(WordHeard)] == ["berta"]
+
+
+async def test_what_is_too_large_to_be_announced_is_refused_whoever_writes_it(
+    engines: Engines, wire: Wire, ears: EarService
+) -> None:
+    await wire.create_topics(TOPICS)
+    async with running(ears.build, ServiceSettings, engines, wire.namespace) as service:
+        commands, half = service.commands(ears.store), "x" * 600_000
+
+        async def tell(word: str, number: int) -> Verdict[Ear]:
+            saying = WordSaid(name="anna", number=number, word=word)
+            return (await commands.change("anna", lambda ear: hear(saying, ear, None)))[1]
+
+        await tell(half, 1)
+        with pytest.raises(TooLargeToAnnounce, match="1,040,384"):
+            await tell(half, 2)
+        await wire.publish(WordSaid(name="anna", number=3, word=half), said("anna", 4))
+        await wire.expect(WordHeard, 2)
+        await settled(service)
+        ear = await ears.store.get("anna")
+        assert ear is not None
+        assert ear.words == (half, "hello")
+        assert [letter["dlq_reason"] for letter in await wire.dead_letters("word-said")] == ["too_large"]
 
 
 async def test_of_many_who_want_one_place_exactly_one_gets_it(engines: Engines, wire: Wire) -> None:

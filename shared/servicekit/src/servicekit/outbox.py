@@ -29,6 +29,7 @@ from servicekit.leases import BUCKETS, Leases, bucket_of
 from servicekit.metrics import Metrics
 from servicekit.mongo import Document, Mongo, Session
 from servicekit.producer import NotPublished, Outgoing, Producer
+from servicekit.refusals import TooLargeToAnnounce
 from servicekit.resting import rest
 from servicekit.settings import ServiceSettings
 from servicekit.tracing import child_of, current_traceparent
@@ -88,7 +89,10 @@ class Outbox:
         """Set whenever this process has committed rows."""
 
     def row(self, message: Message, traceparent: str | None = None, now: datetime | None = None) -> Document:
-        key = message.key().encode()
+        """Raises TooLargeToAnnounce: the broker would refuse it, now and ever."""
+        key, body = message.key().encode(), message.to_json()
+        if len(body) > LARGEST_BODY:
+            raise TooLargeToAnnounce(len(body), LARGEST_BODY)
         time_ = (now or self._clock.now()).isoformat().replace("+00:00", "Z")
         parent = child_of(traceparent or current_traceparent.get())
         return {
@@ -96,7 +100,7 @@ class Outbox:
             "b": bucket_of(key),
             "t": self._settings.prefixed(message.topic()),
             "k": key,
-            "v": message.to_json(),
+            "v": body,
             "h": wire_headers(message, self._source, time_, parent),
         }
 
@@ -120,13 +124,8 @@ class Outbox:
             await self._mongo[COLLECTION].insert_many(list(parcels(rows)), ordered=False, session=session)
 
 
-def too_large(rows: Iterable[Document]) -> bool:
-    """Whether the broker would refuse one of them, now and ever."""
-    return any(len(row["v"] or b"") > LARGEST_BODY for row in rows)
-
-
 def parcels(rows: Sequence[Document]) -> Iterator[Document]:
-    """Rows of one bucket in one document, in order. A large one travels alone: it may be refused for ever."""
+    """Rows of one bucket in one document, in order. A large one travels alone."""
     open_: dict[int, Document] = {}
     sizes: dict[int, int] = {}
     for row in rows:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from servicekit.mongo import Conflict, is_unavailable
-from servicekit.refusals import NotFound, VersionMoved
+from servicekit.refusals import NotFound, TooLargeToAnnounce, VersionMoved
 
 log = structlog.get_logger()
 
@@ -163,6 +163,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(VersionMoved)
     async def _moved(_: Request, moved: VersionMoved) -> JSONResponse:
         return answer(Problem(412, "version-moved", "It changed meanwhile", str(moved)))
+
+    @app.exception_handler(TooLargeToAnnounce)
+    async def _large(_: Request, large: TooLargeToAnnounce) -> JSONResponse:
+        return answer(Problem(422, "too-large-to-announce", "It would become too large", str(large)))
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, wrong: RequestValidationError) -> JSONResponse:

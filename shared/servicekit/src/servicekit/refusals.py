@@ -20,6 +20,15 @@ class VersionMoved(Exception):
         super().__init__(f"You have version {expected}, and {stands}: read it again.")
 
 
+class TooLargeToAnnounce(Exception):
+    """A row that can never leave would hold back all that its key says after it, so it is not written."""
+
+    def __init__(self, size: int, largest: int) -> None:
+        super().__init__(
+            f"What would be announced of it has {size:,} bytes, and a record's body at most {largest:,}."
+        )
+
+
 def expect_version(expected: int | None, state: Versioned | None) -> None:
     """expected: null for a caller who does not mind. Raises VersionMoved."""
     standing = None if state is None else state.version

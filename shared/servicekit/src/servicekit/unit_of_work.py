@@ -32,14 +32,12 @@ from servicekit.mongo import (
     difference,
     rows_behind,
 )
-from servicekit.outbox import LARGEST_BODY, Outbox, too_large
-from servicekit.refusals import expect_version
+from servicekit.outbox import Outbox
+from servicekit.refusals import TooLargeToAnnounce, expect_version
 from servicekit.tracing import current_traceparent, span
 from servicekit.verdict import Become, GiveUp, Outcome, TryAgain, Unchanged, Verdict, Versioned, Write
 
 log = structlog.get_logger()
-
-_TOO_LARGE = f"what would be announced of it is larger than the {LARGEST_BODY:,} bytes of a record's body"
 
 S = TypeVar("S", bound=Versioned)
 M = TypeVar("M", bound=Message)
@@ -127,6 +125,15 @@ class Committer:
         event = asyncio.Event()
         self._listeners.append((concerns, event))
         return event
+
+    def add(self, changes: Changes, store: Store[S], before: S | None, verdict: Become[S]) -> None:
+        """All that a verdict says: the state, its announcements, and what else is written.
+
+        before: as it was read, None if there was none. Raises TooLargeToAnnounce.
+        """
+        changes.rows.extend(self.outbox.rows(verdict.messages))
+        changes.replaced.append((store, before, verdict.state))
+        changes.also.extend(verdict.also)
 
     async def commit(self, changes: Changes) -> None:
         if not changes:
@@ -256,10 +263,10 @@ class UnitOfWork(Generic[M, S, F]):
                     current_traceparent.reset(token)
             match verdict:
                 case Become(state, announced, also):
-                    rows = self._committer.outbox.rows(announced, traceparent)
-                    if too_large(rows):
-                        # A row that can never leave would hold back all that its key says after it.
-                        outcomes.append(GiveUp("too_large", _TOO_LARGE))
+                    try:
+                        rows = self._committer.outbox.rows(announced, traceparent)
+                    except TooLargeToAnnounce as large:
+                        outcomes.append(GiveUp("too_large", str(large)))
                         continue
                     states[id_] = touched[id_] = state
                     changes.also.extend(also)
@@ -309,7 +316,7 @@ class Commands(Generic[S]):
 
         expected: the version that the caller saw; only what changes something is held against it, so that a
         repeat whose answer got lost is a repeat. Returns the state that now stands, and the verdict. An error
-        that `decide` raises passes through and nothing is written. Raises VersionMoved.
+        that `decide` raises passes through and nothing is written. Raises VersionMoved, TooLargeToAnnounce.
         """
 
         async def change() -> tuple[S | None, Verdict[S]]:
@@ -318,12 +325,9 @@ class Commands(Generic[S]):
             match verdict:
                 case Become():
                     expect_version(expected, state)
-                    rows = self._committer.outbox.rows(verdict.messages)
-                    if extra_rows:
-                        rows.extend(extra_rows(verdict.state))
-                    await self._committer.commit(
-                        Changes([(self._store, state, verdict.state)], rows, list(verdict.also))
-                    )
+                    changes = Changes(rows=[*extra_rows(verdict.state)] if extra_rows else [])
+                    self._committer.add(changes, self._store, state, verdict)
+                    await self._committer.commit(changes)
                     return verdict.state, verdict
                 case Unchanged():
                     await self._committer.commit(Changes(also=list(verdict.also)))

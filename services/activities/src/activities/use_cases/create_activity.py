@@ -60,6 +60,7 @@ class CreateActivity:
         if not isinstance(verdict, Become):
             assert state is not None
             return state, False
-        rows = self._committer.outbox.rows(verdict.messages)
-        await self._committer.commit(Changes([(self._store, None, verdict.state)], rows, [*verdict.also]))
+        changes = Changes()
+        self._committer.add(changes, self._store, None, verdict)
+        await self._committer.commit(changes)
         return verdict.state, True

@@ -111,9 +111,7 @@ class DispatchDue:
     async def _write(self, before: Sequence[Activity], verdicts: Sequence[Become[Activity]]) -> None:
         changes = Changes()
         for activity, verdict in zip(before, verdicts, strict=True):
-            changes.replaced.append((self._store, activity, verdict.state))
-            changes.rows.extend(self._committer.outbox.rows(verdict.messages))
-            changes.also.extend(verdict.also)
+            self._committer.add(changes, self._store, activity, verdict)
         await self._committer.commit(changes)
 
 

@@ -54,14 +54,9 @@ class FollowActivities:
         found = await self._open_activities.not_yet_refused(batch_id, activity_ids)
         if batch is None or not found:
             return
-        verdict = refuse(batch, len(found), self._clock.now())
-        await self._committer.commit(
-            Changes(
-                replaced=[(self._store, batch, verdict.state)],
-                also=[self._marked_refused(activity_id) for activity_id in found],
-                rows=self._committer.outbox.rows(verdict.messages),
-            )
-        )
+        changes = Changes(also=[self._marked_refused(activity_id) for activity_id in found])
+        self._committer.add(changes, self._store, batch, refuse(batch, len(found), self._clock.now()))
+        await self._committer.commit(changes)
 
 
 def _refused(changes: Sequence[ActivityChanged]) -> dict[BatchId, list[str]]:

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from pymongo import ASCENDING, IndexModel
 
+from channel_sms.domain.intent import FORBIDDEN_BY
 from contracts.campaigns import (
     AgentProfileChanged,
     CampaignChanged,
@@ -20,7 +21,7 @@ from contracts.campaigns import (
 from contracts.contacts import ContactChanged
 from contracts.message import Message
 from contracts.reasons import AT_REST
-from contracts.vocabulary import CampaignState, Picker, PreferenceKind, SubjectDirection
+from contracts.vocabulary import CampaignState, Picker, SubjectDirection
 from servicekit.mongo import Document
 from servicekit.projection import Projection
 from servicekit.verdict import Outcome
@@ -29,7 +30,7 @@ M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 
 _FRESH_SECONDS = 0.2
-OPTED_OUT_FIELD = f"preferences.{PreferenceKind.DO_NOT_SMS.value}"
+OPTED_OUT_FIELD = f"preferences.{FORBIDDEN_BY.value}"
 CONTACT_INDEXES = (IndexModel([("numbers", ASCENDING)]),)
 
 

@@ -14,12 +14,12 @@ from channel_sms.domain.dialogue import Conclude, Dialogue, HandOver, Say
 from channel_sms.domain.intent import CHANNEL, Intent, Purpose, new_intent
 from contracts.activities import ActivityCreated, ActivityDispatched, ActivityOutcome, ActivityReturned
 from contracts.campaigns import EndpointChanged, SubjectChanged
+from contracts.channels import KIND_OF_CHANNEL
 from contracts.message import Message, stable_id
 from contracts.opening import filled
 from contracts.reasons import Objection
 from contracts.vocabulary import (
     ActivityId,
-    ActivityKind,
     CampaignId,
     ContactId,
     EndpointId,
@@ -341,7 +341,7 @@ def handed_over(
             stable_id("hand-over", conversation.activity_id, conversation.dispatch_number)
         ),
         contact_id=ContactId(conversation.contact_id),
-        kind=ActivityKind.SMS,
+        kind=KIND_OF_CHANNEL[CHANNEL],
         mode=Mode.MANUAL,
         source=Source.AUTOMATIC,
         subject_id=SubjectId(conversation.subject_id),

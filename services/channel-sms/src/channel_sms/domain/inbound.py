@@ -6,22 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from channel_sms.domain.conversation import SYSTEM
-from channel_sms.domain.intent import CHANNEL
+from channel_sms.domain.intent import CHANNEL, FORBIDDEN_BY
 from channel_sms.domain.segments import segments
 from contracts.activities import ActivityCreated
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
+from contracts.channels import KIND_OF_CHANNEL
 from contracts.contacts import SetPreference
 from contracts.message import Message, stable_id
 from contracts.vocabulary import (
     ActivityId,
-    ActivityKind,
     CampaignId,
     ContactId,
     Direction,
     EndpointId,
     InteractionId,
     Mode,
-    PreferenceKind,
     Source,
     SubjectId,
 )
@@ -92,9 +91,9 @@ def preference(arrived: Arrived, contact_id: str, *, opted_out: bool) -> SetPref
     return SetPreference(
         command_id=stable_id("opt-out" if opted_out else "opt-in", arrived.inbound_id, contact_id),
         contact_id=ContactId(contact_id),
-        preference=PreferenceKind.DO_NOT_SMS,
+        preference=FORBIDDEN_BY,
         opted_out=opted_out,
-        source="sms",
+        source=CHANNEL,
         actor="contact",
         occurred_at=arrived.received_at,
     )
@@ -106,7 +105,7 @@ def inbound_activity(arrived: Arrived, thread: Thread, subject_id: str, now: dat
     return ActivityCreated(
         activity_id=ActivityId(stable_id("inbound", arrived.inbound_id)),
         contact_id=ContactId(thread.contact_id),
-        kind=ActivityKind.SMS,
+        kind=KIND_OF_CHANNEL[CHANNEL],
         mode=Mode.MANUAL,
         source=Source.INBOUND,
         subject_id=SubjectId(subject_id),

@@ -11,6 +11,7 @@ from channel_sms.domain.segments import segments
 from contracts.activities import ActivityProgressed
 from contracts.campaigns import CampaignChanged, EndpointChanged
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
+from contracts.channels import PREFERENCE_OF_CHANNEL
 from contracts.message import Message
 from contracts.reasons import Objection
 from contracts.vocabulary import (
@@ -24,6 +25,7 @@ from contracts.vocabulary import (
 )
 
 CHANNEL = "sms"
+FORBIDDEN_BY = PREFERENCE_OF_CHANNEL[CHANNEL]
 DeliveryStatus = Literal["sent", "delivered", "undelivered", "failed", "unknown"]
 
 

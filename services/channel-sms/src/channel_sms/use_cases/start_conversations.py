@@ -14,10 +14,10 @@ from channel_sms.adapters.mongo_knowledge import MongoKnowledge
 from channel_sms.adapters.mongo_recalls import MongoRecalls
 from channel_sms.adapters.mongo_suppressions import MongoSuppressions
 from channel_sms.domain.conversation import Conversation, Known, open_conversation, recalled
+from channel_sms.domain.intent import FORBIDDEN_BY
 from contracts.activities import ActivityDispatched, ActivityRecalled
 from contracts.campaigns import EndpointChanged, SubjectChanged
 from contracts.reasons import Objection
-from contracts.vocabulary import PreferenceKind
 from servicekit.clock import Clock, real_now
 from servicekit.tracing import current_traceparent
 from servicekit.verdict import Become, GiveUp, TryAgain, Unchanged, Verdict
@@ -111,7 +111,7 @@ class StartConversations:
                 endpoint,
                 contact,
                 message.destination in facts.suppressed
-                or PreferenceKind.DO_NOT_SMS.value in contact.get("preferences", {}),
+                or FORBIDDEN_BY.value in contact.get("preferences", {}),
                 self._refusal(endpoint, contact),
                 not endpoint.enabled,
                 facts.now,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ Text = str | None
 _EMAIL = re.compile(r"[^@\s,;<>\"]{1,64}@(?=.{3,190}$)[^@\s.,;<>\"]+(\.[^@\s.,;<>\"]+)+")
 _MOST_ADDRESSES = 20
 _LONGEST_TEXT = 200
+LARGEST_FIELDS = 256 * 1024
 _TEXTS = ("external_id", "first_name", "last_name", "organisation")
 
 
@@ -134,6 +136,10 @@ def written(raw: Mapping[str, Any], region: str | None = None) -> tuple[Details,
 
 def type_faults(details: Details, type_: ContactType) -> list[Fault]:
     faults = list(_field_faults(details.fields, type_))
+    if not faults and len(json.dumps(details.fields, ensure_ascii=False).encode()) > LARGEST_FIELDS:
+        # Fields merge one by one, so no request is large by itself.
+        what = f"all custom fields of a contact together have at most {LARGEST_FIELDS:,} bytes of JSON"
+        faults.append(Fault(Reason.INVALID_FIELD, "fields", what))
     if type_.time_zone_required and details.time_zone is None:
         what = f"contacts of type {type_.code} need a time zone"
         faults.insert(0, Fault(Reason.MISSING_TIME_ZONE, "time_zone", what))

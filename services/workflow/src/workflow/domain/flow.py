@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
@@ -134,7 +135,7 @@ def roll_back(flow: Flow, number: int, now: datetime) -> Verdict[Flow]:
     if flow.latest and flow.latest.rules == old.rules:
         return Unchanged("in force already")
     become = flow._publishing(old.rules, now, restores=number)
-    return Become(become.state.model_copy(update={"draft": flow.draft}))
+    return replace(become, state=become.state.model_copy(update={"draft": flow.draft}))
 
 
 def flow_ids_for(completed: ActivityCompleted) -> tuple[str, ...]:

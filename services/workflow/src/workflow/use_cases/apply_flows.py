@@ -52,9 +52,9 @@ class ApplyFlows:
         for spec in specs:
             flow = standing.get(spec.flow_id)
             match save(flow, spec, publish, now):
-                case Become(state):
-                    changes.replaced.append((self._store, flow, state))
-                    applied.append(_applied(state, "published" if publish else "drafted"))
+                case Become() as become:
+                    self._committer.add(changes, self._store, flow, become)
+                    applied.append(_applied(become.state, "published" if publish else "drafted"))
                 case _:
                     assert flow is not None
                     applied.append(_applied(flow, "unchanged"))
