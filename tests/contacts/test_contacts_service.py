@@ -196,14 +196,18 @@ async def test_preferences_are_set_over_rest_and_repeat_by_command_id(contacts: 
 
 
 async def test_fields_that_grow_one_by_one_end_before_an_opt_out_is_stuck(contacts: Running) -> None:
-    await contacts.api.post("/v1/contact-types", json={"code": "loose", "name": "With any fields"})
+    schema = {"type": "object", "properties": {"second": {"type": "string"}}}
+    loose = {"code": "loose", "name": "With any fields", "fields_schema": schema}
+    await contacts.api.post("/v1/contact-types", json=loose)
     first = {"first": "x" * 210_000}
     made = await contacts.create(contact_type="loose", external_id="X1", fields=first)
     url = f"/v1/contacts/{made['contact_id']}"
     grown = await contacts.api.patch(url, json={"fields": {"second": "x" * 200_000}})
     assert (grown.status_code, grown.json()["errors"][0]["where"]) == (422, "fields")
     assert "262,144 bytes" in grown.json()["detail"]
-    done = await contacts.import_(f"external_id,second\nX1,{'x' * 60_000}\n", contact_type="loose")
+    done = await contacts.import_(
+        f"external_id,phone,second\nX1,+12025550143,{'x' * 60_000}\n", contact_type="loose"
+    )
     assert done["rejected"] == {"invalid_field": 1}
     await contacts.api.put(f"{url}/preferences/do-not-sms", json={"opted_out": True, "actor": "agent-7"})
     announced = await contacts.wire.expect(ContactChanged, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ from servicekit.failpoints import FAILPOINTS
 from servicekit.leases import BUCKETS, Leases
 from servicekit.metrics import Metrics
 from servicekit.mongo import Mongo
-from servicekit.outbox import Outbox, Relay, RowIds, confirmed_in_order, microseconds_of, parcels
+from servicekit.outbox import INDEXES, Outbox, Relay, RowIds, confirmed_in_order, microseconds_of, parcels
 from servicekit.producer import Outgoing, Producer, TooLarge
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
@@ -66,10 +67,10 @@ def test_no_parcel_overtakes_one_that_is_published_again(
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 200_000)), max_size=300))
 def test_parcels_keep_every_row_in_the_order_of_its_bucket(made: list[tuple[int, int]]) -> None:
     rows = [
-        {"_id": number, "b": bucket, "t": "t", "k": b"k", "v": bytes(size), "h": [("n", b"%d" % number)]}
+        {"b": bucket, "t": "t", "k": b"k", "v": bytes(size), "h": [("n", b"%d" % number)]}
         for number, (bucket, size) in enumerate(made)
     ]
-    packed = sorted(parcels(rows), key=lambda parcel: int(parcel["_id"]))
+    packed = list(parcels(rows))
     for bucket in range(4):
         inside = [row for parcel in packed if parcel["b"] == bucket for row in parcel["m"]]
         assert [row["h"] for row in inside] == [row["h"] for row in rows if row["b"] == bucket]
@@ -284,6 +285,26 @@ async def test_nothing_is_published_once_the_lease_has_ended(engines: Engines, w
         assert await relay.publish_once() == 0
         assert [message.number for message in await wire.messages(WordHeard)] == [1]
         assert await elsewhere["outbox"].count_documents({}) == 1
+        await elsewhere.close()
+
+
+async def test_what_commits_late_leaves_before_what_is_written_later(engines: Engines, wire: Wire) -> None:
+    await wire.create_topics(TOPICS)
+    async with running(build, ServiceSettings, engines, wire.namespace) as service:
+        elsewhere = Mongo(engines.mongo, f"{wire.namespace}-late")
+        await elsewhere.ensure_indexes({"outbox": INDEXES})
+        settings = ServiceSettings(namespace=wire.namespace)
+        outbox = Outbox(elsewhere, settings, service.clock, "mouth")
+        relay = Relay(elsewhere, outbox, service.producer, settings, Metrics())
+        with outbox.writing():
+            async with elsewhere.transaction() as session:
+                await outbox.insert(outbox.rows([heard("anna", 1)]), session)
+                await relay.publish_once()
+                # As after a long time: it looks behind this moment only, and not yet from the beginning.
+                relay._from, relay._sweep_at = RowIds().next(), math.inf
+        await outbox.insert(outbox.rows([heard("anna", 2)]))
+        assert await relay.publish_once() == 2
+        assert [message.number for message in await wire.messages(WordHeard)] == [1, 2]
         await elsewhere.close()
 
 

@@ -198,6 +198,13 @@ class Mongo:
                 raise Conflict(str(error)[:200], _is_duplicate(error)) from error
             raise
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Session]:
+        """Everything that is read with this session is as of one moment, that of its first read."""
+        session = self._client.start_session(snapshot=True)
+        async with await session if self.driver == "motor" else session as opened:
+            yield opened
+
     async def aggregate(
         self, collection: str, pipeline: Sequence[Mapping[str, Any]], **options: Any
     ) -> list[Document]:

@@ -3,7 +3,9 @@
 Rows are spread over buckets by key, and what one transaction says to one bucket is one document, a
 parcel. A relay publishes only buckets whose lease it holds, oldest first, and deletes a parcel only after
 the broker's answers. A crash in between publishes again: readers are idempotent. A relay looks where it
-last found something, and often from the beginning: transactions commit out of order.
+last found something, and often from the beginning, because transactions commit out of order. What one key
+says leaves in the order of its commits if a transaction commits within ten seconds of writing its rows,
+and within any time where relay and writer are one process.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -46,8 +49,8 @@ _PARCEL_ROWS = 100
 _PARCEL_BYTES = 256 * 1024
 LARGEST_BODY = LARGEST_RECORD - 8 * 1024
 """Of what a topic takes in one record; the rest is for the key, the headers and Kafka's own frame."""
-_COMMIT_MICROSECONDS = 2_000_000
-"""How long after its id was given a row nearly always is committed; the rest waits for the next sweep."""
+_COMMIT_MICROSECONDS = 10_000_000
+"""How long after its id was given another process's parcel is committed, or it waits for the next sweep."""
 _SWEEP_SECONDS = 1.0
 _LOOK_ON_SECONDS = 5.0
 _TAG = int.from_bytes(os.urandom(2)) & 0xFFF
@@ -87,6 +90,25 @@ class Outbox:
         self._ids = RowIds()
         self.written = asyncio.Event()
         """Set whenever this process has committed rows."""
+        self._open: set[int] = set()
+        self._closed: set[int] = set()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around a transaction that inserts rows: however long it takes, this process's relay looks for them
+        before it publishes what is written after them."""
+        began = self._ids.next()
+        self._open.add(began)
+        try:
+            yield
+        finally:
+            self._open.remove(began)
+            self._closed.add(began)
+
+    def begun(self) -> int | None:
+        """An id below those of all parcels that were still being written since this was last asked."""
+        ids, self._closed = self._open | self._closed, set()
+        return min(ids, default=None)
 
     def row(self, message: Message, traceparent: str | None = None, now: datetime | None = None) -> Document:
         """Raises TooLargeToAnnounce: the broker would refuse it, now and ever."""
@@ -96,7 +118,6 @@ class Outbox:
         time_ = (now or self._clock.now()).isoformat().replace("+00:00", "Z")
         parent = child_of(traceparent or current_traceparent.get())
         return {
-            "_id": self._ids.next(),
             "b": bucket_of(key),
             "t": self._settings.prefixed(message.topic()),
             "k": key,
@@ -111,7 +132,6 @@ class Outbox:
     def tombstone(self, gone: Tombstoned) -> Document:
         key = gone.key.encode()
         return {
-            "_id": self._ids.next(),
             "b": bucket_of(key),
             "t": self._settings.prefixed(gone.topic),
             "k": key,
@@ -120,8 +140,11 @@ class Outbox:
         }
 
     async def insert(self, rows: Sequence[Document], session: Session | None = None) -> None:
+        """Last in its transaction: ids are given here, and what commits long after them may be overtaken."""
         if rows:
-            await self._mongo[COLLECTION].insert_many(list(parcels(rows)), ordered=False, session=session)
+            with self.writing():
+                sealed = [{"_id": self._ids.next(), **parcel} for parcel in parcels(rows)]
+                await self._mongo[COLLECTION].insert_many(sealed, ordered=False, session=session)
 
 
 def parcels(rows: Sequence[Document]) -> Iterator[Document]:
@@ -135,7 +158,7 @@ def parcels(rows: Sequence[Document]) -> Iterator[Document]:
             yield open_.pop(bucket)
             parcel = None
         if parcel is None:
-            parcel = open_[bucket] = {"_id": row["_id"], "b": bucket, "m": []}
+            parcel = open_[bucket] = {"b": bucket, "m": []}
             sizes[bucket] = 0
         parcel["m"].append({"t": row["t"], "k": row["k"], "v": row["v"], "h": row["h"]})
         sizes[bucket] += size
@@ -154,7 +177,7 @@ class Relay:
         metrics: Metrics,
     ) -> None:
         self._mongo = mongo
-        self._written = outbox.written
+        self._outbox = outbox
         self._producer = producer
         self._batch = settings.outbox_batch
         self._metrics = metrics
@@ -178,7 +201,7 @@ class Relay:
         while not stopping.is_set():
             if await self._step() < self._batch:
                 alone = self._leases.members == 1
-                await rest(stopping, _IDLE_SECONDS_ALONE if alone else _IDLE_SECONDS, self._written)
+                await rest(stopping, _IDLE_SECONDS_ALONE if alone else _IDLE_SECONDS, self._outbox.written)
         while await self._step():
             pass
         try:
@@ -248,20 +271,24 @@ class Relay:
         found: list[Document] = []
         messages = 0
         query: Document = {} if len(buckets) == BUCKETS else {"b": {"$in": sorted(buckets)}}
+        now, begun = time.time_ns() // 1000, self._outbox.begun()
         sweeps = time.monotonic() >= self._sweep_at
         if sweeps:
             self._sweep_at = time.monotonic() + _SWEEP_SECONDS
         else:
             # The beginning of a queue is full of what was deleted; walking over that is most of the work.
-            query["_id"] = {"$gte": self._from}
-        cursor = self._mongo[COLLECTION].find(query).sort("_id", ASCENDING).limit(self._batch).batch_size(200)
-        async for parcel in cursor:
-            found.append(parcel)
-            messages += len(parcel["m"])
-            if messages >= self._batch:
-                break
-        await cursor.close()
-        oldest = microseconds_of(found[0]["_id"]) if found else time.time_ns() // 1000
+            query["_id"] = {"$gte": self._from if begun is None else min(begun, self._from)}
+        # As of one moment: what commits meanwhile behind the cursor may be told before what it then meets.
+        async with self._mongo.snapshot() as session:
+            cursor = self._mongo[COLLECTION].find(query, session=session)
+            cursor = cursor.sort("_id", ASCENDING).limit(self._batch).batch_size(200)
+            async for parcel in cursor:
+                found.append(parcel)
+                messages += len(parcel["m"])
+                if messages >= self._batch:
+                    break
+            await cursor.close()
+        oldest = microseconds_of(found[0]["_id"]) if found else now
         self._from = max(0, oldest - _COMMIT_MICROSECONDS) << 12
         return found
 

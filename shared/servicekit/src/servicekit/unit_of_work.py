@@ -139,17 +139,21 @@ class Committer:
         if not changes:
             return
         self._before_transaction()
-        async with self._mongo.transaction() as session:
-            await self._replace(changes.replaced, session)
-            await self._write(changes.also, session)
-            await self.outbox.insert(changes.rows, session)
-            self._before_commit()
+        with self.outbox.writing():
+            await self._write_all(changes)
         self._after_transaction()
         if changes.rows:
             self.outbox.written.set()
         for concerns, event in self._listeners:
             if concerns(changes):
                 event.set()
+
+    async def _write_all(self, changes: Changes) -> None:
+        async with self._mongo.transaction() as session:
+            await self._replace(changes.replaced, session)
+            await self._write(changes.also, session)
+            await self.outbox.insert(changes.rows, session)
+            self._before_commit()
 
     async def _replace(
         self, replaced: Sequence[tuple[Store[Any], Any | None, Any]], session: Session
