@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from pymongo.errors import AutoReconnect
 
 from contracts.message import DAY_MS, Topic
 from servicekit.brokers import why_away
@@ -266,6 +267,25 @@ async def test_a_service_that_lacks_what_its_database_needs_ends(engines: Engine
         await service.stopping.wait()
     assert isinstance(service.failure, BadSettings)
     assert not service.ready.is_set()
+
+
+async def test_a_service_that_loses_its_database_while_it_starts_waits(
+    engines: Engines, namespace: str
+) -> None:
+    settings = ServiceSettings(
+        kafka_bootstrap_servers=engines.kafka, mongo_url=engines.mongo, port=0, namespace=namespace
+    )
+    service = Service("keyless", settings)
+    answers = iter((AutoReconnect("operation cancelled"), None))
+
+    async def look() -> None:
+        if lost := next(answers):
+            raise lost
+
+    service.requires(look)
+    async with service.running(), asyncio.timeout(30):
+        await service.ready.wait()
+    assert service.failure is None
 
 
 async def test_a_service_that_comes_to_lack_it_ends_too(engines: Engines, namespace: str) -> None:

@@ -28,7 +28,7 @@ from servicekit.failpoints import FAILPOINTS, InjectedFault, UnknownFailpoint
 from servicekit.http import PortTaken, create_app, http_server, serve
 from servicekit.logs import configure_logs
 from servicekit.metrics import Metrics
-from servicekit.mongo import Mongo
+from servicekit.mongo import Mongo, is_unavailable
 from servicekit.outbox import Outbox, Relay
 from servicekit.pipeline import TRIES, Handler, Stopping
 from servicekit.producer import Producer
@@ -235,11 +235,7 @@ class Service:
 
     async def _start(self) -> None:
         try:
-            await self.mongo.wait(self.stopping)
-            await self._refuse_wrong_topics()
-            for look in self._looks:
-                await look()
-            await self.mongo.ensure_indexes(self._indexes, self._retired_indexes)
+            await self._prepare()
             loops = [*self._relaying(), ("clock", self._compare_clocks), *self._backgrounds]
             if self._looks:
                 loops.append(("look again", self._look_again))
@@ -258,6 +254,22 @@ class Service:
         except BaseException as error:
             self.failure = error
             self.stopping.set()
+
+    async def _prepare(self) -> None:
+        """Look at what is there and make what is missing; from the beginning if the database goes away."""
+        for attempt in range(2**31):
+            await self.mongo.wait(self.stopping)
+            try:
+                await self._refuse_wrong_topics()
+                for look in self._looks:
+                    await look()
+                await self.mongo.ensure_indexes(self._indexes, self._retired_indexes)
+                return
+            except PyMongoError as error:
+                if not is_unavailable(error) or self.stopping.is_set():
+                    raise
+                log.warning("waiting for the database", error=type(error).__name__, detail=str(error)[:200])
+                await asyncio.sleep(backoff(attempt, 0.2, 5.0))
 
     async def _refuse_wrong_topics(self) -> None:
         """Before anything is made in the database of a service that is set up wrongly. Kafka may be away."""
