@@ -24,8 +24,11 @@ class Leaning(StrEnum):
 
 
 _OPT_OUT_WORDS = frozenset(
-    {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout", "opt out"}
-)
+    {
+        "stop", "stopall", "stop it", "stop this", "stop that", "unsubscribe", "unsubscribed", "cancel",
+        "end", "quit", "revoke", "optout", "opt out", "remove me", "take me off",
+    }
+)  # fmt: skip
 _OPT_IN_WORDS = frozenset({"start", "unstop"})
 _HELP_WORDS = frozenset({"help", "info"})
 _COURTESY = frozenset(
@@ -35,8 +38,10 @@ _COURTESY = frozenset(
 _OPT_OUT_PHRASES = re.compile(
     r"\b(?:"
     r"(?:stop|quit) (?:texting|messaging|contacting|sending|sms|spamming|bothering)(?! you)"
-    r"|stop (?:these|the|all|your|those|any) (?:\w+ )?(?:texts?|messages?|sms|spam)"
+    r"|stop (?:these|this|the|all|your|those|any) (?:\w+ )?(?:texts?|messages?|sms|spam)"
+    r"|stop (?:(?:text|sms|marketing|automated|getting|receiving) )?(?:texts|messages|sms|spam)\b"
     r"|(?:do not|dont|never) (?:ever )?(?:text|message|contact|sms|write to|write) (?:me|us|this|my)"
+    r"|(?:do not|dont) (?:ever )?(?:text|message|contact|sms)(?: (?:again|anymore|any more|please))?$"
     r"|no more (?:texts?|messages?|sms|of these (?:texts?|messages?))"
     r"|unsubscribe (?:me|us|from|this)"
     r"|opt (?:me|us) out|opt out|optout"
@@ -46,9 +51,10 @@ _OPT_OUT_PHRASES = re.compile(
     r"|i (?:do not|dont) want (?:any |to (?:get|receive) )?(?:any )?(?:more )?(?:of )?"
     r"(?:your |these )?(?:texts?|messages?|sms)"
     r"|(?:i )?(?:want|would like|wish) to (?:unsubscribe|opt out)"
-    r"|stop it (?:now|please)?$"
     r")"
 )
+_STOP_AND_MORE = re.compile(r"\s*stop(?:all)?\s*[.,;:!\u2026\u2014\u2013-]", re.IGNORECASE)
+"""What begins with the keyword, set apart, is no other sentence with that word in it."""
 _NEGATED = re.compile(r"\b(?:do not|dont|never|not) (?:want to |wish to )?(?:opt|unsubscribe|stop)\b")
 _PERSON = re.compile(
     r"\b(?:human|real person|live person|live agent|representative|call me|speak to|talk to"
@@ -88,8 +94,10 @@ def meaning_of(text: str, more_opt_out_words: Iterable[str] = ()) -> Meaning:
     (<Meaning.OPT_OUT: 'opt_out'>, <Meaning.ORDINARY: 'ordinary'>)
     """
     said = plain(text)
+    if all(len(word) == 1 for word in said.split()):
+        said = said.replace(" ", "")  # S.T.O.P
     bare = " ".join(word for word in said.split() if word not in _COURTESY) or said
-    if _says_opt_out(said, bare, more_opt_out_words):
+    if _STOP_AND_MORE.match(text) or _says_opt_out(said, bare, more_opt_out_words):
         return Meaning.OPT_OUT
     if bare in _OPT_IN_WORDS:
         return Meaning.OPT_IN
