@@ -87,6 +87,7 @@ async def test_bad_requests_are_told_what_would_be_right(contacts: Running) -> N
     assert "64 bits" in await refused({"external_id": "X1", "fields": {"age": 2**70}})
     assert "an external id, a phone or an e-mail is needed" in await refused({"first_name": "Ada"})
     assert "there is no such field" in await refused({"nickname": "Ada"})
+    assert "first_name: must be text without NUL" in await refused({"external_id": "X1", "first_name": "A\0"})
     assert "should match pattern" in await refused({"contact_id": "a\nb"})
     surrogate = b'{"contact_type": "person", "external_id": "X", "fields": {"plan": "\\ud800"}}'
     answer = await contacts.api.post(

@@ -102,6 +102,17 @@ def test_an_erased_contact_stays_erased() -> None:
     assert done.fault.reason is Reason.ERASED
 
 
+def test_a_file_adds_no_more_addresses_than_a_contact_may_have() -> None:
+    standing = taken("Ada", "2025550100", "", "", "", "", "")
+    for number in range(101, 120):
+        standing = taken("Ada", f"2025550{number}", "", "", "", "", "", standing=standing)
+    assert len(standing.phones) == 20
+    more = outcome("Ada", "2025550199", "", "", "", "", "", standing=standing)
+    assert isinstance(more, Rejected)
+    assert more.fault.reason is Reason.BAD_PHONE
+    assert "at most 20" in str(more.fault)
+
+
 rows = st.tuples(
     st.sampled_from(["", "Ada", "Zoë"]),
     st.sampled_from(["", "2025550143", "202-555-0199", "+447700900123", "12", "x"]),

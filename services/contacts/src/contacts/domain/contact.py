@@ -22,7 +22,7 @@ from contracts.vocabulary import Code, Lifecycle, PhoneType, PreferenceKind, Tim
 from servicekit.verdict import Become, Unchanged, Verdict, following
 
 Text = str | None
-_EMAIL = re.compile(r"[^@\s,;<>\"]{1,64}@(?=.{3,190}$)[^@\s.,;<>\"]+(\.[^@\s.,;<>\"]+)+")
+_EMAIL = re.compile(r"[^@\s\0,;<>\"]{1,64}@(?=.{3,190}$)[^@\s\0.,;<>\"]+(\.[^@\s\0.,;<>\"]+)+")
 _MOST_ADDRESSES = 20
 _LONGEST_TEXT = 200
 LARGEST_FIELDS = 256 * 1024
@@ -135,11 +135,15 @@ def written(raw: Mapping[str, Any], region: str | None = None) -> tuple[Details,
 
 
 def type_faults(details: Details, type_: ContactType) -> list[Fault]:
+    """What this type of contact does not allow, and what has become too much by being added to."""
     faults = list(_field_faults(details.fields, type_))
     if not faults and len(json.dumps(details.fields, ensure_ascii=False).encode()) > LARGEST_FIELDS:
-        # Fields merge one by one, so no request is large by itself.
         what = f"all custom fields of a contact together have at most {LARGEST_FIELDS:,} bytes of JSON"
         faults.append(Fault(Reason.INVALID_FIELD, "fields", what))
+    if len(details.phones) > _MOST_ADDRESSES:
+        faults.append(Fault(Reason.BAD_PHONE, "phones", f"at most {_MOST_ADDRESSES}"))
+    if len(details.emails) > _MOST_ADDRESSES:
+        faults.append(Fault(Reason.BAD_EMAIL, "emails", f"at most {_MOST_ADDRESSES}"))
     if type_.time_zone_required and details.time_zone is None:
         what = f"contacts of type {type_.code} need a time zone"
         faults.insert(0, Fault(Reason.MISSING_TIME_ZONE, "time_zone", what))
@@ -150,6 +154,8 @@ def _text(name: str, value: Text, faults: list[Fault]) -> Text:
     text = (value or "").strip()
     if len(text) > _LONGEST_TEXT:
         faults.append(Fault(Reason.INVALID_FIELD, name, f"at most {_LONGEST_TEXT} characters"))
+    if "\0" in text:
+        faults.append(Fault(Reason.INVALID_FIELD, name, "must be text without NUL"))
     return text or None
 
 
