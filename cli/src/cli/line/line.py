@@ -12,14 +12,15 @@ from pathlib import Path
 import httpx
 
 from cli.engines import ports
-from cli.exits import Unavailable, WrongConfiguration
+from cli.exits import Failure, Unavailable, WrongConfiguration
 from cli.line import environment
 from cli.line.chosen_engines import ChosenEngines, make_topics
 from cli.line.members import CARRIER, Member
 from cli.line.state import CLOCK, LineState, MemberState
 from cli.line.supervisor import Say, Supervisor, stop_leftovers
 
-_READY_SECONDS = 120.0
+_READY_SECONDS = 300.0
+"""A service that ends by itself is told at once; this is for a machine that is too busy."""
 _EMBEDDED_RETENTION_BYTES = 1024**3
 """The embedded broker gets slow with what it keeps."""
 
@@ -68,6 +69,10 @@ class Line:
             self._start_engines()
             self._start_services()
             self._wait_until_ready()
+        except WrongConfiguration as failure:
+            taken = self._taken_meanwhile()
+            self.stop()
+            raise taken or failure from failure
         except BaseException:
             self.stop()
             raise
@@ -158,14 +163,22 @@ class Line:
                     for name in waiting
                     if not _ready(client, name, self.state.services[name], pids.get(name))
                 ]
-                if time.monotonic() > deadline:
-                    log = self.state.services[waiting[0]].log
-                    raise Unavailable(
-                        f"{waiting[0]} was not ready within {_READY_SECONDS:.0f} seconds (its log: {log})."
-                    )
+                if waiting and time.monotonic() > deadline:
+                    raise Unavailable(_not_ready(waiting, self.state.services[waiting[0]].log))
                 time.sleep(0.1)
         self.state.ready = True
         self._remember()
+
+    def _taken_meanwhile(self) -> Failure | None:
+        """A port that was free when it was chosen may belong to another program when a service listens."""
+        pids = self._supervisor.pids()
+        for name, service in self.state.services.items():
+            if self._wanted.ports_from is None and name not in pids and not ports.is_free(service.port):
+                return Unavailable(
+                    f"Another program took port {service.port} while {name} started: "
+                    "the same command again takes another one."
+                )
+        return None
 
     def _remember(self) -> None:
         pids = self._supervisor.pids()
@@ -200,6 +213,13 @@ def _check_free(member: Member, port: int) -> None:
         raise WrongConfiguration(
             f"Port {port} for {member.name} is taken by another program: choose another --ports-from."
         )
+
+
+def _not_ready(waiting: Sequence[str], log: Path) -> str:
+    return (
+        f"Not ready after {_READY_SECONDS:.0f} seconds: {', '.join(waiting)} (log of the first: {log}). "
+        "If that shows no fault, the machine is very busy; the same command starts again from here."
+    )
 
 
 def _ready(client: httpx.Client, name: str, where: MemberState, pid: int | None) -> bool:
