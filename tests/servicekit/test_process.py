@@ -75,6 +75,7 @@ def test_an_unknown_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MONGO_URL", "http://ann:s@h/?authMechanismProperties=TOKEN:secret&w=1", "Properties=***&w=1"),
         ("MONGO_URL", "mongodb://somewhere/?tlsCAFile=/not/there", "No such file or directory: '/not/there'"),
         ("MONGO_URL", "mongodb://ann:secret?ret@there/?w=1", "MONGO_URL='***@there/?w=1'"),
+        ("PARLEY_NAMESPACE", "Big_One", "at most 40 small letters, digits and hyphens"),
         ("PARLEY_MONGO_DRIVER", "mongoose", "'motor' or 'pymongo'"),
     ],
 )
@@ -174,6 +175,9 @@ def test_a_library_that_repeats_itself_is_heard_once_and_then_how_often() -> Non
     assert repeats.filter(away)
     assert repeats.filter(bug)
     assert (away.levelname, bug.levelname) == ("WARNING", "ERROR")
+    lost = said("Heartbeat session expired - marking coordinator dead")
+    assert repeats.filter(lost)
+    assert lost.levelname == "WARNING"
     heard = [repeats.filter(said("no node %s", number)) for number in range(5)]
     assert heard == [True, False, False, False, False]
     assert repeats.filter(said("something else"))

@@ -63,8 +63,11 @@ _WITHOUT_A_BROKER = (
     "Unable to update metadata",
     "Group Coordinator Request failed",
     "Failed fetch messages",
+    "Heartbeat session expired",
+    "Heartbeat failed",
+    "Unclosed AIOKafkaConnection",
 )
-"""How what aiokafka says in an outage begins; each is tried again."""
+"""How what aiokafka says in an outage begins; each is tried again, or was given up for another one."""
 
 
 class Repeats(logging.Filter):
@@ -86,7 +89,7 @@ class Repeats(logging.Filter):
                 return True
             record.exc_info = None
             _lower(record)
-        elif record.name.startswith("aiokafka") and str(record.msg).startswith(_WITHOUT_A_BROKER):
+        elif _of_a_client(record) and str(record.msg).startswith(_WITHOUT_A_BROKER):
             _lower(record)
         key, now = (record.name, str(record.msg)), time.monotonic()
         said_at, left_out = self._said.get(key, (-math.inf, 0))
@@ -99,6 +102,10 @@ class Repeats(logging.Filter):
             self._said.clear()
         self._said[key] = (now, 0)
         return True
+
+
+def _of_a_client(record: logging.LogRecord) -> bool:
+    return record.name.startswith(("aiokafka", "asyncio"))
 
 
 def _lower(record: logging.LogRecord) -> None:

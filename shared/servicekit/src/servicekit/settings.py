@@ -52,9 +52,17 @@ class ServiceSettings(BaseSettings):
     )
     kafka_compression: Literal["none", "gzip"] = "none"
     """Of what is published. gzip, which every client reads, costs time and saves the broker memory."""
-    namespace: str = Field(default="", pattern=r"^[a-z0-9-]{0,40}$")
+    namespace: str = Field(
+        default="",
+        pattern=r"^[a-z0-9-]{0,40}$",
+        json_schema_extra={"rule": "at most 40 small letters, digits and hyphens"},
+    )
     """Prefix of every topic, group and database, so that several deployments can share a cluster."""
-    instance: str = Field(default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9._-]{1,80}$")
+    instance: str = Field(
+        default_factory=socket.gethostname,
+        pattern=r"^[A-Za-z0-9._-]{1,80}$",
+        json_schema_extra={"rule": "1 to 80 letters, digits, dots, hyphens and underscores"},
+    )
     """Unique per replica, the same after a restart: names this process in consumer groups and leases."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
