@@ -308,6 +308,37 @@ async def test_what_commits_late_leaves_before_what_is_written_later(engines: En
         await elsewhere.close()
 
 
+async def test_what_another_relay_left_leaves_before_what_is_written_later(
+    engines: Engines, wire: Wire
+) -> None:
+    await wire.create_topics(TOPICS)
+
+    class Gains:
+        stands_aside = False
+        buckets: frozenset[int] = frozenset()
+
+        async def held(self) -> frozenset[int]:
+            return self.buckets
+
+        def remaining(self) -> float:
+            return 10.0
+
+    async with running(build, ServiceSettings, engines, wire.namespace) as service:
+        elsewhere = Mongo(engines.mongo, f"{wire.namespace}-gains")
+        settings = ServiceSettings(namespace=wire.namespace)
+        outbox = Outbox(elsewhere, settings, service.clock, "mouth")
+        relay, leases = Relay(elsewhere, outbox, service.producer, settings, Metrics()), Gains()
+        relay._leases = cast(Leases, leases)
+        await outbox.insert(outbox.rows([heard("anna", 1)]))
+        outbox.begun()
+        relay._from, relay._sweep_at = RowIds().next(), math.inf
+        await outbox.insert(outbox.rows([heard("anna", 2)]))
+        leases.buckets = frozenset(range(BUCKETS))
+        assert await relay.publish_once() == 2
+        assert [message.number for message in await wire.messages(WordHeard)] == [1, 2]
+        await elsewhere.close()
+
+
 async def test_a_refusal_for_size_is_an_answer_of_whoever_refused(engines: Engines, wire: Wire) -> None:
     topic = wire.name("narrow")
     admin = AIOKafkaAdminClient(bootstrap_servers=engines.kafka)

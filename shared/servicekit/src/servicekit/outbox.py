@@ -189,6 +189,7 @@ class Relay:
         self._after_delete = Failpoint("outbox.after_delete")
         self._failures = 0
         self._from = 0
+        self._buckets: frozenset[int] = frozenset()
         self._sweep_at = 0.0
         self._oldest_at: float | None = None
         self._look_at = 0.0
@@ -213,6 +214,7 @@ class Relay:
         try:
             published = await self.publish_once()
         except (PyMongoError, InjectedFault) as error:
+            self._sweep_at = 0.0  # what the failed look was to find is not asked for again
             log.warning("the relay waits", error=type(error).__name__)
             self._waits(error)
             await asyncio.sleep(backoff(self._failures, 0.1, _LONGEST_DELAY))
@@ -224,6 +226,9 @@ class Relay:
     async def publish_once(self) -> int:
         """One batch: read, publish, delete. Returns how many messages the broker confirmed."""
         buckets = await self._leases.held()
+        if buckets - self._buckets:
+            self._sweep_at = 0.0  # whoever had them may have left something from any time
+        self._buckets = buckets
         if not buckets:
             await self._look_on()
             return 0
