@@ -153,6 +153,20 @@ def test_pages_of_any_size_load_the_same_set_for_the_same_people(
     }
 
 
+def test_whoever_is_skipped_takes_room_under_the_limit() -> None:
+    people = [
+        Candidate(contact_id(1), None, frozenset({"do-not-sms"}), REACHABLE),
+        Candidate(contact_id(2), None, frozenset(), REACHABLE),
+    ]
+    start = loading(batch(Filters(limit=4)))
+    page = load_page(start, people, set(), more=True, per_second=10, now=NOON).batch
+    assert (page.state, page.loaded, page.room) == (BatchState.LOADING, 1, 2)
+    refused = refuse(page, 1, NOON).state
+    assert (refused.loaded, refused.room) == (0, 2)
+    full = load_page(loading(batch(Filters(limit=2))), people, set(), more=True, per_second=10, now=NOON)
+    assert (full.batch.state, full.batch.selected, full.batch.room) == (BatchState.LOADED, 2, 0)
+
+
 def test_each_reason_is_counted_by_its_name() -> None:
     people = [
         Candidate(contact_id(1), None, frozenset({"do-not-sms"}), REACHABLE),
