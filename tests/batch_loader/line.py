@@ -15,6 +15,7 @@ from contracts.activities import ActivityChanged, ActivityCreated
 from contracts.batch_loader import BatchProgressed
 from contracts.contacts import ContactChanged
 from contracts.vocabulary import ActivityState, ContactId, PreferenceKind
+from servicekit.bus import Subscription
 from servicekit.clock import DrivenClock
 from servicekit.service import Service
 from tests.batch_loader.builders import AUTOMATIC, CATALOG, changed, contact, contact_id
@@ -41,6 +42,10 @@ class Line:
         self, number: int, activity: str, version: int, state: ActivityState, **told: Any
     ) -> ActivityChanged:
         return changed(self.id(number), activity, version, state, **told)
+
+    def subscription(self, name: str) -> Subscription:
+        (found,) = [each for each in self.service.bus.subscriptions if each.name == f"batch-loader.{name}"]
+        return found
 
     async def knows(self, contacts: Iterable[ContactChanged]) -> None:
         """The catalogue and these contacts have arrived."""

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_loader.domain.audience import Candidate
-from batch_loader.domain.batch import Batch, IllegalMove, Move, fail, progress, refuse, steer
+from batch_loader.domain.batch import Batch, IllegalMove, Move, fail, go_on, progress, refuse, steer, wait
 from batch_loader.domain.filters import Filters
 from batch_loader.domain.page import load_page, slot_of
 from contracts.activities import ActivityCreated
@@ -64,6 +64,50 @@ def test_a_refusal_says_from_where_it_would_be_allowed() -> None:
     assert str(illegal.value) == (
         "This batch is draft and cannot be resumed; only one that is failed or paused can."
     )
+
+
+@pytest.mark.parametrize(
+    ("made", "copies"),
+    [
+        (batch(duplicate_rule="none"), {"contacts"}),
+        (batch(), {"contacts", "activities"}),
+        (batch(Filters(last_subjects=("renewal",)), duplicate_rule="none"), {"contacts", "activities"}),
+        (batch(Filters(last_dispositions=("sold",)), duplicate_rule="none"), {"contacts", "activities"}),
+        (batch(Filters(never_contacted=True), duplicate_rule="none"), {"contacts", "statistics"}),
+        (batch(Filters(not_contacted_in_days=3), duplicate_rule="none"), {"contacts", "statistics"}),
+        (batch(Filters(attempts_below=3)), {"contacts", "statistics", "activities"}),
+    ],
+)
+def test_a_batch_needs_the_copies_that_its_rules_look_at(made: Batch, copies: set[str]) -> None:
+    assert made.copies == copies
+
+
+def test_only_a_batch_that_is_loading_waits_and_it_says_so_once() -> None:
+    told = wait(loading(batch()), "contacts", NOON)
+    assert isinstance(told, Become)
+    assert (told.state.waiting_for, told.messages) == ("contacts", (progress(told.state),))
+    assert wait(told.state, "contacts", NOON) == Unchanged()
+    for state in set(BatchState) - {BatchState.LOADING}:
+        assert wait(in_state(state), "kafka", NOON) == Unchanged()
+        assert go_on(in_state(state), 7, NOON) == Unchanged()
+
+
+def test_a_batch_that_waited_is_expected_anew_unless_it_is_under_way() -> None:
+    start = loading(batch(Filters(limit=120))).model_copy(update={"waiting_for": "contacts"})
+    waited = go_on(start, 150, NOON)
+    assert isinstance(waited, Become)
+    assert (waited.state.waiting_for, waited.state.expected) == (None, 120)
+    assert go_on(waited.state, 150, NOON) == Unchanged()
+    page = load_page(start, [Candidate(contact_id(1))], set(), more=True, per_second=9, now=NOON).batch
+    assert (page.waiting_for, page.expected) == (None, 100)
+    assert go_on(page, 150, NOON) == Unchanged()
+
+
+@pytest.mark.parametrize("move", ["pause", "cancel"])
+def test_a_batch_that_is_stopped_waits_no_more(move: Move) -> None:
+    stopped = steer(in_state(BatchState.LOADING).model_copy(update={"waiting_for": "kafka"}), move, NOON)
+    assert isinstance(stopped, Become)
+    assert stopped.state.waiting_for is None
 
 
 def test_a_failure_keeps_the_checkpoint_and_can_be_resumed() -> None:

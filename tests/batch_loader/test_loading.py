@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
 
+from batch_loader.adapters.kafka_copies import KafkaCopies
 from batch_loader.adapters.mongo_audience import MongoAudience
 from batch_loader.adapters.mongo_batches import MongoShelf
 from batch_loader.adapters.mongo_open_activities import MongoOpenActivities
 from batch_loader.domain.batch import Batch
+from batch_loader.domain.copies import Copy
 from batch_loader.domain.page import Reservation
+from batch_loader.use_cases.await_copies import AwaitCopies
 from batch_loader.use_cases.load_batches import LoadBatches
 from contracts.message import stable_id
 from contracts.vocabulary import ActivityState, BatchId, PreferenceKind
+from servicekit.bus import Subscription
 from servicekit.failpoints import FAILPOINTS
 from servicekit.leases import Leases
 from servicekit.resting import end
@@ -186,6 +191,23 @@ class OneBatch(MongoShelf):
         return [id_ for id_ in await super().loading() if id_ == self._batch_id]
 
 
+def awaiting(here: Line, servers: str) -> AwaitCopies:
+    mongo = here.service.mongo
+    store = Store(mongo, "batches", Batch, "batch_id")
+    fed_by: dict[Copy, Subscription] = {
+        "contacts": here.subscription("know-contacts"),
+        "statistics": here.subscription("know-statistics"),
+        "activities": here.subscription("follow-activities"),
+    }
+    return AwaitCopies(
+        store,
+        here.service.commands(store),
+        KafkaCopies(servers, fed_by),
+        MongoAudience(mongo),
+        here.service.clock,
+    )
+
+
 def rival(here: Line, batch: dict[str, Any]) -> LoadBatches:
     """Another process that believes to hold every lease, as after a pause longer than they last."""
     mongo = here.service.mongo
@@ -195,6 +217,7 @@ def rival(here: Line, batch: dict[str, Any]) -> LoadBatches:
         OneBatch(store, batch["batch_id"]),
         MongoAudience(mongo),
         MongoOpenActivities(mongo),
+        awaiting(here, here.service.settings.kafka_bootstrap_servers),
         Store(mongo, "open_activities", Reservation, "activity_id"),
         here.service.committer,
         Leases(mongo, f"load-{batch['batch_id']}", "rival"),
@@ -259,6 +282,82 @@ async def test_a_refused_activity_moves_from_loaded_to_skipped_exactly_once(here
     assert shown["skipped"] == {"duplicate_open_activity": 12}
     told = (await here.progress(batch))[-1]
     assert (told.state, told.loaded, told.skipped) == ("loaded", 18, {"duplicate_open_activity": 12})
+
+
+@asynccontextmanager
+async def unread(here: Line, name: str) -> AsyncIterator[None]:
+    """A consumer that takes nothing, as one that has lost its broker."""
+    consumer = here.subscription(name).consumer
+    assert consumer is not None
+    consumer.pause(*consumer.assignment())
+    try:
+        yield
+    finally:
+        consumer.resume(*consumer.assignment())
+
+
+async def waits_for(here: Line, batch: dict[str, Any], word: str) -> dict[str, Any]:
+    async def waiting() -> dict[str, Any] | None:
+        shown = await here.get(batch)
+        return shown if shown["waiting_for"] == word else None
+
+    return await eventually(waiting, f"the load to wait for {word}")  # type: ignore[no-any-return]
+
+
+async def test_a_load_waits_for_the_contacts_that_were_announced_before_it_began(here: Line) -> None:
+    await here.knows(here.contact(number) for number in range(5))
+    await settled(here.service)
+    batch = await here.draft()
+    assert (await here.tell(batch, "preview"))["behind"] == 0
+    async with unread(here, "know-contacts"):
+        await here.wire.publish(*(here.contact(number) for number in range(5, 60)))
+        seen = await here.tell(batch, "preview")
+        assert (seen["count"], seen["behind"]) == (5, 55)
+        assert (await here.tell(batch, "load"))["expected"] == 5
+        shown = await waits_for(here, batch, "contacts")
+        assert (shown["state"], shown["selected"]) == ("loading", 0)
+        await here.tell(batch, "pause")
+        assert (await here.tell(batch, "resume"))["waiting_for"] is None
+        assert (await waits_for(here, batch, "contacts"))["selected"] == 0
+    done = await here.becomes(batch, "loaded")
+    assert (done["loaded"], done["skipped"], done["waiting_for"]) == (60, {}, None)
+    assert done["expected"] == 60
+    told = await here.progress(batch)
+    assert [message.version for message in told] == list(range(1, done["version"] + 1))
+
+
+async def test_a_load_waits_for_those_copies_only_that_its_rules_look_at(here: Line) -> None:
+    await here.knows([here.contact(1)])
+    await settled(here.service)
+    async with unread(here, "follow-activities"):
+        await here.wire.publish(here.changed(1, "elsewhere", 1, ActivityState.SCHEDULED))
+        heedless = await here.draft(duplicate_rule="none")
+        await here.tell(heedless, "load")
+        assert (await here.becomes(heedless, "loaded"))["loaded"] == 1
+        careful = await here.draft()
+        await here.tell(careful, "load")
+        await waits_for(here, careful, "activities")
+    done = await here.becomes(careful, "loaded")
+    assert done["skipped"] == {"duplicate_open_activity": 1}
+
+
+async def test_a_load_waits_for_kafka_to_say_how_far_the_copies_are(engines: Engines, namespace: str) -> None:
+    async with line(engines, namespace) as here:
+        await here.knows([here.contact(1)])
+        batch = await here.draft()
+        (loader,) = [task for task in here.service._tasks if task.get_name() == "loader"]
+        await end(loader)
+        await here.tell(batch, "load")
+        asking = asyncio.create_task(awaiting(here, "127.0.0.1:1")(BatchId(batch["batch_id"])))
+        try:
+            await waits_for(here, batch, "kafka")
+            assert not asking.done()
+        finally:
+            await end(asking)
+        # What a process that was killed left behind is taken back by the next that has an answer.
+        await awaiting(here, engines.kafka)(BatchId(batch["batch_id"]))
+        shown = await here.get(batch)
+        assert (shown["state"], shown["waiting_for"], shown["expected"]) == ("loading", None, 1)
 
 
 async def test_a_batch_that_keeps_failing_says_so_and_can_be_resumed(here: Line) -> None:

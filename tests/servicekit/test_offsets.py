@@ -32,3 +32,4 @@ async def test_it_knows_how_far_everybody_is(engines: Engines, wire: Wire, names
     await reader.commit({first: published[0]})
     await reader.stop()
     assert await offsets.handled() == {0: published[0], 1: 0, 2: 0}
+    assert await offsets.both() == (published, {0: published[0], 1: 0, 2: 0})

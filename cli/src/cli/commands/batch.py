@@ -42,6 +42,12 @@ _OPTIONS = {
         for name in ("campaign", "subject", "channel", "endpoint", "agents", "instructions")
     },
 }
+_WAITING = {
+    "kafka": "waiting for Kafka, which does not say whether all contacts are known",
+    "contacts": "waiting until all contacts are known",
+    "statistics": "waiting until the statistics are known",
+    "activities": "waiting until all activities are known",
+}
 _RESTING = ("loaded", "cancelled", "failed", "paused", "draft")
 
 
@@ -166,6 +172,10 @@ def preview(
     console.say(f"{seen['count']:,} contacts match, {seen['selected']:,} would be selected.")
     for reason, count in sorted(seen["skipped"].items()):
         console.say(f"  {count:,} would be skipped: {reason}")
+    if seen.get("behind", 0) is None:
+        console.say("Kafka does not say whether all contacts are known: there may be others.")
+    elif behind := seen.get("behind", 0):
+        console.say(f"{behind:,} messages are still to be read and may change this; a load waits for them.")
     columns = ("!contact_id", "contact_type", "time_zone", "phone")
     console.table(
         "A sample", columns, [[row.get(name.lstrip("!")) for name in columns] for row in seen["sample"]]
@@ -289,7 +299,7 @@ def watch_batch(api: Api, batch_id: str, bars: Progress, title: str | None = Non
     for batch in _following(api, batch_id):
         if bar is None:
             bar = bars.add_task(title or f"Loading {batch['name']}", total=None, note="")
-        note = f"{batch['loaded']:,} loaded, {sum(batch['skipped'].values()):,} skipped"
+        note = _waiting(batch) or f"{batch['loaded']:,} loaded, {sum(batch['skipped'].values()):,} skipped"
         bars.update(bar, total=batch["expected"] or None, completed=batch["selected"], note=note)
     if bar is not None:
         bars.update(bar, total=batch["selected"])
@@ -300,6 +310,12 @@ def _following(api: Api, batch_id: str) -> Any:
     return follow(
         lambda: api.get("batch-loader", f"/v1/batches/{batch_id}"), lambda batch: batch["state"] in _RESTING
     )
+
+
+def _waiting(batch: dict[str, Any]) -> str | None:
+    """What a load waits for before it selects anybody."""
+    word = batch.get("waiting_for")
+    return _WAITING.get(word, f"waiting for {word}") if word else None
 
 
 def _steer(move: str, batch_id: str, data_dir: Path, against: str | None, json: bool) -> None:
@@ -319,6 +335,8 @@ def _tell(batch: dict[str, Any], json: bool) -> None:
                 f" + {count:,} skipped ({reason})" for reason, count in sorted(batch["skipped"].items())
             )
         )
+        if waiting := _waiting(batch):
+            console.say(f"It is {waiting}.")
     if batch["state"] == "failed":
         raise Failure(f"The load failed: {batch['error']}.")
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from batch_loader.domain.batch import Batch, IllegalMove, Move
 from batch_loader.domain.choices import Choices, Wanted, WrongChoice
+from batch_loader.domain.copies import WaitingFor
 from batch_loader.domain.filters import Filters
 from batch_loader.ports import Place, Shelf
 from batch_loader.use_cases.draft_batch import AnotherBatch, DraftBatch
@@ -69,6 +70,11 @@ class BatchResource(BaseModel):
     skipped: dict[str, int]
     per_second: float
     estimated_end_at: datetime | None
+    waiting_for: WaitingFor | None = Field(
+        default=None,
+        description="Nothing is selected before what had been announced when the load began was read: which "
+        "copy lacks some of it, or that Kafka does not say.",
+    )
     error: str | None
     created_at: datetime
     loading_since: datetime | None
@@ -88,6 +94,10 @@ class PreviewResource(BaseModel):
     skipped: dict[str, int] = Field(default_factory=dict)
     sample: list[ExampleContact]
     as_of: datetime
+    behind: int | None = Field(
+        default=None,
+        description="Messages that might change this and were still to be read; null if Kafka did not say.",
+    )
 
 
 Sort = Literal["created_at", "-created_at", "name", "-name"]
@@ -210,6 +220,7 @@ def _resource(batch: Batch, response: Response | None = None) -> BatchResource:
         skipped=batch.skipped,
         per_second=batch.per_second,
         estimated_end_at=batch.estimated_end_at,
+        waiting_for=batch.waiting_for,
         error=batch.error,
         created_at=batch.created_at,
         loading_since=batch.loading_since,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from batch_loader import http
 from batch_loader.adapters import mongo_audience, mongo_batches, mongo_open_activities
+from batch_loader.adapters.kafka_copies import KafkaCopies
 from batch_loader.adapters.mongo_audience import MongoAudience
 from batch_loader.adapters.mongo_batches import MongoShelf
 from batch_loader.adapters.mongo_catalog import MongoCatalog
@@ -12,6 +13,7 @@ from batch_loader.domain.batch import Batch
 from batch_loader.domain.page import Reservation
 from batch_loader.settings import Settings
 from batch_loader.subscribers import follow_when_activities_change
+from batch_loader.use_cases.await_copies import AwaitCopies
 from batch_loader.use_cases.draft_batch import DraftBatch
 from batch_loader.use_cases.follow_activities import FollowActivities
 from batch_loader.use_cases.load_batches import LoadBatches
@@ -49,11 +51,24 @@ def build(settings: Settings) -> Service:
     commands = service.commands(batches)
 
     follow = FollowActivities(batches, audience, open_activities, service.committer, clock, marked_refused)
+    copies = KafkaCopies(
+        settings.kafka_bootstrap_servers,
+        {
+            "contacts": service.subscribe("know-contacts", ContactChanged, audience.keep_contacts),
+            "statistics": service.subscribe(
+                "know-statistics", ContactStatsChanged, audience.keep_statistics, unhurried=True
+            ),
+            "activities": service.subscribe(
+                "follow-activities", ActivityChanged, follow_when_activities_change(follow), unhurried=True
+            ),
+        },
+    )
     loader = LoadBatches(
         batches,
         shelf,
         audience,
         open_activities,
+        AwaitCopies(batches, commands, copies, audience, clock),
         reservations,
         service.committer,
         Leases(service.mongo, "load", settings.instance, settings.lease_seconds),
@@ -62,11 +77,6 @@ def build(settings: Settings) -> Service:
         settings.batch_loader_page_size,
     )
 
-    service.subscribe("know-contacts", ContactChanged, audience.keep_contacts)
-    service.subscribe("know-statistics", ContactStatsChanged, audience.keep_statistics, unhurried=True)
-    service.subscribe(
-        "follow-activities", ActivityChanged, follow_when_activities_change(follow), unhurried=True
-    )
     service.subscribe(
         "know-catalog",
         (CampaignChanged, SubjectChanged, EndpointChanged, AgentProfileChanged),
@@ -85,7 +95,7 @@ def build(settings: Settings) -> Service:
             batches,
             shelf,
             DraftBatch(commands, catalog, clock),
-            PreviewBatch(audience, catalog, clock),
+            PreviewBatch(audience, catalog, copies, clock),
             SteerBatch(batches, commands, audience, clock, loader.wake),
         )
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -10,6 +10,7 @@ from typing import Protocol
 from batch_loader.domain.audience import Candidate
 from batch_loader.domain.batch import Batch
 from batch_loader.domain.choices import Catalog
+from batch_loader.domain.copies import Copy
 from batch_loader.domain.filters import Filters
 from contracts.activities import ActivityChanged
 from contracts.vocabulary import BatchId, BatchState, ContactId
@@ -54,6 +55,30 @@ class OpenActivities(Protocol):
     async def keep(self, changes: Iterable[ActivityChanged]) -> int: ...
 
     async def not_yet_refused(self, batch_id: BatchId, activity_ids: Sequence[str]) -> list[str]: ...
+
+
+class NoAnswer(Exception):
+    """Kafka does not say how far the copies are; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How far the copies are, all replicas together."""
+
+    ends: Mapping[Copy, Mapping[int, int]]
+    """Where the topic of each ended when it was first looked: partition -> offset."""
+    behind: Mapping[Copy, int]
+    """Messages before these ends that are still to be read; those copies only that have any."""
+
+
+class Copies(Protocol):
+    async def look(self, copies: Iterable[Copy]) -> Reading:
+        """Raises NoAnswer."""
+        ...
+
+    async def look_again(self, reading: Reading) -> Reading:
+        """How much is left to the same ends. Raises NoAnswer."""
+        ...
 
 
 class CatalogReader(Protocol):

@@ -27,15 +27,30 @@ class Offsets:
     async def published(self) -> dict[int, int]:
         """Partition -> the offset behind its newest record."""
         async with self._looking() as consumer:
-            ends = await consumer.end_offsets(self._places)
-        return {place.partition: end for place, end in ends.items()}
+            return await self._published(consumer)
 
     async def handled(self) -> dict[int, int]:
         """Partition -> the offset up to which the group has handled everything that is still there."""
         async with self._looking() as consumer:
-            starts = await consumer.beginning_offsets(self._places)
-            committed = {place: await consumer.committed(place) for place in self._places}
-        return {place.partition: max(committed[place] or 0, starts[place]) for place in self._places}
+            return await self._handled(consumer)
+
+    async def both(self) -> tuple[dict[int, int], dict[int, int]]:
+        """What was published, and what was handled a moment later, for the price of one connection."""
+        async with self._looking() as consumer:
+            return await self._published(consumer), await self._handled(consumer)
+
+    async def _published(self, consumer: AIOKafkaConsumer) -> dict[int, int]:
+        ends = await consumer.end_offsets(self._places)
+        return {place.partition: end for place, end in ends.items()}
+
+    async def _handled(self, consumer: AIOKafkaConsumer) -> dict[int, int]:
+        starts, *committed = await asyncio.gather(
+            consumer.beginning_offsets(self._places), *map(consumer.committed, self._places)
+        )
+        return {
+            place.partition: max(offset or 0, starts[place])
+            for place, offset in zip(self._places, committed, strict=True)
+        }
 
     @asynccontextmanager
     async def _looking(self) -> AsyncIterator[AIOKafkaConsumer]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from batch_loader.domain.choices import Choices
+from batch_loader.domain.copies import Copy, WaitingFor
 from batch_loader.domain.filters import Filters
 from contracts.batch_loader import BatchProgressed
 from contracts.reasons import Skipped
@@ -80,6 +81,7 @@ class Batch(BaseModel):
     passed_over: dict[str, int] = Field(default_factory=dict)
     per_second: float = 0
     estimated_end_at: Time | None = None
+    waiting_for: WaitingFor | None = None
     error: str | None = None
 
     @property
@@ -101,6 +103,11 @@ class Batch(BaseModel):
     def room(self) -> int | None:
         """How many more contacts the limit lets in; null means any number."""
         return None if self.filters.limit is None else self.filters.limit - self.selected
+
+    @property
+    def copies(self) -> frozenset[Copy]:
+        """Those that decide what becomes of a contact."""
+        return self.filters.copies | (frozenset({"activities"}) if self.choices.exclusive else frozenset())
 
     def after(self, now: datetime, **changes: Any) -> Batch:
         return following(self, **changes, changed_at=now)
@@ -138,6 +145,7 @@ def steer(batch: Batch, move: Move, now: datetime, expected: int = 0) -> Verdict
         "state": _TO[move],
         "per_second": 0.0,
         "estimated_end_at": None,
+        "waiting_for": None,
         "error": None,
     }
     if move == "load":
@@ -149,7 +157,27 @@ def fail(batch: Batch | None, error: str, now: datetime) -> Verdict[Batch]:
     """Loading cannot go on until somebody looks; it can be resumed where it stopped."""
     if batch is None or batch.state is not BatchState.LOADING:
         return Unchanged()
-    return announced(batch.after(now, state=BatchState.FAILED, error=error, estimated_end_at=None))
+    return announced(
+        batch.after(now, state=BatchState.FAILED, error=error, estimated_end_at=None, waiting_for=None)
+    )
+
+
+def wait(batch: Batch | None, waiting_for: WaitingFor, now: datetime) -> Verdict[Batch]:
+    """Nothing is selected before the copies have what was announced when the load began."""
+    if batch is None or batch.state is not BatchState.LOADING or batch.waiting_for == waiting_for:
+        return Unchanged()
+    return announced(batch.after(now, waiting_for=waiting_for))
+
+
+def go_on(batch: Batch | None, found: int, now: datetime) -> Verdict[Batch]:
+    """The copies are there. What was expected of them before is counted again, unless somebody has been
+    selected already."""
+    if batch is None or batch.state is not BatchState.LOADING:
+        return Unchanged()
+    expected = batch.expected if batch.checkpoint else batch.filters.capped(found)
+    if (batch.expected, batch.waiting_for) == (expected, None):
+        return Unchanged()
+    return announced(batch.after(now, expected=expected, waiting_for=None))
 
 
 def refuse(batch: Batch, count: int, now: datetime) -> Become[Batch]:

@@ -8,6 +8,7 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from batch_loader.domain.copies import Copy
 from contracts.vocabulary import Code, Identifier, Time
 
 _PUNCTUATION = re.compile(r"[\s().\-/]")
@@ -85,6 +86,16 @@ class Filters(BaseModel):
         if self.created_from and self.created_before and self.created_from >= self.created_before:
             raise ValueError("created_from must be before created_before")
         return self
+
+    @property
+    def copies(self) -> frozenset[Copy]:
+        """Those that decide whom these find."""
+        found: set[Copy] = {"contacts"}
+        if self.never_contacted or self.not_contacted_in_days is not None or self.attempts_below is not None:
+            found.add("statistics")
+        if self.last_subjects or self.last_dispositions:
+            found.add("activities")
+        return frozenset(found)
 
     def capped(self, found: int) -> int:
         return found if self.limit is None else min(found, self.limit)

@@ -78,6 +78,7 @@ def load_page(
         passed_over=dict(skipped),
         checkpoint=candidates[-1].contact_id if candidates else batch.checkpoint,
         per_second=round(per_second, 1),
+        waiting_for=None,
     )
     after = _going_on(after, now) if more and after.room != 0 else _finished(after)
     reservations = tuple(_reservation(batch, activity) for activity in activities)

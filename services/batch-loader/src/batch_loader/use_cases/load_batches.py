@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -17,12 +18,13 @@ import structlog
 from batch_loader.domain.batch import Batch, fail
 from batch_loader.domain.page import Page, Reservation, load_page, slot_of
 from batch_loader.ports import Audience, OpenActivities, Shelf
+from batch_loader.use_cases.await_copies import AwaitCopies
 from contracts.vocabulary import BatchId, BatchState
 from servicekit.clock import Clock
 from servicekit.leases import Leases, bucket_of
 from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
-from servicekit.resting import repeat
+from servicekit.resting import end, repeat
 from servicekit.unit_of_work import Changes, Commands, Committer, Store
 
 log = structlog.get_logger()
@@ -40,6 +42,12 @@ class Pace:
     began: float
     per_second: float = 0.0
     failures: int = 0
+    copies: asyncio.Task[None] | None = None
+    """Ends when nobody who belongs to the batch is missing in them."""
+
+    @property
+    def waits(self) -> bool:
+        return self.copies is not None and not self.copies.done()
 
     def lap(self, contacts: int) -> float:
         """The rate if the page in hand ends now."""
@@ -54,6 +62,7 @@ class LoadBatches:
         shelf: Shelf,
         audience: Audience,
         open_activities: OpenActivities,
+        await_copies: AwaitCopies,
         reservations: Store[Reservation],
         committer: Committer,
         leases: Leases,
@@ -65,6 +74,7 @@ class LoadBatches:
         self._shelf = shelf
         self._audience = audience
         self._open_activities = open_activities
+        self._await_copies = await_copies
         self._reservations = reservations
         self._committer = committer
         self._commands = Commands(committer, store)
@@ -79,22 +89,46 @@ class LoadBatches:
         self._work.set()
 
     async def run(self) -> None:
-        await repeat(self._stopping, self.step, self._leases, _IDLE_SECONDS, wake=self._work)
+        try:
+            await repeat(self._stopping, self.step, self._leases, _IDLE_SECONDS, wake=self._work)
+        finally:
+            await self._forget([id_ for id_, pace in self._paces.items() if pace.waits])
 
     async def step(self) -> int:
-        """One page of every batch that is this process's to load; how many were worked on."""
+        """One page of every batch that is this process's to load, unless it waits; how many went on."""
         buckets = await self._leases.held()
         mine = [id_ for id_ in await self._shelf.loading() if bucket_of(id_.encode()) in buckets]
-        self._paces = {id_: pace for id_, pace in self._paces.items() if id_ in mine}
+        await self._forget(self._paces.keys() - mine)
+        went = 0
         for batch_id in mine:
             if self._stopping.is_set():
                 break
-            await self._work_on(batch_id)
-        return len(mine)
+            pace = self._paces.setdefault(batch_id, Pace(self._page_size, time.monotonic()))
+            if pace.copies is None:
+                pace.copies = asyncio.create_task(self._until_copies(batch_id, pace))
+            elif not pace.waits:
+                await self._work_on(batch_id, pace.copies, pace)
+                went += 1
+        return went
 
-    async def _work_on(self, batch_id: BatchId) -> None:
-        pace = self._paces.setdefault(batch_id, Pace(self._page_size, time.monotonic()))
+    async def _until_copies(self, batch_id: BatchId, pace: Pace) -> None:
+        """Beside the loop: other batches go on meanwhile, however long Kafka takes to answer."""
         try:
+            await self._await_copies(batch_id)
+        finally:
+            pace.began = time.monotonic()
+            self.wake()
+
+    async def _forget(self, batch_ids: Iterable[BatchId]) -> None:
+        """Whoever loads these next asks for the copies anew."""
+        asked = [self._paces.pop(id_).copies for id_ in list(batch_ids)]
+        await end(*(task for task in asked if task is not None))
+
+    async def _work_on(self, batch_id: BatchId, copies: asyncio.Task[None], pace: Pace) -> None:
+        try:
+            if copies.exception() is not None:
+                pace.copies = None
+            await copies
             await self._load_page(batch_id, pace)
         except Conflict:
             # Somebody steered the batch, or took a slot: again from fresh state, with less at stake.
