@@ -68,7 +68,9 @@ class BatchResource(BaseModel):
     selected: int
     loaded: int
     skipped: dict[str, int]
-    per_second: float
+    per_second: float = Field(
+        description="Contacts selected per second in the last pages; not the pace of the whole load."
+    )
     estimated_end_at: datetime | None
     waiting_for: WaitingFor | None = Field(
         default=None,

@@ -35,6 +35,8 @@ class BatchProgressed(
         default_factory=dict, description=f"Reason -> contacts; the reasons are {one_of(Skipped)}."
     )
     per_second: float = Field(default=0, ge=0)
+    """Contacts selected per second in the last pages, each weighing less than the one after it. Not the pace
+    of the whole load: what it waited for, or how long it was paused, is not in it."""
     estimated_end_at: Time | None = None
     error: str | None = None
     changed_at: Time
