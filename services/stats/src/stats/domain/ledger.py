@@ -124,6 +124,22 @@ def _link_id(target: TargetKey, head: str) -> str:
     return f"+{len(target)}/{target}/{head}"
 
 
+def last_of(target: TargetKey, gone: Mapping[TargetKey, TargetKey | Erased]) -> TargetKey:
+    """Whom it was merged into in the end, erased or not."""
+    met: set[TargetKey] = set()
+    # Nobody is met twice, so that not even a circle, should one ever be in the database, has no end.
+    while gone.get(target, ERASED) != ERASED and target not in met:
+        met.add(target)
+        target = gone[target]
+    return target
+
+
+def survivor_of(target: TargetKey, gone: Mapping[TargetKey, TargetKey | Erased]) -> TargetKey | Erased:
+    """Who it is now."""
+    last = last_of(target, gone)
+    return ERASED if gone.get(last) == ERASED else last
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What a decision about interactions looks at beside the interaction.
@@ -142,10 +158,8 @@ class World:
 
     def resolve(self, target: TargetKey) -> TargetKey:
         """Who it is now; `nobody` of its type if it was erased."""
-        type_ = _type_of(target)
-        while target in self.gone:
-            target = self.gone[target]
-        return nobody(type_) if target == ERASED or is_nobody(target) else target
+        now = survivor_of(target, self.gone)
+        return nobody(_type_of(target)) if now == ERASED or is_nobody(now) else now
 
 
 class Link(NamedTuple):
@@ -307,10 +321,8 @@ def _named(target: TargetKey, of: str, world: World) -> TargetKey:
     cannot be told together. Then the type, because what did not count must not begin to."""
     if target not in world.gone or not is_nobody(world.resolve(target)):
         return target
-    last = target
-    while world.gone[last] != ERASED:
-        last = world.gone[last]
-    prints = [_fingerprint(f"{of} {each}".encode()) for each in dict.fromkeys((target, last))]
+    both = dict.fromkeys((target, last_of(target, world.gone)))
+    prints = [_fingerprint(f"{of} {each}".encode()) for each in both]
     return f"{':'.join([ERASED, *prints])}/{_type_of(target)}"
 
 

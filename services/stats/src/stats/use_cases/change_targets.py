@@ -7,7 +7,6 @@ doing them again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from pymongo import UpdateOne
@@ -15,9 +14,19 @@ from pymongo import UpdateOne
 from contracts.stats import SetParent, SetTargetLink
 from servicekit.conflicts import undisputed
 from servicekit.failpoints import Failpoint
-from servicekit.mongo import Conflict
-from stats.adapters.mongo_ledger import NOBODY, Work
-from stats.domain.ledger import ERASED, TargetKey, forgotten, head_id, moved, relink, target_key
+from servicekit.mongo import Conflict, Session
+from stats.adapters.mongo_ledger import NOBODY, MongoLedger, Work
+from stats.domain.ledger import (
+    ERASED,
+    Erased,
+    TargetKey,
+    forgotten,
+    head_id,
+    last_of,
+    moved,
+    relink,
+    target_key,
+)
 from stats.use_cases.record_decisions import Decisions
 from stats.use_cases.transactions import Rewriting
 from stats.use_cases.worlds import Worlds
@@ -36,20 +45,7 @@ class MergeTargets:
 
     async def __call__(self, loser: TargetKey, survivor: TargetKey) -> int:
         """Returns how many interactions moved. Raises Refused for a circle or an erased target."""
-        ledger = self._rewriting.ledger
-        gone = await ledger.gone([loser, survivor])
-        survivor = _final(survivor, gone)
-        if survivor == ERASED:
-            raise Refused("the survivor was erased")
-        if loser == survivor:
-            raise Refused("a target cannot be merged into itself")
-        if gone.get(loser) == ERASED:
-            raise Refused("the target was erased")
-        if loser not in gone:
-            if not await _mark(self._rewriting, loser, survivor):
-                return await self(loser, survivor)
-        elif _final(loser, gone) != survivor:
-            raise Refused("the target was merged into another one before")
+        survivor = await undisputed(lambda: self._mark(loser, survivor), "a target")
         _BETWEEN_MARK_AND_MOVE()
         count = 0
         while heads := await self._rewriting.heads_of(loser):
@@ -57,11 +53,32 @@ class MergeTargets:
         await self._decisions.follow(loser, survivor)
         return count
 
+    async def _mark(self, loser: TargetKey, survivor: TargetKey) -> TargetKey:
+        """Whom the loser is merged into in the end.
 
-def _final(target: TargetKey, gone: Mapping[TargetKey, TargetKey]) -> TargetKey:
-    while target in gone:
-        target = gone[target]
-    return target
+        Looked up and marked in one transaction that writes both: another merge of either, such as the one in
+        the opposite direction, and an erasure of the survivor collide with it, and one is decided again.
+        """
+        ledger = self._rewriting.ledger
+        async with ledger.transaction() as session:
+            gone = await ledger.gone([loser, survivor], session)
+            last = last_of(survivor, gone)
+            if gone.get(last) == ERASED:
+                raise Refused("the survivor was erased")
+            if loser == last:
+                raise Refused("a target cannot be merged into itself")
+            if last in gone:
+                raise Refused("the survivor was merged in a circle")
+            if gone.get(loser) == ERASED:
+                raise Refused("the target was erased")
+            if loser not in gone:
+                await _mark(ledger, loser, last, session)
+                await ledger.targets.update_one(
+                    {"_id": last}, {"$inc": {"met": 1}}, upsert=True, session=session
+                )
+            elif last_of(loser, gone) != last:
+                raise Refused("the target was merged into another one before")
+        return last
 
 
 class EraseTarget:
@@ -73,7 +90,7 @@ class EraseTarget:
         """Returns how many interactions lost their link. Again: nothing."""
         ledger = self._rewriting.ledger
         became = (await ledger.gone([target])).get(target)
-        if became is None and not await _mark(self._rewriting, target, ERASED):
+        if became is None and not await self._mark(target):
             return await self(target)
         if became is not None and became != ERASED:
             # Deleting the record that was merged away does not erase the person: that is the survivor.
@@ -95,25 +112,29 @@ class EraseTarget:
         )
         return count
 
+    async def _mark(self, target: TargetKey) -> bool:
+        """False if somebody was faster, and the target may have gone another way."""
+        ledger = self._rewriting.ledger
+        try:
+            async with ledger.transaction() as session:
+                await _mark(ledger, target, ERASED, session)
+        except Conflict:
+            return False
+        return True
 
-async def _mark(rewriting: Rewriting, target: TargetKey, gone: TargetKey) -> bool:
+
+async def _mark(ledger: MongoLedger, target: TargetKey, gone: TargetKey | Erased, session: Session) -> None:
     """From here on nobody gives this target a row: the next write finds the mark, or collides with it.
 
-    False if the target has just gone another way.
+    A target that is gone already is a key that exists: a conflict.
     """
-    ledger = rewriting.ledger
-    try:
-        async with ledger.transaction() as session:
-            await ledger.targets.update_one(
-                {"_id": target, "gone": {"$exists": False}},
-                {"$inc": {"version": 1}, "$set": {"gone": gone, "met": NOBODY}},
-                upsert=True,
-                session=session,
-            )
-            await ledger.mark([target], session)
-    except Conflict:
-        return False
-    return True
+    await ledger.targets.update_one(
+        {"_id": target, "gone": {"$exists": False}},
+        {"$inc": {"version": 1}, "$set": {"gone": gone, "met": NOBODY}},
+        upsert=True,
+        session=session,
+    )
+    await ledger.mark([target], session)
 
 
 class LinkTarget:

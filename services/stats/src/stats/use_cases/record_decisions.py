@@ -7,7 +7,7 @@ the mark after the write. So one of the two sees the other's work.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from zlib import crc32
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
@@ -22,7 +22,7 @@ from servicekit.verdict import Outcome, Unchanged
 from stats.adapters.mongo_cells import cell_updates
 from stats.adapters.mongo_ledger import MongoLedger
 from stats.domain.decisions import cells_of, row_id, row_of
-from stats.domain.ledger import ERASED, TargetKey, target_key, target_of
+from stats.domain.ledger import ERASED, TargetKey, survivor_of, target_key, target_of
 
 DECISION_LEDGER = "decisions"
 DECISION_CELLS = "decision_cells"
@@ -98,13 +98,7 @@ class RecordDecisions:
     async def _follow(self, contacts: set[TargetKey]) -> None:
         gone = await self._ledger.gone(contacts)
         for contact in contacts & gone.keys():
-            await self._decisions.follow(contact, _final(contact, gone))
-
-
-def _final(contact: TargetKey, gone: Mapping[TargetKey, TargetKey]) -> TargetKey:
-    while contact in gone:
-        contact = gone[contact]
-    return contact
+            await self._decisions.follow(contact, survivor_of(contact, gone))
 
 
 def _outcomes(messages: Sequence[ActivityDecided], known: set[str]) -> list[Outcome]:
