@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from urllib.parse import quote
 
+import pytest
+
 from contracts.channel_sms import Target
 from contracts.stats import ContactStatsChanged
 from tests.kit import eventually
@@ -150,6 +152,15 @@ async def test_a_type_nobody_registered_counts_only_if_it_states_its_direction(l
         interaction(contact, interaction_type="fax", direction="incoming"),
     )
     assert await line.counts(contact) == (1, 0)
+
+
+@pytest.mark.parametrize("type_", ["house_visit", "v" * 64])
+async def test_a_type_that_is_no_name_of_a_channel_is_announced_as_one(line: Line, type_: str) -> None:
+    contact = name()
+    await line.tell(interaction(contact), interaction(contact, interaction_type=type_))
+    announced = [m for m in await line.wire.messages(ContactStatsChanged) if m.target_id == contact]
+    assert announced[-1].total.contact_count == 2
+    assert announced[-1].channels.keys() == {"sms", type_}
 
 
 async def test_other_edits_change_nothing(line: Line) -> None:

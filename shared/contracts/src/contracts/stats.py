@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from contracts.message import Message, Record, Topic
-from contracts.vocabulary import ChannelName, Code, Identifier, InteractionId, Time, Version
+from contracts.vocabulary import Code, Identifier, InteractionId, Time, Version
 
 CONTACT_STATS_CHANGED = Topic("contact-stats-changed", compacted=True)
 STATS_COMMANDS = Topic("stats-commands")
@@ -46,7 +46,8 @@ class ContactStatsChanged(
     target_id: Identifier
     version: Version
     total: AttemptCounters
-    channels: dict[ChannelName, AttemptCounters] = Field(default_factory=dict)
+    channels: dict[Code, AttemptCounters] = Field(default_factory=dict)
+    """By channel, or by interaction type where an interaction names no channel."""
     changed_at: Time
 
     @property
