@@ -47,6 +47,9 @@ _NOBODY = f"{ERASED}:"
 NEWEST = 2**63 - 1
 """Version of an interaction."""
 _LONGEST = 200
+MOST_TARGETS = 100
+"""That the source of an interaction may name, and that commands may link or cut beside it: an interaction
+is changed in one transaction, and a much larger one never ends in time."""
 _NO_TYPE = "contact"
 """Of what was erased before its type was remembered."""
 
@@ -98,6 +101,8 @@ def fault_in(message: InteractionRecorded) -> str | None:
     for target in message.targets or ():
         if target.type == "contact" and not is_own_id(target.id):
             return f"targets: of a contact {OWN_ID_RULE}"
+    if len(set(message.targets or ())) > MOST_TARGETS:
+        return f"targets: at most {MOST_TARGETS} different ones"
     names = (message.interaction_id, message.activity_id, message.campaign_id, message.subject_id)
     if any(name and len(name) > _LONGEST for name in (*names, message.endpoint_id, message.agent)):
         return f"ids and agent: at most {_LONGEST} characters"
@@ -160,6 +165,10 @@ class World:
         """Who it is now; `nobody` of its type if it was erased."""
         now = survivor_of(target, self.gone)
         return nobody(_type_of(target)) if now == ERASED or is_nobody(now) else now
+
+
+class TooManyLinks(Exception):
+    """Commands would link or cut more targets of one interaction than it may have."""
 
 
 class Link(NamedTuple):
@@ -227,7 +236,10 @@ def record(
 
 
 def relink(command: SetTargetLink, known: Sequence[Row], world: World) -> list[Row] | None:
-    """The rows after a link was made or cut by command; None if a newer command said otherwise."""
+    """The rows after a link was made or cut by command; None if a newer command said otherwise.
+
+    Raises TooManyLinks if it would be one more than may be remembered.
+    """
     at = command.occurred_at
     of = head_id(command.interaction_type, command.interaction_id)
     target = _named(target_key(command.target_type, command.target_id), of, world)
@@ -236,6 +248,8 @@ def relink(command: SetTargetLink, known: Sequence[Row], world: World) -> list[R
         if said["target"] == target and said["at"] >= at:
             return None
     overlay = [said for said in overlay if said["target"] != target]
+    if len(overlay) >= MOST_TARGETS:
+        raise TooManyLinks
     overlay.append({"target": target, "linked": command.linked, "at": at})
     if known:
         return _again(known, world, overlay=overlay)

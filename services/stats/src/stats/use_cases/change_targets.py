@@ -18,8 +18,10 @@ from servicekit.mongo import Conflict, Session
 from stats.adapters.mongo_ledger import NOBODY, MongoLedger, Work
 from stats.domain.ledger import (
     ERASED,
+    MOST_TARGETS,
     Erased,
     TargetKey,
+    TooManyLinks,
     forgotten,
     head_id,
     last_of,
@@ -143,8 +145,11 @@ class LinkTarget:
         self._worlds = worlds
 
     async def __call__(self, command: SetTargetLink) -> bool:
-        """False if it changed nothing."""
-        return await undisputed(lambda: self._relink(command), "the interaction")
+        """False if it changed nothing. Raises Refused if it is one link or cut too many."""
+        try:
+            return await undisputed(lambda: self._relink(command), "the interaction")
+        except TooManyLinks:
+            raise Refused(f"commands link or cut at most {MOST_TARGETS} targets of an interaction") from None
 
     async def _relink(self, command: SetTargetLink) -> bool:
         ledger = self._rewriting.ledger

@@ -1,8 +1,8 @@
-"""Attempts and the counters they move, exactly once: a batch is one transaction."""
+"""Attempts and the counters they move, exactly once: a batch is one transaction, or a few."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import structlog
 
@@ -20,6 +20,8 @@ from stats.use_cases.worlds import Worlds
 log = structlog.get_logger()
 
 _TRIES = 6
+MOST_LINKS = 4000
+"""In one transaction, which would not end in time with all that a batch of interactions may name."""
 
 Batch = Sequence[Delivery[InteractionRecorded]]
 
@@ -42,6 +44,9 @@ class RecordInteractions:
         self._expect_repeats = False
 
     async def __call__(self, batch: Batch) -> list[Outcome]:
+        return [outcome for part in parts_of(batch) for outcome in await self._record(part)]
+
+    async def _record(self, batch: Batch) -> list[Outcome]:
         if not self._expect_repeats:
             try:
                 return await self._attempt(batch, careful=False)
@@ -57,7 +62,7 @@ class RecordInteractions:
         if len(batch) == 1:
             return [TryAgain("its target changes too fast", after=1.0, patient=True)]
         half = len(batch) // 2
-        return [*await self(batch[:half]), *await self(batch[half:])]
+        return [*await self._record(batch[:half]), *await self._record(batch[half:])]
 
     async def _attempt(self, batch: Batch, careful: bool) -> list[Outcome]:
         world = await self._worlds.around([delivery.message for delivery in batch])
@@ -103,6 +108,18 @@ class RecordInteractions:
         for head, rows in now_standing.items():
             work.change(standing.get(head) or [], rows)
         return outcomes, work
+
+
+def parts_of(batch: Batch) -> Iterator[Batch]:
+    """What fits into a transaction each, in order; one interaction alone whatever it names."""
+    start = links = 0
+    for place, delivery in enumerate(batch):
+        more = max(1, len(delivery.message.targets or ()))
+        if links and links + more > MOST_LINKS:
+            yield batch[start:place]
+            start, links = place, 0
+        links += more
+    yield batch[start:]
 
 
 def _head(message: InteractionRecorded) -> str:
