@@ -148,3 +148,33 @@ async def test_totals_add_up_from_both_sides(line: Line) -> None:
     contacts = totals["target_types"]["contact"]
     assert contacts["contact_count"] == contacts["ledger_in"] + contacts["ledger_out"] >= 2
     assert totals["ledger_rows"] >= totals["interactions"]
+
+
+async def test_the_ledger_is_read_after_an_erasure(line: Line) -> None:
+    contact, account, campaign = name(), name("account"), name("campaign")
+    about = [{"id": contact}, {"type": "account", "id": account}]
+    alone, shared = interaction(contact, campaign_id=campaign), interaction(contact, targets=about)
+    await line.tell(alone, shared)
+    answer = await line.http.delete(f"/v1/targets/contact/{contact}")
+    assert answer.status_code == 204, answer.text
+    rows: dict[str, dict[str, Any]] = {}
+    cursor = None
+    while cursor is not None or not rows:
+        answer = await line.http.get("/v1/ledger", params={"cursor": cursor} if cursor else {})
+        assert answer.status_code == 200, answer.text
+        rows |= {row["interaction_id"]: row for row in answer.json()["items"]}
+        cursor = answer.json()["next_cursor"]
+    nobodys, accounts = rows[alone.interaction_id], rows[shared.interaction_id]
+    assert (nobodys["erased"], nobodys["target_id"], nobodys["campaign_id"]) == (True, None, campaign)
+    assert (accounts["erased"], accounts["target_id"]) == (False, account)
+
+
+async def test_a_type_of_targets_without_an_id_is_no_target_of_the_ledger(line: Line) -> None:
+    answer = await line.http.get("/v1/ledger", params={"target_type": "contact"})
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:parley:problem:incomplete-target")
+    assert answer.json()["detail"] == "A target_type needs a target_id."
+    contact = name()
+    await line.tell(interaction(contact))
+    for asked in ({"target_id": contact}, {"target_type": "contact", "target_id": contact}):
+        (row,) = (await line.http.get("/v1/ledger", params=asked)).json()["items"]
+        assert row["target_id"] == contact

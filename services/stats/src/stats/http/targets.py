@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel
 from contracts.vocabulary import Code, WrittenTime
 from servicekit.clock import Clock
 from servicekit.pages import TAGGED, Cursor, Limit, Page, cursor_of, moment, page_of, parts_of, text, whole
+from servicekit.problems import Problem
 from stats.adapters.mongo_targets import Column, Filters, MongoTargets, Place
 from stats.domain.ledger import is_attempt, target_key, target_of
 from stats.http.zones import Zone
@@ -46,6 +47,7 @@ class LedgerRow(BaseModel):
     version: int
     deleted: bool
     erased: bool
+    """Whom it was for was erased; then it has no target."""
     activity_id: str | None
     campaign_id: str | None
     subject_id: str | None
@@ -119,13 +121,19 @@ def target_routes(read: ReadCounters, targets: MongoTargets, totals: ReadTotals,
 
     @routes.get("/ledger", operation_id="list_ledger")
     async def ledger(
-        target_type: Code = "contact",
+        target_type: Annotated[
+            Code | None, Query(description="`contact` if left out; only with target_id")
+        ] = None,
         target_id: Annotated[str | None, Query(max_length=200, description="without it, all targets")] = None,
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> Page[LedgerRow]:
         (after,) = ("",) if cursor is None else parts_of(cursor, text)
-        target = None if target_id is None else target_key(target_type, target_id)
+        if target_type is not None and target_id is None:
+            raise Problem(
+                422, "incomplete-target", "The target is incomplete", "A target_type needs a target_id."
+            )
+        target = None if target_id is None else target_key(target_type or "contact", target_id)
         found = page_of(
             await targets.ledger(target, after, limit + 1), limit, lambda row: cursor_of(row["_id"])
         )
@@ -164,7 +172,7 @@ def _ledger_row(row: Mapping[str, Any]) -> LedgerRow:
         waits_for=row.get("waits"),
         version=row["version"],
         deleted=row.get("deleted", False),
-        erased=row.get("erased", False),
+        erased="erased" in row,
         activity_id=row.get("activity_id"),
         campaign_id=row.get("campaign_id"),
         subject_id=row.get("subject_id"),
