@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import stats as commands
+from servicekit.failpoints import FAILPOINTS, InjectedFault
 from servicekit.verdict import GiveUp, Outcome, TryAgain
 from stats.domain.ledger import ERASED, World, survivor_of
 from tests.engines import Engines
@@ -102,3 +104,22 @@ def test_every_way_through_merges_has_an_end(became: dict[str, str]) -> None:
         last = survivor_of(contact, became)
         assert last not in became or survivor_of(last, became) == last
         assert world.resolve(contact) == ("erased:/contact" if last == ERASED else last)
+
+
+async def test_a_merge_goes_on_when_its_survivor_was_erased_meanwhile(made: Parts, tmp_path: Path) -> None:
+    loser, survivor = name(), name()
+    await made.tell([interaction(loser), interaction(survivor)])
+    command = merge(loser, survivor)
+    FAILPOINTS.arm("stats.between_mark_and_move=error", tmp_path / "passed")
+    try:
+        with pytest.raises(InjectedFault):
+            await made.books.obey.obey(command)
+    finally:
+        FAILPOINTS.disarm()
+    assert await at_once(made, erase(survivor)) == [None]
+    assert await at_once(made, command, command) == [None, None]
+    assert not await made.mongo["ledger"].count_documents({"target": f"contact/{loser}"})
+    counted = await made.channels()
+    assert not {f"contact/{loser}", f"contact/{survivor}"} & counted.keys()
+    late = merge(name(), survivor)
+    assert await at_once(made, late) == [GiveUp("refused", "the survivor was erased")]

@@ -55,7 +55,7 @@ class MergeTargets:
         await self._decisions.follow(loser, survivor)
         return count
 
-    async def _mark(self, loser: TargetKey, survivor: TargetKey) -> TargetKey:
+    async def _mark(self, loser: TargetKey, survivor: TargetKey) -> TargetKey | Erased:
         """Whom the loser is merged into in the end.
 
         Looked up and marked in one transaction that writes both: another merge of either, such as the one in
@@ -66,6 +66,9 @@ class MergeTargets:
             gone = await ledger.gone([loser, survivor], session)
             last = last_of(survivor, gone)
             if gone.get(last) == ERASED:
+                if loser not in (last, survivor) and last_of(loser, gone) == last:
+                    # It was interrupted, and the survivor erased since: the rest goes the same way.
+                    return ERASED
                 raise Refused("the survivor was erased")
             if loser == last:
                 raise Refused("a target cannot be merged into itself")
