@@ -102,6 +102,12 @@ async def test_poison_goes_to_the_dead_letters_and_the_good_flows_on(
         assert (await wire.messages(WordHeard))[0].words == ("good",)
 
 
+def test_who_names_an_unknown_type_is_told_the_whole_names_of_the_known_ones() -> None:
+    record = SimpleNamespace(value=b"{}", key=b"anna", headers=[*CE[:2], ("ce_type", b"test.word"), CE[3]])
+    told = "ce_type 'test.word' is not published here: test.word.heard.v1, test.word.said.v1"
+    assert Reader((WordSaid,), (WordSaid, WordHeard))(record) == Rejected(record, "unknown_type", told)
+
+
 @pytest.mark.parametrize(("size", "taken"), [(LARGEST_RECORD, True), (LARGEST_RECORD + 1, False)])
 def test_compression_makes_no_room_for_a_larger_body(size: int, taken: bool) -> None:
     body = said("anna", 1).to_json()

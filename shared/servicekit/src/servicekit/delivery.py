@@ -96,6 +96,7 @@ class Reader:
 
     def __init__(self, read: tuple[type[Message], ...], known: tuple[type[Message], ...]) -> None:
         self._read = {message.wire.type.encode(): message for message in read}
+        self._types = ", ".join(sorted({message.wire.type for message in known}))
         self._bases = {_VERSION.sub("", message.wire.type) for message in known}
         self._compacted = any(message.wire.topic.compacted for message in read)
 
@@ -134,8 +135,7 @@ class Reader:
     def _unread(self, record: Any, type_: str) -> Ignored | Rejected:
         if _VERSION.sub("", type_) in self._bases:
             return Ignored(record)
-        known = ", ".join(sorted(self._bases))
-        return Rejected(record, "unknown_type", f"ce_type {type_!r} is not published here: {known}")
+        return Rejected(record, "unknown_type", f"ce_type {type_!r} is not published here: {self._types}")
 
 
 def event_time(told: str, record: Any) -> datetime:
