@@ -20,8 +20,12 @@ _ABOUT = (
     "Derived from the message catalogue. Envelopes: CloudEvents 1.0 in Kafka binary mode. Bodies: JSON. "
     "Within a version only optional fields are added; readers ignore fields they do not know. "
     "Delivery is at least once: two deliveries of one fact have the same `ce_id`. "
+    "Order holds for each key, if all who publish choose its partition by Kafka's murmur2, as the Java "
+    "client, aiokafka and kafkajs do by themselves; librdkafka needs `partitioner=murmur2_random`. "
     "A deployment with a namespace puts `<namespace>.` in front of every address."
 )
+
+_PARTITION = "Its partition is Kafka's murmur2 of it (librdkafka: `partitioner=murmur2_random`)."
 
 
 def asyncapi_document(service: str) -> Part:
@@ -185,7 +189,7 @@ def _message(message: type[Message]) -> Part:
             ]
         },
         "payload": {"$ref": f"#/components/schemas/{message.__name__}"},
-        "bindings": {"kafka": _key_binding(f"Equals {message.key_rule()}.")},
+        "bindings": {"kafka": _key_binding(f"Equals {message.key_rule()}. {_PARTITION}")},
         "examples": [_example(message)],
     }
 
