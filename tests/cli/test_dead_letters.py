@@ -10,6 +10,7 @@ from cli.commands.dlq import document, for_people, mended
 from cli.dead_letters import DeadLetters, Letter
 from cli.exits import WrongUsage
 from cli.found import Parley
+from contracts.catalogue import topics
 from servicekit.delivery import headers_of
 from tests.engines import Engines
 from tests.kit import Wire
@@ -81,6 +82,17 @@ async def test_what_is_replayed_arrives_as_it_was_and_is_not_offered_again(
     assert await in_thread(dead.replay, None, seen.append) == 1
     assert [letter.headers["ce_id"] for letter in seen] == ["1", "2", "3"]
     assert sum((await in_thread(dead.count)).values()) == 3
+
+
+async def test_those_of_a_channel_of_somebody_elses_are_among_them(wire: Wire, dead: DeadLetters) -> None:
+    topic = "activity-dispatched.postcard"
+    with pytest.raises(WrongUsage, match="There is no topic"):
+        await in_thread(dead.listed, topic, 10)
+    await wire.create_topics(topics(("postcard",)))
+    await wire.publish_raw(f"{topic}.dlq", b"{", b"contact-1", [("dlq_reason", b"invalid_body")])
+    assert await in_thread(dead.count) == {(wire.name(f"{topic}.dlq"), "invalid_body", False): 1}
+    assert await in_thread(dead.replay, topic, lambda _: None) == 1
+    assert [(each.key, each.value) for each in await wire.records(topic)] == [(b"contact-1", b"{")]
 
 
 async def test_one_letter_can_be_mended(wire: Wire, dead: DeadLetters) -> None:

@@ -15,11 +15,11 @@ from aiokafka.errors import KafkaError
 from cli.exits import Failure, WrongUsage
 from cli.found import Parley
 from cli.line.chosen_engines import no_broker
-from contracts.catalogue import topics
+from contracts.catalogue import channels_among, topics
 from contracts.message import DEAD_LETTER_SUFFIX
 from servicekit.delivery import headers_of
 from servicekit.producer import NotPublished, Outgoing, Producer
-from servicekit.topics import partitions_of
+from servicekit.topics import existing_topics, partitions_of
 
 GROUP = "parley-cli.dead-letters"
 _ORIGIN = "dlq_"
@@ -71,7 +71,7 @@ class DeadLetters:
         async def count() -> Counter[tuple[str, str, bool]]:
             found: Counter[tuple[str, str, bool]] = Counter()
             async with self._consumer() as consumer:
-                async for letter in self._read(consumer, self._names(topic)):
+                async for letter in self._read(consumer, await self._names(topic)):
                     found[letter.topic, letter.reason, letter.replayed] += 1
             return found
 
@@ -83,7 +83,7 @@ class DeadLetters:
 
         async def get() -> Letter:
             async with self._consumer() as consumer:
-                (topic_,) = self._names(topic)
+                (topic_,) = await self._names(topic)
                 place = TopicPartition(topic_, partition)
                 ends = await self._assign(consumer, [place]) if partition < 10_000 else {}
                 if not 0 <= offset < ends.get(place, 0):
@@ -101,7 +101,7 @@ class DeadLetters:
         async def list_() -> list[Letter]:
             found: list[Letter] = []
             async with self._consumer() as consumer:
-                async for letter in self._read(consumer, self._names(topic)):
+                async for letter in self._read(consumer, await self._names(topic)):
                     if not letter.replayed:
                         found.append(letter)
                     if len(found) >= limit:
@@ -119,7 +119,7 @@ class DeadLetters:
             producer = Producer(self._servers, "parley-cli")
             try:
                 async with self._consumer() as consumer:
-                    async for batch in self._batches(consumer, self._names(topic)):
+                    async for batch in self._batches(consumer, await self._names(topic)):
                         await producer.publish_all([letter.original() for letter in batch])
                         await consumer.commit(_after(batch))
                         for letter in batch:
@@ -170,14 +170,17 @@ class DeadLetters:
 
         self._run(dismiss())
 
-    def _names(self, topic: str | None) -> list[str]:
-        known = [t.name for t in topics() if t.name.endswith(DEAD_LETTER_SUFFIX)]
+    async def _names(self, topic: str | None) -> list[str]:
+        """Those of Parley's own topics, and of the channels of others that the broker has."""
+        there = await existing_topics(self._servers)
+        bare = [name.removeprefix(self._prefix) for name in there if name.startswith(self._prefix)]
+        known = [t.name for t in topics(channels_among(bare)) if t.name.endswith(DEAD_LETTER_SUFFIX)]
         if topic is None:
             return [self._prefix + name for name in known]
-        bare = topic.removeprefix(self._prefix).removesuffix(DEAD_LETTER_SUFFIX)
-        if bare + DEAD_LETTER_SUFFIX not in known:
-            raise WrongUsage(f"There is no topic {bare!r}; see: parley topics")
-        return [self._prefix + bare + DEAD_LETTER_SUFFIX]
+        asked = topic.removeprefix(self._prefix).removesuffix(DEAD_LETTER_SUFFIX)
+        if asked + DEAD_LETTER_SUFFIX not in known:
+            raise WrongUsage(f"There is no topic {asked!r}; see: parley topics")
+        return [self._prefix + asked + DEAD_LETTER_SUFFIX]
 
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:

@@ -48,6 +48,13 @@ def by_type(type_: str) -> type[Message] | None:
     return _BY_TYPE.get(type_)
 
 
+def channels_among(names: Iterable[str]) -> tuple[str, ...]:
+    """Those that ship with Parley, and the others that have a dispatch topic among these names."""
+    start = activities.ACTIVITY_DISPATCHED.named(channel="")
+    found = {name.removeprefix(start) for name in names if name.startswith(start)}
+    return (*CHANNELS, *sorted(name for name in found - {*CHANNELS} if "." not in name))
+
+
 def names_of(topic: Topic, channels: tuple[str, ...] = CHANNELS) -> list[str]:
     """Its name; of a template one for each channel."""
     return [topic.named(channel=channel) for channel in channels] if topic.is_template else [topic.name]

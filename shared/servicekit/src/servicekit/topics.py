@@ -134,6 +134,16 @@ def _is_less(found: int, expected: int) -> bool:
     return found != _UNLIMITED and (expected == _UNLIMITED or found < expected)
 
 
+async def existing_topics(servers: str) -> set[str]:
+    """The names of all topics that the cluster has."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    try:
+        await admin.start()
+        return set(await admin.list_topics())
+    finally:
+        await admin.close()
+
+
 async def partitions_of(servers: str, topics: Iterable[str]) -> list[TopicPartition]:
     """Of those topics that exist. A consumer cannot be asked: Kafka tells it of subscribed topics only."""
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
