@@ -187,7 +187,10 @@ def mended(letter: Letter, written: bytes) -> Letter:
     if not (isinstance(told, dict) and {"letter", "key", "headers", "body"} <= told.keys()):
         return replace(letter, value=written)
     if told["letter"] != letter.name:
-        raise WrongUsage(f"The file is about {told['letter']}, not about {letter.name}.")
+        raise WrongUsage(
+            f"The file is about {told['letter']}, not about {letter.name}: write that name into it, or leave "
+            "nothing in it but the body."
+        )
     shown = document(letter)
     key, headers, body = told["key"], told["headers"], told["body"]
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):

@@ -48,7 +48,10 @@ def reconcile(
     else:
         console.say(f"Reconciled: all {len(found):,} equations hold.")
     if not agree:
-        raise Failure("The books do not agree; see the lines marked above.")
+        raise Failure(
+            "The books do not agree; see the lines marked above. While work is in hand that is normal: ask "
+            "again when nothing moves."
+        )
 
 
 def show(found: Sequence[Equation], title: str) -> None:

@@ -116,7 +116,8 @@ def _form_replica_set(url: str) -> bool:
     except ConfigurationError as error:
         raise WrongConfiguration(f"MONGO_URL cannot be used: {str(error).rstrip('.')}.") from error
     except OperationFailure as refusal:
-        raise WrongConfiguration(f"The MongoDB at {host}:{port} refuses: {refusal.details}.") from refusal
+        why = str((refusal.details or {}).get("errmsg", refusal)).rstrip(".")
+        raise WrongConfiguration(f"The MongoDB at {host}:{port} refuses: {why}.") from refusal
     except PyMongoError as error:
         raise Unavailable(f"No MongoDB answers at {without_login(url)}: is it running?") from error
 
