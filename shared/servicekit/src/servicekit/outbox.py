@@ -91,7 +91,7 @@ class Outbox:
         self.written = asyncio.Event()
         """Set whenever this process has committed rows."""
         self._open: set[int] = set()
-        self._closed: set[int] = set()
+        self._closed: int | None = None
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -103,12 +103,12 @@ class Outbox:
             yield
         finally:
             self._open.remove(began)
-            self._closed.add(began)
+            self._closed = began if self._closed is None else min(self._closed, began)
 
     def begun(self) -> int | None:
         """An id below those of all parcels that were still being written since this was last asked."""
-        ids, self._closed = self._open | self._closed, set()
-        return min(ids, default=None)
+        closed, self._closed = self._closed, None
+        return min(self._open if closed is None else {closed, *self._open}, default=None)
 
     def row(self, message: Message, traceparent: str | None = None, now: datetime | None = None) -> Document:
         """Raises TooLargeToAnnounce: the broker would refuse it, now and ever."""

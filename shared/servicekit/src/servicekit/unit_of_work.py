@@ -329,8 +329,10 @@ class Commands(Generic[S]):
             match verdict:
                 case Become():
                     expect_version(expected, state)
-                    changes = Changes(rows=[*extra_rows(verdict.state)] if extra_rows else [])
+                    changes = Changes()
                     self._committer.add(changes, self._store, state, verdict)
+                    if extra_rows:
+                        changes.rows.extend(extra_rows(verdict.state))
                     await self._committer.commit(changes)
                     return verdict.state, verdict
                 case Unchanged():
