@@ -10,6 +10,7 @@ from contracts.channel_sms import InteractionRecorded
 from contracts.stats import SetTargetLink
 from servicekit.verdict import GiveUp, Unchanged
 from stats.use_cases.record_interactions import MOST_LINKS, parts_of
+from stats.use_cases.transactions import parts_of as heads_that_fit
 from tests.engines import Engines
 from tests.stats.parts import Parts, delivered, parts
 from tests.stats.samples import THEN, interaction, name
@@ -64,6 +65,12 @@ async def test_commands_link_and_cut_at_most_a_hundred_targets_beside_them(made:
     assert isinstance(await made.books.obey.obey(link(told, accounts[1])), Unchanged)
     assert await made.books.obey.obey(link(told, accounts[1], linked=False, second=1)) is None
     assert await made.mongo["ledger"].count_documents({"id": told.interaction_id}) == 2 * MOST - 2
+
+
+def test_what_is_rewritten_is_as_many_transactions_as_its_rows_need() -> None:
+    links = {"a": 1, "b": 600, "c": 400, "d": 2000, "e": 1}
+    assert list(heads_that_fit(links)) == [["a", "b"], ["c"], ["d"], ["e"]]
+    assert list(heads_that_fit({})) == []
 
 
 def test_a_batch_is_as_many_transactions_as_its_targets_need() -> None:

@@ -81,6 +81,14 @@ async def test_nothing_counts_for_a_survivor_that_is_erased_at_the_same_moment(m
         assert counted == await made.recounted()
 
 
+async def test_a_survivor_that_nobody_heard_of_is_listed_as_never_contacted(made: Parts) -> None:
+    loser, survivor = name(), name()
+    assert await at_once(made, merge(loser, survivor)) == [None]
+    row = await made.mongo["targets"].find_one({"_id": f"contact/{survivor}"})
+    assert row["version"] == 0
+    assert (row["listed"]["target_type"], row["listed"]["contact_count"]) == ("contact", 0)
+
+
 async def test_a_circle_in_the_database_holds_back_only_its_own(made: Parts) -> None:
     one, other, free = name(), name(), name()
     await made.mongo["targets"].insert_many(
@@ -95,6 +103,7 @@ async def test_a_circle_in_the_database_holds_back_only_its_own(made: Parts) -> 
     refused = await at_once(made, merge(one, other), merge(one, free), merge(free, one), merge(one, one))
     assert all(isinstance(outcome, GiveUp) for outcome in refused)
     assert await at_once(made, erase(one), erase(other)) == [None, None]
+    assert await made.tell([interaction(one)]) == [None]
 
 
 @given(st.dictionaries(st.sampled_from(CONTACTS), st.sampled_from([*CONTACTS, ERASED])))

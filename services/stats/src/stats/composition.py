@@ -46,7 +46,7 @@ class Books:
         providers = choose([*SHIPPED, *installed()])
         worlds = Worlds(clock, providers, self.counting, settings.excluded_target_types, ledger, contacts)
         rewriting = Rewriting(ledger, worlds)
-        decisions = Decisions(mongo)
+        decisions = Decisions(mongo, ledger)
         erase = EraseTarget(rewriting, decisions)
         metrics = metrics or Metrics()
         # Each consumer writes report cells of its own, as each replica does.

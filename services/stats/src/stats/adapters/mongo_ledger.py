@@ -22,7 +22,7 @@ from servicekit.leases import bucket_of
 from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, difference
 from stats.adapters.mongo_cells import write_cells
 from stats.domain.counters import COUNT, LAST, Lane, Tally
-from stats.domain.ledger import ERASED, Erased, Row, TargetKey
+from stats.domain.ledger import ERASED, Erased, Row, TargetKey, is_contact
 
 LEDGER = "ledger"
 TARGETS = "targets"
@@ -47,6 +47,7 @@ TARGET_INDEXES = (
     ),
     IndexModel([("parent", ASCENDING), ("_id", ASCENDING)], name="children", sparse=True),
 )
+_NEVER = AttemptCounters().model_dump()
 NOBODY = "nobody"
 """What `met` is once a target is gone. Whoever gives a target a row increments it, and a word cannot be:
 a condition in the write that leaves its filter a bare `_id`, which the server finds without planning."""
@@ -124,6 +125,11 @@ class MongoLedger:
             for id_, rows in found.items():
                 rows += [links[f"+{len(target)}/{target}/{id_}"] for target in rows[0].get("more", ())]
         return found
+
+    async def links_of(self, heads: Iterable[str]) -> dict[str, int]:
+        """How many rows each interaction has that is known."""
+        found = self.rows.find({"_id": {"$in": list(heads)}}, {"more": 1})
+        return {head["_id"]: 1 + len(head.get("more", ())) async for head in found}
 
     async def gone(
         self, targets: Iterable[TargetKey], session: Session | None = None
@@ -216,6 +222,13 @@ class MongoLedger:
             session=session,
         )
         return row["at"] if row else None
+
+
+def uncounted(target: TargetKey) -> Document:
+    """What a target has before anything counts for it: a contact is listed as never contacted."""
+    if not is_contact(target):
+        return {"version": 0}
+    return {"version": 0, "listed": {"target_type": "contact", **_NEVER}}
 
 
 def _was_gone(error: BulkWriteError) -> bool:

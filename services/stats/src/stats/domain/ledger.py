@@ -247,9 +247,10 @@ def relink(command: SetTargetLink, known: Sequence[Row], world: World) -> list[R
     for said in overlay:
         if said["target"] == target and said["at"] >= at:
             return None
-    overlay = [said for said in overlay if said["target"] != target]
-    if len(overlay) >= MOST_TARGETS:
+    others = [said for said in overlay if said["target"] != target]
+    if len(overlay) >= MOST_TARGETS and len(others) == len(overlay):
         raise TooManyLinks
+    overlay = others
     overlay.append({"target": target, "linked": command.linked, "at": at})
     if known:
         return _again(known, world, overlay=overlay)

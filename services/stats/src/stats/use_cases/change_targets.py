@@ -15,7 +15,7 @@ from contracts.stats import SetParent, SetTargetLink
 from servicekit.conflicts import undisputed
 from servicekit.failpoints import Failpoint
 from servicekit.mongo import Conflict, Session
-from stats.adapters.mongo_ledger import NOBODY, MongoLedger, Work
+from stats.adapters.mongo_ledger import NOBODY, MongoLedger, Work, uncounted
 from stats.domain.ledger import (
     ERASED,
     MOST_TARGETS,
@@ -27,6 +27,7 @@ from stats.domain.ledger import (
     last_of,
     moved,
     relink,
+    survivor_of,
     target_key,
 )
 from stats.use_cases.record_decisions import Decisions
@@ -47,19 +48,17 @@ class MergeTargets:
 
     async def __call__(self, loser: TargetKey, survivor: TargetKey) -> int:
         """Returns how many interactions moved. Raises Refused for a circle or an erased target."""
-        survivor = await undisputed(lambda: self._mark(loser, survivor), "a target")
+        await undisputed(lambda: self._mark(loser, survivor), "a target")
         _BETWEEN_MARK_AND_MOVE()
         count = 0
         while heads := await self._rewriting.heads_of(loser):
             count += await self._rewriting.interactions(heads, moved, leaving=loser)
-        await self._decisions.follow(loser, survivor)
+        await self._decisions.follow(loser)
         return count
 
-    async def _mark(self, loser: TargetKey, survivor: TargetKey) -> TargetKey | Erased:
-        """Whom the loser is merged into in the end.
-
-        Looked up and marked in one transaction that writes both: another merge of either, such as the one in
-        the opposite direction, and an erasure of the survivor collide with it, and one is decided again.
+    async def _mark(self, loser: TargetKey, survivor: TargetKey) -> None:
+        """Looked up and marked in one transaction that writes both: another merge of either, such as the one
+        in the opposite direction, and an erasure of the survivor collide with it, and one is decided again.
         """
         ledger = self._rewriting.ledger
         async with ledger.transaction() as session:
@@ -68,7 +67,7 @@ class MergeTargets:
             if gone.get(last) == ERASED:
                 if loser not in (last, survivor) and last_of(loser, gone) == last:
                     # It was interrupted, and the survivor erased since: the rest goes the same way.
-                    return ERASED
+                    return
                 raise Refused("the survivor was erased")
             if loser == last:
                 raise Refused("a target cannot be merged into itself")
@@ -78,12 +77,10 @@ class MergeTargets:
                 raise Refused("the target was erased")
             if loser not in gone:
                 await _mark(ledger, loser, last, session)
-                await ledger.targets.update_one(
-                    {"_id": last}, {"$inc": {"met": 1}}, upsert=True, session=session
-                )
+                met = {"$inc": {"met": 1}, "$setOnInsert": uncounted(last)}
+                await ledger.targets.update_one({"_id": last}, met, upsert=True, session=session)
             elif last_of(loser, gone) != last:
                 raise Refused("the target was merged into another one before")
-        return last
 
 
 class EraseTarget:
@@ -94,7 +91,12 @@ class EraseTarget:
     async def __call__(self, target: TargetKey) -> int:
         """Returns how many interactions lost their link. Again: nothing."""
         ledger = self._rewriting.ledger
-        became = (await ledger.gone([target])).get(target)
+        gone = await ledger.gone([target])
+        became = gone.get(target)
+        if became is not None and survivor_of(target, gone) in gone:
+            # A circle, which no merge makes: nobody survives, so all of it goes, one at a time.
+            await ledger.targets.update_one({"_id": target, "gone": became}, {"$set": {"gone": ERASED}})
+            became = ERASED
         if became is None and not await self._mark(target):
             return await self(target)
         if became is not None and became != ERASED:
@@ -111,7 +113,7 @@ class EraseTarget:
         count = 0
         while heads := await self._rewriting.heads_of(target):
             count += await self._rewriting.interactions(heads, forgotten, leaving=target)
-        await self._decisions.follow(target, ERASED)
+        await self._decisions.follow(target)
         await ledger.targets.update_one(
             {"_id": target, "gone": ERASED}, {"$unset": {"channels": "", "listed": "", "parent": ""}}
         )

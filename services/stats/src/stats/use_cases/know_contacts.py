@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from pymongo import UpdateOne
 
 from contracts.contacts import ContactChanged
-from contracts.stats import AttemptCounters
 from servicekit.delivery import Delivery, Tombstone
 from servicekit.mongo import Document, Mongo
 from servicekit.projection import Projection
 from servicekit.verdict import Outcome
-from stats.adapters.mongo_ledger import TARGETS
+from stats.adapters.mongo_ledger import TARGETS, uncounted
 from stats.domain.ledger import contact_key, target_key
 from stats.use_cases.change_targets import EraseTarget
-
-NEVER = AttemptCounters().model_dump()
 
 
 def addresses_of(contact: ContactChanged) -> Document:
@@ -34,13 +31,15 @@ class KnowContacts:
 
     async def __call__(self, batch: Sequence[Delivery[ContactChanged] | Tombstone]) -> list[Outcome]:
         outcomes = await self._contacts(batch)
-        fields = {"version": 0, "listed": {"target_type": "contact", **NEVER}}
         appeared = {
             contact_key(delivery.message.contact_id) for delivery in batch if isinstance(delivery, Delivery)
         }
         if appeared:
             await self._mongo[TARGETS].bulk_write(
-                [UpdateOne({"_id": target}, {"$setOnInsert": fields}, upsert=True) for target in appeared],
+                [
+                    UpdateOne({"_id": target}, {"$setOnInsert": uncounted(target)}, upsert=True)
+                    for target in appeared
+                ],
                 ordered=False,
             )
         for delivery in batch:

@@ -22,7 +22,7 @@ from servicekit.verdict import Outcome, Unchanged
 from stats.adapters.mongo_cells import cell_updates
 from stats.adapters.mongo_ledger import MongoLedger
 from stats.domain.decisions import cells_of, row_id, row_of
-from stats.domain.ledger import ERASED, TargetKey, survivor_of, target_key, target_of
+from stats.domain.ledger import ERASED, Erased, TargetKey, is_contact, survivor_of, target_key, target_of
 
 DECISION_LEDGER = "decisions"
 DECISION_CELLS = "decision_cells"
@@ -39,14 +39,25 @@ _OF_THE_PERSON = ("contact_id", "activity_id", "inputs")
 class Decisions:
     """What becomes of the verdicts about a contact that is no more."""
 
-    def __init__(self, mongo: Mongo) -> None:
+    def __init__(self, mongo: Mongo, ledger: MongoLedger) -> None:
         self._rows = mongo[DECISION_LEDGER]
+        self._ledger = ledger
 
-    async def follow(self, contact: TargetKey, now: TargetKey) -> None:
-        """Again: nothing. Other types of target have no verdicts."""
-        type_, id_ = target_of(contact)
-        if type_ != "contact":
-            return
+    async def follow(self, contact: TargetKey) -> None:
+        """Again: nothing. Other types of target have no verdicts.
+
+        Looked at again after each step: who survives may be merged or erased between the look and the write.
+        """
+        at = contact
+        while is_contact(at):
+            now = survivor_of(contact, await self._ledger.gone([contact]))
+            if now == at:
+                return
+            await self._move(at, now)
+            at = now
+
+    async def _move(self, contact: TargetKey, now: TargetKey | Erased) -> None:
+        id_ = target_of(contact)[1]
         if now == ERASED:
             forget = {"$unset": dict.fromkeys(_OF_THE_PERSON, ""), "$set": {"erased": True}}
             await self._rows.update_many({"contact_id": id_}, forget)
@@ -96,9 +107,8 @@ class RecordDecisions:
         return _outcomes(messages, known)
 
     async def _follow(self, contacts: set[TargetKey]) -> None:
-        gone = await self._ledger.gone(contacts)
-        for contact in contacts & gone.keys():
-            await self._decisions.follow(contact, survivor_of(contact, gone))
+        for contact in contacts & (await self._ledger.gone(contacts)).keys():
+            await self._decisions.follow(contact)
 
 
 def _outcomes(messages: Sequence[ActivityDecided], known: set[str]) -> list[Outcome]:
