@@ -38,10 +38,15 @@ _COURTESY = frozenset(
 _OPT_OUT_PHRASES = re.compile(
     r"\b(?:"
     r"(?:stop|quit) (?:texting|messaging|contacting|sending|sms|spamming|bothering)(?! you)"
-    r"|stop (?:these|this|the|all|your|those|any) (?:\w+ )?(?:texts?|messages?|sms|spam)"
-    r"|stop (?:(?:text|sms|marketing|automated|getting|receiving) )?(?:texts|messages|sms|spam)\b"
+    r"|stop (?:these|the|all|your|those|any) (?:\w+ )?(?:texts?|messages?|sms|spam)"
+    r"|(?<!bus )(?<!the )stop (?:(?:text|sms|marketing|automated|getting|receiving) )?"
+    r"(?:texts|messages|sms|spam)\b"
+    r"|stop this (?:text|message|sms|spam)$"
+    r"|stop it(?: now| please)*$"
+    r"|wrong number stop"
     r"|(?:do not|dont|never) (?:ever )?(?:text|message|contact|sms|write to|write) (?:me|us|this|my)"
-    r"|(?:do not|dont) (?:ever )?(?:text|message|contact|sms)(?: (?:again|anymore|any more|please))?$"
+    r"|^(?:(?:please|pls|just|hey|hi|ok) )*(?:do not|dont) (?:ever )?(?:text|message|contact|sms)"
+    r"(?: (?:again|anymore|any more|please))*$"
     r"|no more (?:texts?|messages?|sms|of these (?:texts?|messages?))"
     r"|unsubscribe (?:me|us|from|this)"
     r"|opt (?:me|us) out|opt out|optout"
@@ -53,9 +58,15 @@ _OPT_OUT_PHRASES = re.compile(
     r"|(?:i )?(?:want|would like|wish) to (?:unsubscribe|opt out)"
     r")"
 )
-_STOP_AND_MORE = re.compile(r"\s*stop(?:all)?\s*[.,;:!\u2026\u2014\u2013-]", re.IGNORECASE)
+_STOP_AND_MORE = re.compile(
+    r"\W*(?:stop|stopall|unsubscribe|opt[ -]?out)[^\S\n]*(?:[.,;:!?(*\n\u2026\u2014\u2013]|-(?!\w))",
+    re.IGNORECASE,
+)
 """What begins with the keyword, set apart, is no other sentence with that word in it."""
-_NEGATED = re.compile(r"\b(?:do not|dont|never|not) (?:want to |wish to )?(?:opt|unsubscribe|stop)\b")
+_IMPATIENT = frozenset({"just", "already", "no"})
+_NEGATED = re.compile(
+    r"\b(?:do not|dont|never|not) (?:(?:want|wish) (?:you )?to )?(?:opt|unsubscribe|stop)\b"
+)
 _PERSON = re.compile(
     r"\b(?:human|real person|live person|live agent|representative|call me|speak to|talk to"
     r"|somebody real|someone real|operator|manager)\b"
@@ -97,7 +108,8 @@ def meaning_of(text: str, more_opt_out_words: Iterable[str] = ()) -> Meaning:
     if all(len(word) == 1 for word in said.split()):
         said = said.replace(" ", "")  # S.T.O.P
     bare = " ".join(word for word in said.split() if word not in _COURTESY) or said
-    if _STOP_AND_MORE.match(text) or _says_opt_out(said, bare, more_opt_out_words):
+    set_apart = _STOP_AND_MORE.match(unicodedata.normalize("NFKC", text))
+    if set_apart or _says_opt_out(said, bare, more_opt_out_words):
         return Meaning.OPT_OUT
     if bare in _OPT_IN_WORDS:
         return Meaning.OPT_IN
@@ -109,7 +121,7 @@ def meaning_of(text: str, more_opt_out_words: Iterable[str] = ()) -> Meaning:
 def _says_opt_out(said: str, bare: str, more: Iterable[str]) -> bool:
     if said in _OPT_OUT_WORDS or bare in _OPT_OUT_WORDS:
         return True
-    if set(bare.split()) <= {"stop", "stopall"} and bare:
+    if {"stop"} <= set(bare.split()) - _IMPATIENT <= {"stop", "stopall"} or bare == "stopall":
         return True
     for word in map(plain, more):
         if word and (word in (said, bare) or (" " in word and f" {word} " in f" {said} ")):
