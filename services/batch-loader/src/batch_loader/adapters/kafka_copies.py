@@ -31,8 +31,12 @@ class KafkaCopies:
     async def look_again(self, reading: Reading) -> Reading:
         asked = list(reading.behind)
         async with self._asking():
-            found = await asyncio.gather(*(self._offsets[copy].handled() for copy in asked))
-        return _reading(reading.ends, dict(zip(asked, found, strict=True)))
+            found = await asyncio.gather(*(self._offsets[copy].both() for copy in asked))
+        ends = dict(reading.ends)
+        for copy, (published, _) in zip(asked, found, strict=True):
+            # A topic that was made anew, or has lost its end with its broker, never gets there.
+            ends[copy] = {place: min(end, published.get(place, 0)) for place, end in ends[copy].items()}
+        return _reading(ends, {copy: handled for copy, (_, handled) in zip(asked, found, strict=True)})
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
