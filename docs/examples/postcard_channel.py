@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import MessageSizeTooLargeError
 
 ME = "postcard-channel"
 PREFIX = f"{namespace}." if (namespace := os.environ.get("PARLEY_NAMESPACE")) else ""
@@ -41,21 +42,26 @@ class Waiting:
     type: str = ""
     body: Any = None
     not_after: datetime | None = None
+    reason: str = ""
+    """Why it cannot be read, in the word that everybody uses for it; empty if it can."""
     wrong: str = ""
 
     def __post_init__(self) -> None:
+        reason = "missing_header"
         try:
             self.type = dict(self.record.headers)["ce_type"].decode()
             if needed := NEEDED.get(self.type):
+                reason = "null_body" if self.record.value is None else "invalid_body"
                 self.body = json.loads(self.record.value)
                 if bad := [name for name, kind in needed.items() if not isinstance(self.body[name], kind)]:
                     raise ValueError(f"{', '.join(bad)}: not as the schema says")
                 if self.record.key != self.body["contact_id"].encode():
+                    reason = "wrong_key"
                     raise ValueError("the key must be the contact_id")
                 if end := self.body.get("not_after"):
                     self.not_after = datetime.fromisoformat(end).astimezone(UTC)
         except Exception as error:
-            self.wrong = repr(error)
+            self.reason, self.wrong = reason, repr(error)
 
 
 class Book:
@@ -92,14 +98,14 @@ class Channel:
         while True:
             for record in (record for records in found.values() for record in records):
                 self._waiting.append(each := Waiting(record))
-                if each.type == RECALLED and not each.wrong:
+                if each.type == RECALLED and not each.reason:
                     self._book.note(f"recall of {each.body['activity_id']}", "heard")
             if all([await self._consumer.position(place) >= end for place, end in ends.items()]):
                 return
             found = await self._consumer.getmany(timeout_ms=1000)
 
     async def _take(self, first: Waiting) -> None:
-        if first.wrong:
+        if first.reason:
             await self._set_aside(first)
         elif first.type == DISPATCHED:
             await self._work(first.body, first.not_after)
@@ -165,14 +171,18 @@ class Channel:
             "dlq_offset": record.offset,
             "dlq_timestamp": record.timestamp,
             "dlq_subscriber": ME,
-            "dlq_reason": "invalid_body",
+            "dlq_reason": unreadable.reason,
             "dlq_detail": unreadable.wrong[:4000],
             "dlq_attempts": 1,
             "dlq_failed_at": int(time.time() * 1000),
         }
         headers = [*record.headers, *((name, str(value).encode()) for name, value in origin.items())]
         topic, body = f"{record.topic}.dlq", record.value or b""
-        await self._producer.send_and_wait(topic, body, key=record.key, headers=headers)
+        try:
+            await self._producer.send_and_wait(topic, body, key=record.key, headers=headers)
+        except MessageSizeTooLargeError:
+            headers.append(("dlq_body_left_out", str(len(body)).encode()))
+            await self._producer.send_and_wait(topic, b"", key=record.key, headers=headers)
 
 
 async def main(servers: str, place: Path) -> None:

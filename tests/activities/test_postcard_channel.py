@@ -333,19 +333,23 @@ async def test_what_was_not_begun_within_the_contacts_hours_is_given_back(office
 
 
 @pytest.mark.parametrize(
-    ("body", "ce_type"),
+    ("body", "ce_type", "reason"),
     [
-        (b"{", "parley.activity.dispatched.v1"),
-        (b"[" * 100_000, "parley.activity.dispatched.v1"),
-        (b"[]", "parley.activity.dispatched.v1"),
-        (order("one", "berta").to_json(), "parley.activity.dispatched.v1"),
-        (b'{"activity_id": 1, "contact_id": "anna"}', "parley.activity.recalled.v1"),
-        (order("one").to_json().replace(b'"dispatched_at"', b'"not_after":"never","d"'), None),
-        (b"{}", ""),
+        (b"{", "parley.activity.dispatched.v1", "invalid_body"),
+        (b"[" * 100_000, "parley.activity.dispatched.v1", "invalid_body"),
+        (b"[]", "parley.activity.dispatched.v1", "invalid_body"),
+        (order("one", "berta").to_json(), "parley.activity.dispatched.v1", "wrong_key"),
+        (b'{"activity_id": 1, "contact_id": "anna"}', "parley.activity.recalled.v1", "invalid_body"),
+        (
+            order("one").to_json().replace(b'"dispatched_at"', b'"not_after":"never","d"'),
+            None,
+            "invalid_body",
+        ),
+        (b"{}", "", "missing_header"),
     ],
 )
 async def test_what_it_cannot_read_is_set_aside_where_the_dead_letters_are_looked_for(
-    office: PostOffice, body: bytes, ce_type: str | None
+    office: PostOffice, body: bytes, ce_type: str | None, reason: str
 ) -> None:
     headers = [("ce_id", b"7"), ("ce_type", (ce_type or ActivityDispatched.wire.type).encode())]
     await office.wire.publish_raw(TOPIC, body, b"anna", headers if ce_type != "" else headers[:1])
@@ -360,4 +364,4 @@ async def test_what_it_cannot_read_is_set_aside_where_the_dead_letters_are_looke
     dead = DeadLetters(Parley({}, office.wire.engines.kafka, office.wire.namespace))
     for topic in (TOPIC, None):
         (letter,) = await asyncio.to_thread(dead.listed, topic, 10)
-        assert letter.reason == "invalid_body"
+        assert letter.reason == reason
