@@ -15,7 +15,7 @@ from cli.exits import ExitCode, Failure, Unavailable, WrongConfiguration
 from cli.found import Parley, find
 from cli.line.state import LineState
 
-_START_SECONDS = 420.0
+_START_SECONDS = 660.0
 """Longer than `parley up` waits itself, engines included: it says why."""
 _STOP_SECONDS = 300.0
 _ENDING_SECONDS = 20.0

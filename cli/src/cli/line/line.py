@@ -72,7 +72,9 @@ class Line:
         except WrongConfiguration as failure:
             taken = self._taken_meanwhile()
             self.stop()
-            raise taken or failure from failure
+            if taken is None:
+                raise
+            raise taken from failure
         except BaseException:
             self.stop()
             raise
