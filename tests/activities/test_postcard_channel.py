@@ -292,7 +292,7 @@ async def test_however_often_it_is_killed_no_order_has_two_cards_or_two_outcomes
     names = [f"a{n}" for n in range(60)]
     await office.wire.publish(*(order(name, f"contact-{name}") for name in names))
     kills = 0
-    for goal in range(7, 60, 7):
+    for goal in range(12, 60, 12):
         office.open()
 
         async def reached(goal: int = goal) -> bool:
@@ -332,36 +332,35 @@ async def test_what_was_not_begun_within_the_contacts_hours_is_given_back(office
     assert office.cards() == {"card 1 of early": 1}
 
 
-@pytest.mark.parametrize(
-    ("body", "ce_type", "reason"),
-    [
-        (b"{", "parley.activity.dispatched.v1", "invalid_body"),
-        (b"[" * 100_000, "parley.activity.dispatched.v1", "invalid_body"),
-        (b"[]", "parley.activity.dispatched.v1", "invalid_body"),
-        (order("one", "berta").to_json(), "parley.activity.dispatched.v1", "wrong_key"),
-        (b'{"activity_id": 1, "contact_id": "anna"}', "parley.activity.recalled.v1", "invalid_body"),
-        (
-            order("one").to_json().replace(b'"dispatched_at"', b'"not_after":"never","d"'),
-            None,
-            "invalid_body",
-        ),
-        (b"{}", "", "missing_header"),
-    ],
-)
 async def test_what_it_cannot_read_is_set_aside_where_the_dead_letters_are_looked_for(
-    office: PostOffice, body: bytes, ce_type: str | None, reason: str
+    office: PostOffice,
 ) -> None:
-    headers = [("ce_id", b"7"), ("ce_type", (ce_type or ActivityDispatched.wire.type).encode())]
-    await office.wire.publish_raw(TOPIC, body, b"anna", headers if ce_type != "" else headers[:1])
+    dispatched = ActivityDispatched.wire.type
+    never = order("one").to_json().replace(b'"dispatched_at"', b'"not_after":"never","d"')
+    unreadable: list[tuple[bytes, str | None, str]] = [
+        (b"{", dispatched, "invalid_body"),
+        (b"[" * 100_000, dispatched, "invalid_body"),
+        (b"[]", dispatched, "invalid_body"),
+        (order("one", "berta").to_json(), dispatched, "wrong_key"),
+        (b'{"activity_id": 1, "contact_id": "anna"}', ActivityRecalled.wire.type, "invalid_body"),
+        (never, dispatched, "invalid_body"),
+        (b"{}", None, "missing_header"),
+    ]
+    for number, (body, type_, _) in enumerate(unreadable):
+        headers: list[tuple[str, bytes | None]] = [("ce_id", b"%d" % number)]
+        if type_ is not None:
+            headers.append(("ce_type", type_.encode()))
+        await office.wire.publish_raw(TOPIC, body, b"anna", headers)
     await office.wire.publish(order("good"))
     office.open()
     assert set(await office.outcomes(1)) == {"good"}
-    (record,) = await office.wire.records(f"{TOPIC}.dlq")
-    assert (record.key, record.value) == (b"anna", body)
-    told = headers_of(record)
-    assert told.items() >= {"ce_id": "7", "dlq_topic": office.wire.name(TOPIC)}.items()
-    assert told.keys() >= set(DEAD_LETTER_HEADERS["required"])
+    records = await office.wire.records(f"{TOPIC}.dlq")
+    assert [(record.key, record.value) for record in records] == [(b"anna", body) for body, *_ in unreadable]
+    for number, record in enumerate(records):
+        told = headers_of(record)
+        assert told.items() >= {"ce_id": str(number), "dlq_topic": office.wire.name(TOPIC)}.items()
+        assert told.keys() >= set(DEAD_LETTER_HEADERS["required"])
     dead = DeadLetters(Parley({}, office.wire.engines.kafka, office.wire.namespace))
     for topic in (TOPIC, None):
-        (letter,) = await asyncio.to_thread(dead.listed, topic, 10)
-        assert letter.reason == reason
+        letters = await asyncio.to_thread(dead.listed, topic, 10)
+        assert [letter.reason for letter in letters] == [reason for *_, reason in unreadable]
