@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 
@@ -41,12 +41,13 @@ _OPT_OUT_PHRASES = re.compile(
     r"|stop (?:these|the|all|your|those|any) (?:\w+ )?(?:texts?|messages?|sms|spam)"
     r"|(?<!bus )(?<!the )stop (?:(?:text|sms|marketing|automated|getting|receiving) )?"
     r"(?:texts|messages|sms|spam)\b"
-    r"|stop this (?:text|message|sms|spam)$"
-    r"|stop it(?: now| please)*$"
-    r"|wrong number stop"
+    r"|stop this (?:\w+ )?(?:texts?|messages?|sms|spam)\b(?! (?:problem|issue|thread))"
+    r"|(?:^|you to |just |please |said |and |ok )stop it(?: now| please| already)*$"
+    r"|(?:told|asked|telling|asking) you to stop(?: now| please| already)*$"
+    r"|wrong number (?:please )?stop"
     r"|(?:do not|dont|never) (?:ever )?(?:text|message|contact|sms|write to|write) (?:me|us|this|my)"
-    r"|^(?:(?:please|pls|just|hey|hi|ok) )*(?:do not|dont) (?:ever )?(?:text|message|contact|sms)"
-    r"(?: (?:again|anymore|any more|please))*$"
+    r"|(?<!\bi )(?<!\bwe )(?<!\byou )(?<!\bthey )(?<!\busually )(?:do not|dont) (?:ever )?"
+    r"(?:text|message|contact|sms)(?: (?:again|anymore|any more|please))*$"
     r"|no more (?:texts?|messages?|sms|of these (?:texts?|messages?))"
     r"|unsubscribe (?:me|us|from|this)"
     r"|opt (?:me|us) out|opt out|optout"
@@ -58,11 +59,11 @@ _OPT_OUT_PHRASES = re.compile(
     r"|(?:i )?(?:want|would like|wish) to (?:unsubscribe|opt out)"
     r")"
 )
-_STOP_AND_MORE = re.compile(
-    r"\W*(?:stop|stopall|unsubscribe|opt[ -]?out)[^\S\n]*(?:[.,;:!?(*\n\u2026\u2014\u2013]|-(?!\w))",
-    re.IGNORECASE,
+_KEYWORDS_APART = frozenset({"stop", "stopall", "unsubscribe", "optout", "opt out", "stop it", "remove me"})
+"""Opt out as a sentence or a line of their own, whatever the others say."""
+_APART = re.compile(
+    r"[.,;:!?()*\"\n\u2026\u2014\u2013\u201c\u201d]|(?i:(?<=\bstop))-(?!(?:and|gap|by|over|off|start|sign|motion)\b)|-(?!\w)"
 )
-"""What begins with the keyword, set apart, is no other sentence with that word in it."""
 _IMPATIENT = frozenset({"just", "already", "no"})
 _NEGATED = re.compile(
     r"\b(?:do not|dont|never|not) (?:(?:want|wish) (?:you )?to )?(?:opt|unsubscribe|stop)\b"
@@ -107,15 +108,29 @@ def meaning_of(text: str, more_opt_out_words: Iterable[str] = ()) -> Meaning:
     said = plain(text)
     if all(len(word) == 1 for word in said.split()):
         said = said.replace(" ", "")  # S.T.O.P
-    bare = " ".join(word for word in said.split() if word not in _COURTESY) or said
-    set_apart = _STOP_AND_MORE.match(unicodedata.normalize("NFKC", text))
-    if set_apart or _says_opt_out(said, bare, more_opt_out_words):
+    bare, signed = _bare(said), _bare(plain(text.strip().partition("\n")[0]))
+    asked = _says_opt_out(said, bare, more_opt_out_words) or signed in _OPT_OUT_WORDS
+    if asked or any(map(_opts_out_apart, _parts(text))):
         return Meaning.OPT_OUT
     if bare in _OPT_IN_WORDS:
         return Meaning.OPT_IN
     if bare in _HELP_WORDS:
         return Meaning.HELP
     return Meaning.ORDINARY
+
+
+def _bare(said: str) -> str:
+    return " ".join(word for word in said.split() if word not in _COURTESY) or said
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Sentences, lines, and what is set apart in them."""
+    return filter(None, map(plain, _APART.split(unicodedata.normalize("NFKC", text))))
+
+
+def _opts_out_apart(part: str) -> bool:
+    bare = " ".join(word for word in _bare(part).split() if word not in _IMPATIENT)
+    return bare in _KEYWORDS_APART or _asks_to_stop(part)
 
 
 def _says_opt_out(said: str, bare: str, more: Iterable[str]) -> bool:
@@ -126,6 +141,10 @@ def _says_opt_out(said: str, bare: str, more: Iterable[str]) -> bool:
     for word in map(plain, more):
         if word and (word in (said, bare) or (" " in word and f" {word} " in f" {said} ")):
             return True
+    return _asks_to_stop(said)
+
+
+def _asks_to_stop(said: str) -> bool:
     return bool(_OPT_OUT_PHRASES.search(said)) and not _NEGATED.search(said)
 
 
