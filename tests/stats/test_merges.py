@@ -103,7 +103,9 @@ async def test_a_circle_in_the_database_holds_back_only_its_own(made: Parts) -> 
     refused = await at_once(made, merge(one, other), merge(one, free), merge(free, one), merge(one, one))
     assert all(isinstance(outcome, GiveUp) for outcome in refused)
     assert await at_once(made, erase(one), erase(other)) == [None, None]
-    assert await made.tell([interaction(one)]) == [None]
+    assert await made.tell([interaction(one), interaction(other)]) == [None, None]
+    assert await gone(made, one, other) == {f"contact/{each}": ERASED for each in (one, other)}
+    assert await made.mongo["changed_targets"].count_documents({"targets": f"contact/{other}"})
 
 
 @given(st.dictionaries(st.sampled_from(CONTACTS), st.sampled_from([*CONTACTS, ERASED])))

@@ -199,7 +199,7 @@ class MongoLedger:
         moved = set(changes.updates)
         for target in tally.met - moved:
             # Nothing to count, but a merge or an erasure of the target must still collide with the new row.
-            changes.updates[target] = {"$inc": {"met": 1}}
+            changes.updates[target] = {"$inc": {"met": 1}, "$setOnInsert": uncounted(target)}
         if work.leaving in moved:
             del changes.updates[work.leaving]["$inc"]["met"]
         updates = [

@@ -7,6 +7,7 @@ doing them again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from pymongo import UpdateOne
@@ -94,9 +95,9 @@ class EraseTarget:
         gone = await ledger.gone([target])
         became = gone.get(target)
         if became is not None and survivor_of(target, gone) in gone:
-            # A circle, which no merge makes: nobody survives, so all of it goes, one at a time.
-            await ledger.targets.update_one({"_id": target, "gone": became}, {"$set": {"gone": ERASED}})
-            became = ERASED
+            # A circle, which no merge makes: nobody survives, so all of it goes.
+            await undisputed(lambda: self._end_circle(gone), "a target")
+            return sum([await self(each) for each in gone])
         if became is None and not await self._mark(target):
             return await self(target)
         if became is not None and became != ERASED:
@@ -118,6 +119,16 @@ class EraseTarget:
             {"_id": target, "gone": ERASED}, {"$unset": {"channels": "", "listed": "", "parent": ""}}
         )
         return count
+
+    async def _end_circle(self, circle: Iterable[TargetKey]) -> None:
+        ledger = self._rewriting.ledger
+        async with ledger.transaction() as session:
+            await ledger.targets.update_many(
+                {"_id": {"$in": list(circle)}, "gone": {"$ne": ERASED}},
+                {"$inc": {"version": 1}, "$set": {"gone": ERASED}},
+                session=session,
+            )
+            await ledger.mark(circle, session)
 
     async def _mark(self, target: TargetKey) -> bool:
         """False if somebody was faster, and the target may have gone another way."""
@@ -189,7 +200,7 @@ class SetParentOf:
         targets = self._rewriting.ledger.targets
         await targets.bulk_write(
             [
-                UpdateOne({"_id": target}, {"$setOnInsert": {"version": 0}}, upsert=True),
+                UpdateOne({"_id": target}, {"$setOnInsert": uncounted(target)}, upsert=True),
                 UpdateOne(
                     {
                         "_id": target,

@@ -46,15 +46,19 @@ class Decisions:
     async def follow(self, contact: TargetKey) -> None:
         """Again: nothing. Other types of target have no verdicts.
 
-        Looked at again after each step: who survives may be merged or erased between the look and the write.
+        Looked at again after each step, and at everybody on the way: who survives may be merged or erased
+        between the look and the write, and a crash between them leaves verdicts with somebody on the way.
         """
-        at = contact
-        while is_contact(at):
-            now = survivor_of(contact, await self._ledger.gone([contact]))
-            if now == at:
+        moved_to: TargetKey | None = None
+        while is_contact(contact):
+            gone = await self._ledger.gone([contact])
+            now = survivor_of(contact, gone)
+            if now in (contact, moved_to):
                 return
-            await self._move(at, now)
-            at = now
+            for each in filter(is_contact, gone):
+                if each != now:
+                    await self._move(each, now)
+            moved_to = now
 
     async def _move(self, contact: TargetKey, now: TargetKey | Erased) -> None:
         id_ = target_of(contact)[1]
