@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from batch_loader.adapters.kafka_copies import KafkaCopies
+from batch_loader.adapters.kafka_copies import KafkaCopies, left_to_read, still_there
 from batch_loader.adapters.mongo_audience import MongoAudience
 from batch_loader.adapters.mongo_batches import MongoShelf
 from batch_loader.adapters.mongo_open_activities import MongoOpenActivities
@@ -324,6 +324,14 @@ async def test_a_load_waits_for_the_contacts_that_were_announced_before_it_began
     assert done["expected"] == 60
     told = await here.progress(batch)
     assert [message.version for message in told] == list(range(1, done["version"] + 1))
+
+
+def test_a_topic_that_is_shorter_now_is_read_to_the_end_that_it_has() -> None:
+    ends, published = {0: 500, 1: 7}, {0: 10, 1: 9}
+    assert still_there(ends, published) == {0: 10, 1: 7}
+    assert left_to_read({0: 10, 1: 7}, published, {0: 500, 1: 7}) == 10
+    assert left_to_read({0: 10, 1: 7}, published, {0: 10, 1: 5}) == 2
+    assert left_to_read({0: 10, 1: 7}, published, {0: 10, 1: 9}) == 0
 
 
 async def test_a_load_waits_for_those_copies_only_that_its_rules_look_at(here: Line) -> None:

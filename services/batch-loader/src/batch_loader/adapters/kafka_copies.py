@@ -4,7 +4,7 @@ only what the group committed tells of its progress, and that is committed after
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka.errors import KafkaError
@@ -22,21 +22,20 @@ class KafkaCopies:
         self._offsets = {copy: Offsets(servers, each.topic, each.group) for copy, each in fed_by.items()}
 
     async def look(self, copies: Iterable[Copy]) -> Reading:
-        asked = sorted(copies)
-        async with self._asking():
-            found = await asyncio.gather(*(self._offsets[copy].both() for copy in asked))
-        ends = {copy: published for copy, (published, _) in zip(asked, found, strict=True)}
-        return _reading(ends, {copy: handled for copy, (_, handled) in zip(asked, found, strict=True)})
+        return await self._read(sorted(copies), {})
 
     async def look_again(self, reading: Reading) -> Reading:
-        asked = list(reading.behind)
+        return await self._read(list(reading.behind), reading.ends)
+
+    async def _read(self, asked: Sequence[Copy], ends: Mapping[Copy, Mapping[int, int]]) -> Reading:
         async with self._asking():
             found = await asyncio.gather(*(self._offsets[copy].both() for copy in asked))
-        ends = dict(reading.ends)
-        for copy, (published, _) in zip(asked, found, strict=True):
-            # A topic that was made anew, or has lost its end with its broker, never gets there.
-            ends[copy] = {place: min(end, published.get(place, 0)) for place, end in ends[copy].items()}
-        return _reading(ends, {copy: handled for copy, (_, handled) in zip(asked, found, strict=True)})
+        wanted, behind = dict(ends), {}
+        for copy, (published, handled) in zip(asked, found, strict=True):
+            wanted[copy] = still_there(ends.get(copy, published), published)
+            if left := left_to_read(wanted[copy], published, handled):
+                behind[copy] = left
+        return Reading(wanted, behind)
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
@@ -46,9 +45,17 @@ class KafkaCopies:
             raise NoAnswer(await why_away(self._servers, error)) from error
 
 
-def _reading(ends: Mapping[Copy, Mapping[int, int]], handled: Mapping[Copy, Mapping[int, int]]) -> Reading:
-    left = {
-        copy: sum(max(end - places.get(partition, 0), 0) for partition, end in ends[copy].items())
-        for copy, places in handled.items()
-    }
-    return Reading(ends, {copy: count for copy, count in left.items() if count})
+def still_there(ends: Mapping[int, int], published: Mapping[int, int]) -> dict[int, int]:
+    """A topic that was made anew, or has lost its end with its broker, never gets to where it ended."""
+    return {place: min(end, published.get(place, 0)) for place, end in ends.items()}
+
+
+def left_to_read(
+    ends: Mapping[int, int], published: Mapping[int, int], handled: Mapping[int, int]
+) -> int:
+    """Messages before these ends. Who is behind the end of a topic was so with an earlier one of that name."""
+    left = 0
+    for place, end in ends.items():
+        reached = handled.get(place, 0)
+        left += max(end - (reached if reached <= published.get(place, 0) else 0), 0)
+    return left
