@@ -35,9 +35,11 @@ class Offsets:
             return await self._handled(consumer)
 
     async def both(self) -> tuple[dict[int, int], dict[int, int]]:
-        """What was published, and what was handled a moment later, for the price of one connection."""
+        """What was published, and what had been handled a moment before: never more, unless the topic was
+        made anew. For the price of one connection."""
         async with self._looking() as consumer:
-            return await self._published(consumer), await self._handled(consumer)
+            handled = await self._handled(consumer)
+            return await self._published(consumer), handled
 
     async def _published(self, consumer: AIOKafkaConsumer) -> dict[int, int]:
         ends = await consumer.end_offsets(self._places)

@@ -50,10 +50,8 @@ def still_there(ends: Mapping[int, int], published: Mapping[int, int]) -> dict[i
     return {place: min(end, published.get(place, 0)) for place, end in ends.items()}
 
 
-def left_to_read(
-    ends: Mapping[int, int], published: Mapping[int, int], handled: Mapping[int, int]
-) -> int:
-    """Messages before these ends. Who is behind the end of a topic was so with an earlier one of that name."""
+def left_to_read(ends: Mapping[int, int], published: Mapping[int, int], handled: Mapping[int, int]) -> int:
+    """Messages before these ends. More than was published was handled of an earlier topic of that name."""
     left = 0
     for place, end in ends.items():
         reached = handled.get(place, 0)
