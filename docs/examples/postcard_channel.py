@@ -181,7 +181,7 @@ class Channel:
         try:
             await self._producer.send_and_wait(topic, body, key=record.key, headers=headers)
         except MessageSizeTooLargeError:
-            headers = [(name, value) for name, value in headers if len(value or b"") <= 4000]
+            headers = [each for each in headers if each[0] in origin or len(each[1] or b"") <= 1024]
             headers.append(("dlq_body_left_out", str(len(body)).encode()))
             await self._producer.send_and_wait(topic, b"", key=record.key, headers=headers)
 

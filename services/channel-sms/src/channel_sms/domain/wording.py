@@ -42,12 +42,15 @@ _OPT_OUT_PHRASES = re.compile(
     r"|(?<!bus )(?<!the )stop (?:(?:text|sms|marketing|automated|getting|receiving) )?"
     r"(?:texts|messages|sms|spam)\b"
     r"|stop this (?:\w+ )?(?:texts?|messages?|sms|spam)\b(?! (?:problem|issue|thread))"
-    r"|(?:^|you to |just |please |said |and |ok )stop it(?: now| please| already)*$"
-    r"|(?:told|asked|telling|asking) you to stop(?: now| please| already)*$"
-    r"|wrong number (?:please )?stop"
+    r"|(?:^|^just |i said just |you to |you need to |u need to |you should |can you |would you |please "
+    r"|i said |and |ok |but |seriously |omg |guys |it )stop it(?: now| please| already)*$"
+    r"|(?<!never )(?<!not )(?<!nobody )(?<!didnt )(?<!havent )(?<!remember )"
+    r"(?:told|asked|tell|ask|telling|asking) you to stop\b(?! (?:by|at|in|over|for)\b)"
+    r"|i (?:said|told you) stop$"
+    r"|wrong number (?:please |pls )?stop|^stop wrong number"
     r"|(?:do not|dont|never) (?:ever )?(?:text|message|contact|sms|write to|write) (?:me|us|this|my)"
-    r"|(?<!\bi )(?<!\bwe )(?<!\byou )(?<!\bthey )(?<!\busually )(?:do not|dont) (?:ever )?"
-    r"(?:text|message|contact|sms)(?: (?:again|anymore|any more|please))*$"
+    r"|(?:^|please |pls |^just |said |no |ok |thanks |number |person |landline |again |interested )"
+    r"(?:do not|dont) (?:ever )?(?:text|message|contact|sms)(?: (?:again|anymore|any more|please))*$"
     r"|no more (?:texts?|messages?|sms|of these (?:texts?|messages?))"
     r"|unsubscribe (?:me|us|from|this)"
     r"|opt (?:me|us) out|opt out|optout"
@@ -59,11 +62,16 @@ _OPT_OUT_PHRASES = re.compile(
     r"|(?:i )?(?:want|would like|wish) to (?:unsubscribe|opt out)"
     r")"
 )
-_KEYWORDS_APART = frozenset({"stop", "stopall", "unsubscribe", "optout", "opt out", "stop it", "remove me"})
+_KEYWORDS_APART = frozenset({"stop", "stopall", "unsubscribe", "stop it", "remove me"})
 """Opt out as a sentence or a line of their own, whatever the others say."""
 _APART = re.compile(
-    r"[.,;:!?()*\"\n\u2026\u2014\u2013\u201c\u201d]|(?i:(?<=\bstop))-(?!(?:and|gap|by|over|off|start|sign|motion)\b)|-(?!\w)"
+    r"\.(?=\s|$)|[,;:!?()\n\u2026\u2014\u2013]"
+    r"|(?i:(?<=\bstop))-(?!(?:and|gap|by|over|off|start|sign|motion|loss|light)\b)|-(?!\w)"
 )
+_SENTENCES = re.compile(r"\.(?=\s|$)|[;:!?]")
+"""Less than that: what negates a phrase may stand in another line, or behind a comma or a dash."""
+_SIGNED = re.compile(r"\s*(?:\n|sent from\b|get outlook\b|--)", re.IGNORECASE)
+"""How what is under a text begins that is no part of it."""
 _IMPATIENT = frozenset({"just", "already", "no"})
 _NEGATED = re.compile(
     r"\b(?:do not|dont|never|not) (?:(?:want|wish) (?:you )?to )?(?:opt|unsubscribe|stop)\b"
@@ -108,9 +116,11 @@ def meaning_of(text: str, more_opt_out_words: Iterable[str] = ()) -> Meaning:
     said = plain(text)
     if all(len(word) == 1 for word in said.split()):
         said = said.replace(" ", "")  # S.T.O.P
-    bare, signed = _bare(said), _bare(plain(text.strip().partition("\n")[0]))
-    asked = _says_opt_out(said, bare, more_opt_out_words) or signed in _OPT_OUT_WORDS
-    if asked or any(map(_opts_out_apart, _parts(text))):
+    bare = _bare(said)
+    first, _, under = text.strip().partition("\n")
+    asked = _says_opt_out(said, bare, more_opt_out_words) or any(map(_asks_to_stop, _split(_SENTENCES, text)))
+    signed = bool(_SIGNED.match(under)) and _bare(plain(first)) in _OPT_OUT_WORDS
+    if asked or signed or any(map(_is_keyword, _split(_APART, text))):
         return Meaning.OPT_OUT
     if bare in _OPT_IN_WORDS:
         return Meaning.OPT_IN
@@ -123,14 +133,13 @@ def _bare(said: str) -> str:
     return " ".join(word for word in said.split() if word not in _COURTESY) or said
 
 
-def _parts(text: str) -> Iterator[str]:
-    """Sentences, lines, and what is set apart in them."""
-    return filter(None, map(plain, _APART.split(unicodedata.normalize("NFKC", text))))
+def _split(at: re.Pattern[str], text: str) -> Iterator[str]:
+    whole = unicodedata.normalize("NFKC", _APOSTROPHES.sub("", text))
+    return filter(None, map(plain, at.split(whole)))
 
 
-def _opts_out_apart(part: str) -> bool:
-    bare = " ".join(word for word in _bare(part).split() if word not in _IMPATIENT)
-    return bare in _KEYWORDS_APART or _asks_to_stop(part)
+def _is_keyword(part: str) -> bool:
+    return " ".join(word for word in _bare(part).split() if word not in _IMPATIENT) in _KEYWORDS_APART
 
 
 def _says_opt_out(said: str, bare: str, more: Iterable[str]) -> bool:
