@@ -250,8 +250,7 @@ def relink(command: SetTargetLink, known: Sequence[Row], world: World) -> list[R
     others = [said for said in overlay if said["target"] != target]
     if len(overlay) >= MOST_TARGETS and len(others) == len(overlay):
         raise TooManyLinks
-    overlay = others
-    overlay.append({"target": target, "linked": command.linked, "at": at})
+    overlay = [*others, {"target": target, "linked": command.linked, "at": at}]
     if known:
         return _again(known, world, overlay=overlay)
     facts: Row = {"type": command.interaction_type, "id": command.interaction_id, "version": 0}
