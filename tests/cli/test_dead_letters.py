@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cli.commands.dlq import document, for_people, mended
+from cli.console import print_json
 from cli.dead_letters import DeadLetters, Letter
 from cli.exits import WrongUsage
 from cli.found import Parley
@@ -17,6 +18,10 @@ from tests.kit import Wire
 
 TOPIC = "activity-created"
 ORIGIN = {"dlq_reason": "invalid_body", "dlq_subscriber": "activities.create-activities", "dlq_attempts": "1"}
+
+
+UNSOUND = (b'{"a": "\\ud800"}', b'{"\\ud800": 1}', b"[" * 990, b"[" * 900 + b"]" * 900, b"NaN", b"[1e999]")
+"""What is JSON to Python alone, or more than it can read."""
 
 
 @pytest.fixture
@@ -120,12 +125,21 @@ async def test_key_and_headers_can_be_mended_with_what_is_shown(wire: Wire, dead
     assert headers_of(arrived) == {"ce_id": "1", "ce_type": "parley.activity.created.v1"}
 
 
-@pytest.mark.parametrize("value", [b'"text"', b'{"a": 1, "a": 2}', b"12345678901234567890.123", b"\xff", b""])
+@pytest.mark.parametrize(
+    "value", [b'"text"', b'{"a": 1, "a": 2}', b"12345678901234567890.123", b"\xff", b"", *UNSOUND]
+)
 def test_what_was_not_touched_goes_out_byte_for_byte(value: bytes) -> None:
     letter = Letter("activity-created.dlq", 0, 1, b"k\xff", value, dict(ORIGIN), False)
     shown = json.loads(json.dumps(document(letter)))
     again = mended(letter, json.dumps(shown | {"headers": ORIGIN | {"ce_id": "1"}}).encode())
     assert (again.key, again.value, again.headers["ce_id"]) == (b"k\xff", value, "1")
+
+
+@pytest.mark.parametrize("value", UNSOUND)
+def test_what_is_no_json_to_others_is_shown_as_text(value: bytes) -> None:
+    shown = document(Letter("activity-created.dlq", 0, 1, b"k", value, dict(ORIGIN), False))
+    assert shown["body"].encode() == value
+    print_json([shown])
 
 
 @pytest.mark.parametrize(
@@ -145,6 +159,8 @@ def test_what_only_python_takes_for_the_same_is_mended(wrong: bytes, right: byte
         ({"headers": {"ce_id": 1}}, "headers:"),
         ({"headers": []}, "headers:"),
         ({"key": 7}, "key:"),
+        ({"key": "\ud800"}, "lone surrogates"),
+        ({"body": {"a": [float("nan")]}}, "a finite number"),
     ],
 )
 def test_what_was_mended_badly_is_told(change: dict[str, Any], told: str) -> None:

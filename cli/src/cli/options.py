@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,8 @@ import typer
 
 from cli.exits import WrongUsage
 
+_DATA_DIR = "PARLEY_CLI_DATA_DIR"
+_AGAINST = "PARLEY_CLI_AGAINST"
 _CHANNEL = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
 
 
@@ -26,11 +30,20 @@ def _a_channel(name: str) -> str:
     return name
 
 
+def same_again(data_dir: Path, against: str | None = None) -> str:
+    """What the next command needs to find the same Parley: options with a space before, or nothing."""
+    if against is not None:
+        return "" if os.environ.get(_AGAINST) == against else f" --against {shlex.quote(against)}"
+    if data_dir.expanduser().resolve() == Path(os.environ.get(_DATA_DIR) or ".parley").expanduser().resolve():
+        return ""
+    return f" --data-dir {shlex.quote(str(data_dir))}"
+
+
 DataDir = Annotated[
     Path,
     typer.Option(
         "--data-dir",
-        envvar="PARLEY_CLI_DATA_DIR",
+        envvar=_DATA_DIR,
         help="Where `parley up` keeps everything.",
         file_okay=False,
     ),
@@ -48,7 +61,7 @@ Against = Annotated[
     str | None,
     typer.Option(
         "--against",
-        envvar="PARLEY_CLI_AGAINST",
+        envvar=_AGAINST,
         help="Which running Parley: `compose` (the usual ports on this machine), a host, "
         "or NAME=URL pairs, comma separated. Without it: the one on the data directory.",
     ),

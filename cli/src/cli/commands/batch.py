@@ -18,7 +18,7 @@ from cli.api import Api, Refused, unknown
 from cli.console import Json
 from cli.exits import Failure, WrongUsage
 from cli.found import find
-from cli.options import Against, DataDir, an_id
+from cli.options import Against, DataDir, an_id, same_again
 from cli.reading import read_yaml
 from cli.waiting import follow
 from contracts.channels import PREFERENCE_OF_CHANNEL
@@ -138,7 +138,8 @@ def create(
         console.print_json(made)
     else:
         _mention_odd_channel(made["choices"])
-        console.say(f"Drafted {made['batch_id']}. Next: parley batch preview {made['batch_id']}")
+        next_ = f"parley batch preview {made['batch_id']}{same_again(data_dir, against)}"
+        console.say(f"Drafted {made['batch_id']}. Next: {next_}")
 
 
 def _mention_odd_channel(choices: Mapping[str, Any]) -> None:

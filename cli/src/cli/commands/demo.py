@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from cli.demo.story import Story, worth_telling
 from cli.exits import Failure, Unavailable, WrongUsage
 from cli.found import Parley, find
 from cli.line.state import CLOCK
+from cli.options import same_again
 from cli.signals import Interrupts, signals_as_interrupts, signals_call
 from servicekit.clock import DrivenClock
 
@@ -211,15 +211,14 @@ def _tell_a_story(api: Api, file: Path) -> str | None:
 def _say_where_to_look(
     data_dir: Path, seconds: float, peak: int, told: str | None, keep: bool, against: str | None
 ) -> None:
+    where = same_again(data_dir, against)
     if against is None:
-        where = f" --data-dir {data_dir}"
         console.say(f"This run took {seconds:.0f} seconds, at most {peak / 2**20:,.0f} MiB of memory.")
         console.say(f"The list: {data_dir / LIST}. The carrier's journal: {data_dir / 'carrier.jsonl'}.")
         console.say(f"Logs: {data_dir / 'logs'}. The bundle it ran on: cli/src/cli/sample/bundle.yaml.")
         if not keep:
             console.say(f"Look around: parley up{where}, and then in another terminal:")
     else:
-        where = "" if os.environ.get("PARLEY_CLI_AGAINST") == against else f" --against {against}"
         console.say(f"{seconds:.0f} seconds. Journal and logs are where the services are.")
         console.say(f"The list: {data_dir / LIST}. The bundle it ran on: cli/src/cli/sample/bundle.yaml.")
         console.say("Look around:")

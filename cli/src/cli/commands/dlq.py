@@ -16,12 +16,15 @@ from cli.console import Json
 from cli.dead_letters import DeadLetters, Letter, rows
 from cli.exits import WrongUsage
 from cli.found import find
-from cli.options import Against, DataDir
+from cli.options import Against, DataDir, same_again
+from servicekit.storable import why_not_storable
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay, dismiss.")
 
 _MILLISECONDS = ("dlq_timestamp", "dlq_failed_at")
 _LONGEST_MILLISECONDS = 14
+_DEEPEST = 64
+"""Levels of a body shown as JSON. A deeper one is shown as text; so is what only Python takes for JSON."""
 
 _EDIT_HELP = (
     "With one letter: a file with what `show --json` prints of it, mended; or with the mended body alone."
@@ -46,7 +49,7 @@ def list_(
 
       parley dlq list --topic activity-created --letters
     """
-    dead = DeadLetters(find(data_dir, against))
+    dead, where = DeadLetters(find(data_dir, against)), same_again(data_dir, against)
     if letters:
         waiting = dead.listed(topic, limit + 1)
         found = waiting[:limit]
@@ -62,7 +65,7 @@ def list_(
             if len(waiting) > limit:
                 console.say_cut(limit)
             if shown:
-                console.say("Next: parley dlq show LETTER, then parley dlq replay LETTER, or dismiss it")
+                console.say(f"Next: parley dlq show LETTER{where}, then replay LETTER, or dismiss it")
         return
     counted = list(rows(dead.count(topic)))
     if json:
@@ -72,7 +75,7 @@ def list_(
             None, ("topic", "reason", "#waiting", "#done"), [tuple(row.values()) for row in counted]
         )
         if any(row["waiting"] for row in counted):
-            console.say("Next, name each one: parley dlq list --letters")
+            console.say(f"Next, name each one: parley dlq list --letters{where}")
     else:
         console.say("No dead letters.")
 
@@ -182,10 +185,12 @@ def _mended(letter: Letter, edit: Path | None) -> Letter:
 def mended(letter: Letter, written: bytes) -> Letter:
     """The letter as somebody wrote it: all that `show --json` prints, or its body. Raises WrongUsage."""
     told: Any = None
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         told = json_.loads(written)
     if not (isinstance(told, dict) and {"letter", "key", "headers", "body"} <= told.keys()):
         return replace(letter, value=written)
+    if fault := why_not_storable(told, deepest=_DEEPEST + 1):
+        raise WrongUsage(f"The file: what is in it {fault}, or no reader could take it.")
     if told["letter"] != letter.name:
         raise WrongUsage(
             f"The file is about {told['letter']}, not about {letter.name}: write that name into it, or leave "
@@ -213,8 +218,9 @@ def _written(body: Any) -> str:
 
 def document(letter: Letter) -> dict[str, Any]:
     body: Any = letter.value.decode("utf-8", "replace")
-    with suppress(ValueError):
-        body = json_.loads(body)
+    with suppress(ValueError, RecursionError):
+        told = json_.loads(body)
+        body = told if why_not_storable(told, deepest=_DEEPEST) is None else body
     return {
         "letter": letter.name,
         "key": _text(letter.key),

@@ -12,7 +12,7 @@ from cli import console
 from cli.line import Line, LineState
 from cli.line.line import Wanted
 from cli.line.members import chosen
-from cli.options import Channels, DataDir
+from cli.options import Channels, DataDir, same_again
 from cli.signals import signals_as_interrupts, signals_call
 from servicekit.settings import without_login
 
@@ -80,7 +80,8 @@ def show(state: LineState, data_dir: Path) -> None:
     console.table("Parley is up", ("service", "where"), rows)
     console.say("Each service has /docs (REST), /asyncapi.json (topics), /metrics, /readyz and /livez;")
     console.say("the carrier has /control/stats.")
-    console.say(
-        f"Logs are in {data_dir / 'logs'}. In another terminal: parley topics, parley apply FILE.yaml"
-    )
+    where = same_again(data_dir)
+    console.say(f"Logs are in {data_dir / 'logs'}. In another terminal:")
+    console.say(f"  parley apply FILE.yaml{where}")
+    console.say(f"  parley reconcile{where}")
     console.say("Ctrl-C stops everything.")
