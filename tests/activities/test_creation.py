@@ -89,6 +89,13 @@ def test_whoever_asks_has_a_name_and_not_a_book() -> None:
     assert isinstance(create(manual("a-1").model_copy(update={"created_by": "x" * 200}), None, FACTS), Become)
 
 
+@pytest.mark.parametrize("name", ["owner", "created_by"])
+def test_nobody_is_not_an_empty_name(name: str) -> None:
+    verdict = create(manual("a-1").model_copy(update={name: ""}), None, FACTS)
+    assert isinstance(verdict, GiveUp)
+    assert (verdict.reason, verdict.detail) == ("impossible_activity", f"{name}: must not be empty")
+
+
 def test_an_attempt_number_that_no_database_keeps_is_refused() -> None:
     verdict = create(manual("a-1").model_copy(update={"attempt_number": 2**63}), None, FACTS)
     assert isinstance(verdict, GiveUp)

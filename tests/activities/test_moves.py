@@ -171,6 +171,10 @@ class Life(RuleBasedStateMachine):
     def is_returned(self, older: int) -> None:
         before = self.activity
         number = max(1, before.dispatch_number - older)
+        if before.state is S.AWAITING_REPLY and number == before.dispatch_number:
+            facts = OutcomeFacts(self.now, catalog(), {"contact-1": contact()})
+            assert isinstance(hear(returned(number), before, facts), GiveUp)
+            return
         self.hears(returned(number))
         if self.activity is not before:
             assert (number, self.activity.state) == (before.dispatch_number, S.SCHEDULED)
@@ -360,6 +364,15 @@ def test_a_dispatch_that_never_was_cannot_be_returned() -> None:
     verdict = hear(returned(2), activity(state=S.DISPATCHED, dispatch_number=1), facts)
     assert isinstance(verdict, GiveUp)
     assert verdict.reason == "unknown_dispatch"
+
+
+def test_what_reached_somebody_is_not_returned_in_silence() -> None:
+    facts = OutcomeFacts(NOON, catalog(), {})
+    begun = activity(state=S.AWAITING_REPLY, dispatch_number=2)
+    verdict = hear(returned(2), begun, facts)
+    assert isinstance(verdict, GiveUp)
+    assert verdict.reason == "already_begun"
+    assert isinstance(hear(returned(1), begun, facts), Unchanged)
 
 
 def test_an_outcome_counts_for_the_dispatch_that_it_names() -> None:

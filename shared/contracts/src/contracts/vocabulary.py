@@ -43,6 +43,17 @@ def _as_written(told: object) -> object:
 WrittenTime = Annotated[Time, BeforeValidator(_as_written)]
 """A time as a request gives it: written out."""
 
+_UNESCAPED = re.compile(r"(:\d\d(?:\.\d+)?) (\d\d:?\d\d)$")
+
+
+def _with_its_plus(told: object) -> object:
+    """A plus sign in a query that nobody escaped is a space."""
+    return _UNESCAPED.sub(r"\1+\2", told) if isinstance(told, str) else told
+
+
+AskedTime = Annotated[WrittenTime, BeforeValidator(_with_its_plus)]
+"""A time as a query gives it."""
+
 Day = Annotated[date, Field(ge=FIRST_TIME.date(), lt=END_OF_TIME.date())]
 """A day of somebody's calendar, between the same bounds."""
 
@@ -54,6 +65,9 @@ OwnId = Annotated[str, StringConstraints(pattern=_OWN_ID)]
 OWN_ID_RULE = "1 to 200 letters, digits and . _ : ~ -, the first a letter or a digit"
 """The same in words, for whoever gave another."""
 
+
+NAMELESS = "unknown"
+"""Who did what is not refused for the empty name it came under."""
 
 _matches_own_id = re.compile(_OWN_ID[1:-1]).fullmatch
 

@@ -189,7 +189,12 @@ def _process_routes(service: Service, asyncapi: Mapping[str, Any]) -> APIRouter:
         waits = {} if service.bus.waits is None else {"waiting_for": service.bus.waits}
         return JSONResponse({"ready": True, "consuming": service.consuming.is_set(), **waits})
 
-    @routes.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    @routes.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
     async def metrics(name: Annotated[list[str], Query(alias="name[]")] = []) -> Response:  # noqa: B006
         """All of them, or only those named: writing them all out takes milliseconds."""
         service.observe()

@@ -88,6 +88,9 @@ def fault_in(message: ActivityCreated, channels: frozenset[str]) -> str | None:
         return f"activity_id: {OWN_ID_RULE}"
     if not is_own_id(message.contact_id):
         return f"contact_id: {OWN_ID_RULE}"
+    for name in ("created_by", "owner"):
+        if getattr(message, name) == "":
+            return f"{name}: must not be empty"
     for name, longest in _LONGEST.items():
         if len(getattr(message, name) or "") > longest:
             return f"{name}: must have at most {longest} characters"

@@ -15,12 +15,13 @@ from contracts.activities import ActivityOutcome, ActivityProgressed, ActivityRe
 from contracts.campaigns import DispositionChanged
 from contracts.message import Message
 from contracts.reasons import Objection, Skipped
-from contracts.vocabulary import FINAL_STATES, URGENCY_RANK, ActivityState, Mode, Urgency
+from contracts.vocabulary import FINAL_STATES, NAMELESS, URGENCY_RANK, ActivityState, Mode, Urgency
 from servicekit.verdict import Become, GiveUp, Unchanged, Verdict, Write, following
 
 SLOTS = "slots"
 _AUDIT_LIMIT = 200
 _LATE_LIMIT = 10
+_LONGEST_NAME = 200
 
 S = ActivityState
 _OPEN = frozenset(ActivityState) - FINAL_STATES
@@ -395,10 +396,12 @@ def give_back(activity: Activity, message: ActivityReturned, now: datetime) -> V
     """Not begun in time, or proven so later: due again, so that the gate says when."""
     if message.dispatch_number > activity.dispatch_number:
         return GiveUp("unknown_dispatch", f"the newest dispatch is {activity.dispatch_number}")
-    if activity.state not in MAY[Move.RETURN].get(activity.mode, ()):
-        return Unchanged(f"already {activity.state}")
     if activity.dispatch_number != message.dispatch_number:
         return Unchanged(f"dispatched again: {activity.dispatch_number}")
+    if activity.state is S.AWAITING_REPLY:
+        return GiveUp("already_begun", "it awaits a reply, so somebody was reached: report an outcome")
+    if activity.state not in MAY[Move.RETURN].get(activity.mode, ()):
+        return Unchanged(f"already {activity.state}")
     # Whoever gave it back may know what the gate does not know yet: they do not chase each other.
     due_at = now + _pause_after_return(message.reason, activity.dispatch_number)
     return _moved(activity, now, state=S.SCHEDULED, due_at=due_at, reason=f"returned: {message.reason}")
@@ -431,7 +434,7 @@ def complete_by_channel(
         outcome_id=outcome.outcome_id,
         reason=None,
         completed_at=min(outcome.occurred_at, now),
-        completed_by=outcome.actor,
+        completed_by=_who(outcome),
     )
 
 
@@ -447,7 +450,7 @@ def fail(activity: Activity, outcome: ActivityOutcome, now: datetime) -> Become[
         outcome_id=outcome.outcome_id,
         hold=None,
         awaits_contact=False,
-        audit=_with(activity, "failed", outcome.actor, now),
+        audit=_with(activity, "failed", _who(outcome), now),
     )
 
 
@@ -483,11 +486,16 @@ def note_late(activity: Activity, outcome: ActivityOutcome, now: datetime) -> Be
         result=outcome.result,
         disposition=outcome.disposition,
         reason=outcome.reason,
-        actor=outcome.actor,
+        actor=_who(outcome),
         occurred_at=outcome.occurred_at,
         told_at=now,
     )
     return Become(following(activity, late_outcomes=(*activity.late_outcomes, late)))
+
+
+def _who(outcome: ActivityOutcome) -> str:
+    """An outcome is not refused for the name under which it was worked."""
+    return outcome.actor[:_LONGEST_NAME] or NAMELESS
 
 
 # What the moves share

@@ -11,7 +11,7 @@ from contacts.domain.consent import Request, with_preference
 from contacts.domain.contact import Contact, Details, InvalidContact, created, described, revised
 from contacts.domain.contact_type import ContactType
 from contracts.contacts import SetPreference, UpsertContact
-from contracts.vocabulary import OWN_ID_RULE, is_own_id, to_millisecond
+from contracts.vocabulary import NAMELESS, OWN_ID_RULE, is_own_id, to_millisecond
 from servicekit.verdict import Become, GiveUp, Unchanged, Verdict, Write
 
 HANDLED = "handled_commands"
@@ -53,9 +53,9 @@ def _set_preference(command: SetPreference, contact: Contact | None, known: Know
         entry_id=command.command_id,
         preference=command.preference,
         opted_out=command.opted_out,
-        # Cut rather than refused: a no stands, whoever says that they brought it.
-        source=command.source[:_LONGEST_NAME],
-        actor=command.actor[:_LONGEST_NAME],
+        # Cut or replaced rather than refused: a no stands, whoever says that they brought it.
+        source=command.source[:_LONGEST_NAME] or NAMELESS,
+        actor=command.actor[:_LONGEST_NAME] or NAMELESS,
         occurred_at=to_millisecond(command.occurred_at),
     )
     return with_preference(contact, request, known.now)

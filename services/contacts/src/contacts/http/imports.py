@@ -31,11 +31,12 @@ _PLAIN = (
     "application/csv",
     "application/octet-stream",
 )
+_CSV_CONTENT = {"text/csv": {"schema": {"type": "string"}}}
 _CSV_BODY = {
     "requestBody": {
         "required": True,
         "description": "The file itself: UTF-8, one row per contact, the first line names the columns.",
-        "content": {"text/csv": {"schema": {"type": "string"}}},
+        "content": _CSV_CONTENT,
     }
 }
 
@@ -113,7 +114,12 @@ def routes(imports: MongoImports, receive: ReceiveImport, worker: RunImports) ->
     async def get(import_id: str) -> Progress:
         return _progress(_found(import_id, await imports.get(import_id)))
 
-    @router.get("/{import_id}/rejects", operation_id="get_import_rejects", response_class=StreamingResponse)
+    @router.get(
+        "/{import_id}/rejects",
+        operation_id="get_import_rejects",
+        response_class=StreamingResponse,
+        responses={200: {"content": _CSV_CONTENT}},
+    )
     async def rejects(import_id: str) -> StreamingResponse:
         """The rejected rows as CSV: line, reason, what would be right, then the row as it was. Mended, the
         file can be imported as it is."""

@@ -11,9 +11,20 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime, BaseModel
 
-from contracts.vocabulary import Code, WrittenTime
+from contracts.vocabulary import AskedTime, Code
 from servicekit.clock import Clock
-from servicekit.pages import TAGGED, Cursor, Limit, Page, cursor_of, moment, page_of, parts_of, text, whole
+from servicekit.pages import (
+    TAGGED,
+    Cursor,
+    Limit,
+    Page,
+    cursor_of,
+    moment,
+    page_of,
+    parts_of,
+    text,
+    whole,
+)
 from servicekit.problems import Problem
 from stats.adapters.mongo_targets import Column, Filters, MongoTargets, Place
 from stats.domain.ledger import is_attempt, target_key, target_of
@@ -91,8 +102,8 @@ def target_routes(read: ReadCounters, targets: MongoTargets, totals: ReadTotals,
         never_contacted: bool | None = None,
         contact_count_min: Annotated[int | None, Query(ge=0, le=_MOST)] = None,
         contact_count_max: Annotated[int | None, Query(ge=0, le=_MOST)] = None,
-        contacted_since: WrittenTime | None = None,
-        not_contacted_since: WrittenTime | None = None,
+        contacted_since: AskedTime | None = None,
+        not_contacted_since: AskedTime | None = None,
         not_contacted_for_days: Annotated[int | None, Query(ge=0, le=36_500)] = None,
         limit: Limit = 100,
         cursor: Cursor = None,
