@@ -49,6 +49,7 @@ class ContactStatsChanged(
     channels: dict[Code, AttemptCounters] = Field(default_factory=dict)
     """By channel, or by interaction type where an interaction names no channel."""
     changed_at: Time
+    """When this was announced; the same version, told again, may have another."""
 
     @property
     def target_key(self) -> str:
