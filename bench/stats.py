@@ -164,6 +164,8 @@ async def _start_anew(subscription: Subscription) -> None:
     """The next run reads from the beginning; this one reads no more, or its next batch would be committed."""
     consumer = subscription.consumer
     assert consumer is not None
+    while not consumer.assignment():  # noqa: ASYNC110 (the second one may just have joined)
+        await asyncio.sleep(0.01)
     consumer.pause(*consumer.assignment())
     while subscription.busy_since is not None:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -362,6 +364,9 @@ if __name__ == "__main__":
     parser.add_argument("--quix", help="a Python that has quixstreams; without it (c) is left out")
     parser.add_argument("--shapes", default="uniform,hot,300")
     chosen = parser.parse_args()
-    sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 (logs are written, and thrown away)
+    terminal, sys.stderr = sys.stderr, Path(os.devnull).open("w")  # noqa: SIM115 (logs are written, and thrown away)
     spare_the_collector()
-    uvloop.run(main(chosen.count, chosen.runs, chosen.single, chosen.quix, chosen.shapes.split(",")))
+    try:
+        uvloop.run(main(chosen.count, chosen.runs, chosen.single, chosen.quix, chosen.shapes.split(",")))
+    finally:
+        sys.stderr = terminal
