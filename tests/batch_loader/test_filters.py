@@ -17,11 +17,12 @@ from pydantic import ValidationError
 from pymongo import MongoClient
 
 from batch_loader.adapters.mongo_audience import INDEXES, query
-from batch_loader.domain.audience import attribute, masked, searchable
+from batch_loader.domain.audience import Candidate, attribute, masked, searchable
 from batch_loader.domain.filters import Filters, PhoneMatch
+from contracts.channels import ADDRESSES_OF_CHANNEL, EMAIL, NEED_AN_ADDRESS, address_for
 from contracts.contacts import ContactChanged, Phone
 from contracts.vocabulary import Lifecycle, PhoneType
-from tests.batch_loader.builders import NOON, contact
+from tests.batch_loader.builders import NOON, contact, contact_id
 from tests.engines import Engines
 
 ZONES = ("America/New_York", "US/Eastern", "Europe/London", None)
@@ -247,10 +248,60 @@ def test_a_number_of_no_country_is_known_by_its_international_form_only() -> Non
     assert searchable(contact(1, phones=(Phone(number="+9995550100"),)))["national"] == []
 
 
+def reached(kept: list[str]) -> set[str]:
+    """Over which channels, as a load judges what is kept."""
+    candidate = Candidate(contact_id(1), reachable_by=frozenset(kept))
+    return {channel for channel in NEED_AN_ADDRESS if candidate.reached_over(channel)}
+
+
+def ways_to(**told: Any) -> list[str]:
+    return list(searchable(contact(1, **told))["reachable_by"])
+
+
 def test_a_fax_is_no_way_to_reach_somebody() -> None:
     fax = Phone(number="+12125550123", type=PhoneType.FAX)
-    assert searchable(contact(1, phones=(fax,)))["reachable_by"] == []
-    assert searchable(contact(1, phones=(fax,), emails=("a@parley.example",)))["reachable_by"] == ["email"]
+    assert reached(ways_to(phones=(fax,))) == set()
+    assert reached(ways_to(phones=(fax,), emails=("a@parley.example",))) == {"email"}
+
+
+CELL, HOME, FAX = (
+    Phone(number=f"+1212555010{place}", type=type_)
+    for place, type_ in enumerate((PhoneType.CELL, PhoneType.HOME, PhoneType.FAX))
+)
+
+
+@given(
+    phones=st.lists(st.sampled_from((CELL, HOME, FAX)), max_size=3, unique=True).map(tuple),
+    emails=st.sampled_from(((), ("a@parley.example",))),
+    kinds=st.sets(st.sampled_from([*PhoneType, EMAIL]), min_size=1).map(frozenset),
+)
+def test_a_contact_kept_before_there_was_a_channel_is_reached_over_it(
+    phones: tuple[Phone, ...], emails: tuple[str, ...], kinds: frozenset[str]
+) -> None:
+    kept = ways_to(phones=phones, emails=emails)
+    with pytest.MonkeyPatch.context() as later:
+        later.setitem(ADDRESSES_OF_CHANNEL, "pigeon", (kinds,))
+        numbers = [(phone.number, phone.type) for phone in phones]
+        for channel in NEED_AN_ADDRESS:
+            there = address_for(channel, numbers, emails) is not None
+            assert (channel in reached(kept)) is there
+
+
+@pytest.mark.parametrize(
+    ("kept", "kinds", "channels"),
+    [
+        (["sms", "voice"], {PhoneType.CELL}, {"sms", "voice"}),
+        (["sms", "voice"], set(PhoneType), {"sms", "voice", "pigeon"}),
+        (["email"], {EMAIL}, {"email", "pigeon"}),
+        (["email", "sms", "voice"], {EMAIL, PhoneType.CELL}, {"email", "sms", "voice", "pigeon"}),
+        ([], set(PhoneType), set()),
+    ],
+)
+def test_what_a_release_kept_that_knew_channels_only_counts_where_it_proves_an_address(
+    kept: list[str], kinds: set[str], channels: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ADDRESSES_OF_CHANNEL, "pigeon", (frozenset(kinds),))
+    assert reached(kept) == channels
 
 
 def test_a_masked_number_cannot_be_called() -> None:

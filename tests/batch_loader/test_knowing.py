@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
+from contracts.channels import ADDRESSES_OF_CHANNEL, EMAIL
 from contracts.contacts import ContactChanged
 from contracts.stats import AttemptCounters, ContactStatsChanged
-from contracts.vocabulary import ActivityState, ContactId
+from contracts.vocabulary import ActivityState, ContactId, PhoneType
 from tests.batch_loader.builders import NOON
 from tests.batch_loader.line import Line
 from tests.kit import eventually, settled
@@ -125,3 +128,33 @@ async def test_a_poisoned_message_does_not_stop_the_others(here: Line) -> None:
     assert await count(here) == 1
     (letter,) = await here.wire.dead_letters(topic)
     assert letter["dlq_subscriber"] == "batch-loader.know-contacts"
+
+
+async def test_a_contact_that_an_earlier_release_kept_is_judged_right_and_a_rewind_renews_it(
+    here: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mail = ("a@parley.example",)
+    people = [here.contact(1), here.contact(2, phones=(), emails=mail), here.contact(3, phones=())]
+    await here.knows(people)
+    copy = here.service.mongo["contacts"]
+    for number, channels in enumerate((["sms", "voice"], ["email"], []), 1):
+        await copy.update_one({"_id": here.id(number)}, {"$set": {"reachable_by": channels}})
+
+    async def unreached(channel: str) -> int:
+        told = {"filters": {"contact_type": here.crowd}, "channel": channel}
+        seen = (await here.api.post("/v1/batches/preview", json=told)).json()
+        return int(seen["skipped"].get("no_address", 0))
+
+    assert [await unreached(channel) for channel in ("sms", "voice", "email")] == [2, 2, 2]
+    batch = await here.draft(source="manual", agent_profile=None, channel="voice")
+    await here.tell(batch, "load")
+    assert (await here.becomes(batch, "loaded"))["skipped"] == {"no_address": 2}
+
+    monkeypatch.setitem(ADDRESSES_OF_CHANNEL, "pigeon", (frozenset({PhoneType.CELL, EMAIL}),))
+    assert await unreached("pigeon") == 2, "nobody said of which type the number is"
+    await here.wire.publish(*people)
+
+    async def renewed() -> bool:
+        return await unreached("pigeon") == 1
+
+    await eventually(renewed, "what is kept of the same contacts")

@@ -24,20 +24,32 @@ KIND_OF_CHANNEL: dict[str, ActivityKind] = {
     "email": ActivityKind.EMAIL,
 }
 
-NEED_AN_ADDRESS = frozenset({"voice", "sms", "email"})
+EMAIL = "Email"
+"""The kind of address that a mail address is; a number's kind is its `PhoneType`."""
+
+_LINES = frozenset(PhoneType) - {PhoneType.FAX}
+
+ADDRESSES_OF_CHANNEL: dict[str, tuple[frozenset[str], ...]] = {
+    "voice": (_LINES,),
+    "sms": (frozenset({PhoneType.CELL}), _LINES),
+    "email": (frozenset({EMAIL}),),
+}
+"""At which kinds of address a channel reaches a contact, those it prefers first."""
+
+NEED_AN_ADDRESS = ADDRESSES_OF_CHANNEL.keys()
 """Channels that reach a contact at an address that Parley knows."""
 
 
 def address_for(channel: str, phones: Iterable[tuple[str, PhoneType]], emails: Iterable[str]) -> str | None:
     """The first address for one of those channels; a text goes to a cell phone if there is one."""
-    lines = [(number, type_) for number, type_ in phones if type_ is not PhoneType.FAX]
-    match channel:
-        case "voice":
-            return next((number for number, _ in lines), None)
-        case "sms":
-            cells = [number for number, type_ in lines if type_ is PhoneType.CELL]
-            return next(iter(cells or [number for number, _ in lines]), None)
-        case "email":
-            return next(iter(emails), None)
-        case _:
-            return None
+    known: list[tuple[str, str]] = [
+        *((type_, number) for number, type_ in phones),
+        *((EMAIL, mail) for mail in emails),
+    ]
+    preferred = ADDRESSES_OF_CHANNEL.get(channel, ())
+    return next((address for kinds in preferred for kind, address in known if kind in kinds), None)
+
+
+def kinds_for(channel: str) -> frozenset[str]:
+    """The kinds of address of which any will do; none for a channel that needs no address."""
+    return frozenset().union(*ADDRESSES_OF_CHANNEL.get(channel, ()))

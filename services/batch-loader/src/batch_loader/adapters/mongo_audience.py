@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pymongo import ASCENDING, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError
 
-from batch_loader.domain.audience import Candidate, attribute, masked, searchable
+from batch_loader.domain.audience import Candidate, attribute, masked, proofs_of_reach, searchable
 from batch_loader.domain.filters import FieldValue, Filters, PhoneMatch
 from batch_loader.domain.zones import names_of
 from batch_loader.ports import Example
@@ -117,7 +117,7 @@ class MongoAudience:
             result = await self._contacts.bulk_write(
                 [UpdateOne(condition, update, upsert=True) for condition, update in changes], ordered=False
             )
-            return int(result.matched_count + result.upserted_count)
+            return int(result.modified_count + result.upserted_count)
         except BulkWriteError as error:
             faults = error.details["writeErrors"]
             if any(fault["code"] != DUPLICATE_KEY for fault in faults):
@@ -125,7 +125,7 @@ class MongoAudience:
             # Something newer is known, or another source made the document at this moment: now it is there.
             missed = [UpdateOne(*changes[fault["index"]]) for fault in faults]
             again = await self._contacts.bulk_write(missed, ordered=False)
-            return int(error.details["nMatched"] + error.details["nUpserted"] + again.matched_count)
+            return int(error.details["nModified"] + error.details["nUpserted"] + again.modified_count)
 
     # What it answers
 
@@ -139,7 +139,8 @@ class MongoAudience:
         if address is None:
             conditions = [found, {"opted_out": preference}]
         else:
-            conditions = [found, {"opted_out": {"$ne": preference}}, {"reachable_by": {"$ne": address}}]
+            unreached = {"reachable_by": {"$nin": sorted(proofs_of_reach(address))}}
+            conditions = [found, {"opted_out": {"$ne": preference}}, unreached]
         return int(await self._contacts.count_documents({"$and": conditions}))
 
     async def page(
@@ -250,8 +251,9 @@ def _erased(contact_id: str) -> Change:
 
 
 def _searchable(contact: ContactChanged) -> Change:
+    # The same version is written again: a rewind gives everybody what a later release keeps.
     return (
-        {"_id": contact.contact_id, "version": {"$lt": contact.version}},
+        {"_id": contact.contact_id, "version": {"$lte": contact.version}},
         {
             "$set": searchable(contact) | {"version": contact.version},
             "$setOnInsert": _OF_STATISTICS | _OF_THE_LAST_COMPLETED,

@@ -10,7 +10,7 @@ from typing import Any
 
 import phonenumbers
 
-from contracts.channels import NEED_AN_ADDRESS, address_for
+from contracts.channels import EMAIL, NEED_AN_ADDRESS, kinds_for
 from contracts.contacts import ContactChanged
 from contracts.vocabulary import ContactId
 
@@ -26,7 +26,10 @@ class Candidate:
     opted_out: frozenset[str] = frozenset()
     """Preferences, for example `do-not-sms`."""
     reachable_by: frozenset[str] = frozenset()
-    """Channels for which there is an address."""
+    """As `searchable` keeps it."""
+
+    def reached_over(self, channel: str) -> bool:
+        return not proofs_of_reach(channel).isdisjoint(self.reachable_by)
 
 
 def searchable(contact: ContactChanged) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def searchable(contact: ContactChanged) -> dict[str, Any]:
         "national": sorted({digits for phone in contact.phones for digits in national_digits(phone.number)}),
         "attributes": sorted(set(attributes(contact.fields))),
         "opted_out": sorted(preference.value for preference in contact.preferences),
-        "reachable_by": sorted(_channels(contact)),
+        "reachable_by": sorted(_ways_to(contact)),
     }
 
 
@@ -69,9 +72,18 @@ def attribute(name: str, value: str | int | float | bool | None) -> str:
     return text if len(text) <= _LONGEST_PLAIN else hashlib.sha256(text.encode()).hexdigest()
 
 
-def _channels(contact: ContactChanged) -> Iterator[str]:
-    phones = [(phone.number, phone.type) for phone in contact.phones]
-    return (channel for channel in NEED_AN_ADDRESS if address_for(channel, phones, contact.emails))
+def proofs_of_reach(channel: str) -> frozenset[str]:
+    """What in `reachable_by` shows that a contact has an address for a channel: one of its kinds, or, in a
+    document of a release that kept channels alone, a channel that takes no other kinds."""
+    kinds = kinds_for(channel)
+    return kinds | {other for other in NEED_AN_ADDRESS if kinds_for(other) <= kinds}
+
+
+def _ways_to(contact: ContactChanged) -> set[str]:
+    """The kinds of address that there are, so that a channel that is yet to come finds its own; and today's
+    channels, which replicas of an earlier release look for."""
+    kinds = {phone.type.value for phone in contact.phones} | ({EMAIL} if contact.emails else set())
+    return kinds | {channel for channel in NEED_AN_ADDRESS if not kinds.isdisjoint(kinds_for(channel))}
 
 
 def masked(number: str) -> str:

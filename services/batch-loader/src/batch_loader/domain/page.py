@@ -90,7 +90,7 @@ def why_not(batch: Batch, candidate: Candidate, taken: Set[str]) -> Skipped | No
     preference = PREFERENCE_OF_CHANNEL.get(channel or "")
     if preference in candidate.opted_out and not batch.filters.include_opted_out:
         return Skipped.OPTED_OUT
-    if channel in NEED_AN_ADDRESS and channel not in candidate.reachable_by:
+    if channel in NEED_AN_ADDRESS and not candidate.reached_over(channel):
         return Skipped.NO_ADDRESS
     if batch.choices.exclusive and slot_of(candidate.contact_id, batch.choices.subject_id) in taken:
         return Skipped.DUPLICATE
