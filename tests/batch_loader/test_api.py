@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from contracts.vocabulary import PreferenceKind
-from tests.batch_loader.builders import AUTOMATIC, CAMPAIGN, ENDPOINT
+from batch_loader.adapters.mongo_audience import MongoAudience
+from batch_loader.adapters.mongo_open_activities import MongoOpenActivities
+from batch_loader.domain.choices import Catalog, Item
+from batch_loader.domain.copies import Copy
+from batch_loader.domain.filters import Filters
+from batch_loader.ports import NoAnswer, Reading
+from batch_loader.use_cases.preview_batch import PreviewBatch
+from contracts.vocabulary import ActivityState, PreferenceKind
+from tests.batch_loader.builders import AUTOMATIC, CAMPAIGN, ENDPOINT, SUBJECT
 from tests.batch_loader.line import Line, line
 from tests.engines import Engines
+from tests.kit import eventually
 
 
 async def refused(here: Line, body: dict[str, Any], status: int = 422) -> str:
@@ -82,6 +91,7 @@ async def test_a_preview_counts_and_shows_nobodys_number(here: Line) -> None:
         "contact_type": here.crowd,
         "time_zone": "America/New_York",
         "phone": "+12•••••••00",
+        "skipped": None,
     }
     answer = await here.api.post(
         "/v1/batches/preview",
@@ -94,6 +104,76 @@ async def test_a_preview_counts_and_shows_nobodys_number(here: Line) -> None:
     assert (given["count"], given["selected"], len(given["sample"])) == (30, 3, 3)
     assert given["skipped"] == {"no_address": 10}
     assert (await here.get(batch))["version"] == 1
+
+
+async def test_a_preview_counts_whom_the_load_skips_for_an_open_activity(here: Line) -> None:
+    await here.knows(
+        [
+            *(here.contact(number) for number in range(30)),
+            here.contact(30, PreferenceKind.DO_NOT_SMS),
+            here.contact(31, phones=()),
+        ]
+    )
+    busy = (0, 3, *range(20, 30), 30, 31)
+    await here.wire.publish(
+        *(here.changed(number, f"{here.crowd}-{number}", 1, ActivityState.SCHEDULED) for number in busy),
+        here.changed(1, f"{here.crowd}-ended", 1, ActivityState.COMPLETED),
+        here.changed(2, f"{here.crowd}-another", 1, ActivityState.SCHEDULED, subject_id="another-subject"),
+    )
+    theirs = {"_id": {"$regex": f"^{here.crowd}-"}}
+
+    async def known() -> bool:
+        return bool(await here.service.mongo["open_activities"].count_documents(theirs) == len(busy) + 2)
+
+    await eventually(known, "their activities")
+    batch = await here.draft()
+    seen = await here.tell(batch, "preview")
+    reasons = {"opted_out": 1, "no_address": 1, "duplicate_open_activity": 12}
+    assert (seen["count"], seen["looked_at"], seen["skipped"]) == (32, 32, reasons)
+    duplicate = "duplicate_open_activity"
+    marked = [row["skipped"] for row in seen["sample"]]
+    assert marked == [duplicate, None, None, duplicate, *[None] * 6]
+    await here.tell(batch, "load")
+    assert (await here.becomes(batch, "loaded"))["skipped"] == reasons
+
+    everybody = await here.tell(await here.draft(duplicate_rule="none"), "preview")
+    assert (everybody["looked_at"], everybody["skipped"]) == (None, {"opted_out": 1, "no_address": 1})
+    told: dict[str, Any] = {"filters": {"contact_type": here.crowd}}
+    assert (await here.api.post("/v1/batches/preview", json=told)).json()["skipped"] == {}
+    by_code = await here.api.post("/v1/batches/preview", json=told | {"subject": "renewal"})
+    assert by_code.json()["skipped"] == {duplicate: 32}
+    unknown = await here.api.post("/v1/batches/preview", json=told | {"subject": "nothing"})
+    assert unknown.status_code == 422
+
+
+async def _only_a_subject() -> Catalog:
+    return Catalog(subjects=(Item(SUBJECT, "renewal"),))
+
+
+class Silent:
+    """Kafka that does not answer."""
+
+    async def look(self, copies: Iterable[Copy]) -> Reading:
+        raise NoAnswer
+
+    async def look_again(self, reading: Reading) -> Reading:
+        raise NoAnswer
+
+
+async def test_a_preview_of_a_great_many_looks_at_the_first_only(here: Line) -> None:
+    await here.knows(here.contact(number) for number in range(12))
+    mongo = here.service.mongo
+    in_a_hurry = PreviewBatch(
+        MongoAudience(mongo),
+        MongoOpenActivities(mongo),
+        _only_a_subject,
+        Silent(),
+        here.service.clock,
+        page_size=5,
+        looking_seconds=0,
+    )
+    seen = await in_a_hurry(Filters(contact_type=here.crowd), "sms", "renewal")
+    assert (seen.count, seen.looked_at) == (12, 5)
 
 
 async def test_batches_are_listed_sorted_and_by_the_page(engines: Engines, namespace: str) -> None:

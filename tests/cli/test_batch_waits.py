@@ -68,6 +68,18 @@ def test_a_preview_that_knows_everything_says_nothing_of_it(told: dict[str, Any]
     assert "Kafka" not in shown
 
 
+def test_a_preview_says_who_would_be_skipped_and_of_whom_it_does_not_know() -> None:
+    duplicate = "duplicate_open_activity"
+    person = {"contact_id": "c1", "contact_type": "customer", "time_zone": None, "phone": None}
+    told = PREVIEW | {"skipped": {duplicate: 2}, "sample": [person | {"skipped": duplicate}], "looked_at": 4}
+    shown = said(told, "preview", "b1")
+    assert f"2 would be skipped: {duplicate}" in shown
+    assert duplicate in shown.partition("A sample")[2]
+    assert "Only the first 4 were looked at for an open activity of the subject;" in shown
+    assert "Only the first" not in said(told | {"looked_at": 5}, "preview", "b1")
+    assert "skipped" not in said(PREVIEW | {"looked_at": None, "sample": [person]}, "preview", "b1")
+
+
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [

@@ -159,7 +159,7 @@ def preview(
     against: Against = None,
     json: Json = False,
 ) -> None:
-    """Whom a batch would find now: how many, and ten of them.
+    """Whom a batch would find now: how many, whom it would skip and why, and ten of them.
 
     Example:
 
@@ -173,11 +173,18 @@ def preview(
     console.say(f"{seen['count']:,} contacts match, {seen['selected']:,} would be selected.")
     for reason, count in sorted(seen["skipped"].items()):
         console.say(f"  {count:,} would be skipped: {reason}")
+    if (looked_at := seen.get("looked_at")) is not None and looked_at < seen["count"]:
+        console.say(
+            f"Only the first {looked_at:,} were looked at for an open activity of the subject; "
+            "the load skips also those of the others who have one."
+        )
     if seen.get("behind", 0) is None:
         console.say("Kafka does not say whether all contacts are known: there may be others.")
     elif behind := seen.get("behind", 0):
         console.say(f"{behind:,} messages are still to be read and may change this; a load waits for them.")
-    columns = ("!contact_id", "contact_type", "time_zone", "phone")
+    columns = ["!contact_id", "contact_type", "time_zone", "phone"]
+    if any(row.get("skipped") for row in seen["sample"]):
+        columns.append("skipped")
     console.table(
         "A sample", columns, [[row.get(name.lstrip("!")) for name in columns] for row in seen["sample"]]
     )

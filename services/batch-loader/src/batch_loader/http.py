@@ -16,7 +16,7 @@ from batch_loader.ports import Place, Shelf
 from batch_loader.use_cases.draft_batch import AnotherBatch, DraftBatch
 from batch_loader.use_cases.preview_batch import Preview, PreviewBatch
 from batch_loader.use_cases.steer_batch import SteerBatch
-from contracts.vocabulary import BatchId, BatchState, ChannelName
+from contracts.vocabulary import BatchId, BatchState, ChannelName, Identifier
 from servicekit.pages import (
     TAGGED,
     Cursor,
@@ -53,6 +53,9 @@ class PreviewRequest(BaseModel):
     filters: Filters = Filters()
     channel: ChannelName | None = None
     """With a channel the preview also tells who would be skipped because of it."""
+    subject: Identifier | None = None
+    """Code or id. With a subject the preview also tells who has an open activity of it, whom a batch skips
+    unless its duplicate rule is `none`."""
 
 
 class BatchResource(BaseModel):
@@ -88,12 +91,22 @@ class ExampleContact(BaseModel):
     contact_type: str
     time_zone: str | None
     phone: str | None
+    skipped: str | None = Field(default=None, description="Why a load would skip this one as of now.")
 
 
 class PreviewResource(BaseModel):
     count: int
-    selected: int
-    skipped: dict[str, int] = Field(default_factory=dict)
+    selected: int = Field(description="At most the limit: those who would be loaded or skipped.")
+    skipped: dict[str, int] = Field(
+        default_factory=dict,
+        description="Of `count`, by reason, as of now: the load judges anew, and the activities service has "
+        "the last word on duplicates.",
+    )
+    looked_at: int | None = Field(
+        default=None,
+        description="How many of `count`, the first in id order, were looked at for an open activity of the "
+        "subject: of a great many not all. Null where the duplicate rule is `none`, or no subject was given.",
+    )
     sample: list[ExampleContact]
     as_of: datetime
     behind: int | None = Field(
@@ -144,7 +157,7 @@ def routes(
     @router.post("/preview", operation_id="preview_filters")
     async def preview_filters(request: PreviewRequest) -> PreviewResource:
         """Whom these filters find now: how many, and ten of them."""
-        return _preview(await preview_batch(request.filters, request.channel))
+        return _preview(await preview_batch(request.filters, request.channel, request.subject))
 
     @router.get("/{batch_id}", operation_id="get_batch", responses=TAGGED)
     async def get_batch(batch_id: str, response: Response) -> BatchResource:
@@ -152,8 +165,11 @@ def routes(
 
     @router.post("/{batch_id}/preview", operation_id="preview_batch")
     async def preview_stored(batch_id: str) -> PreviewResource:
+        """Whom a load of this batch would find now, and skip."""
         batch = await found(batch_id)
-        return _preview(await preview_batch(batch.filters, batch.choices.channel))
+        choices = batch.choices
+        subject = choices.subject_id if choices.exclusive else None
+        return _preview(await preview_batch(batch.filters, choices.channel, subject))
 
     @router.post("/{batch_id}/load", operation_id="load_batch", responses=TAGGED)
     async def load(batch_id: str, response: Response, if_match: IfMatch = None) -> BatchResource:

@@ -95,7 +95,7 @@ def build(settings: Settings) -> Service:
             batches,
             shelf,
             DraftBatch(commands, catalog, clock),
-            PreviewBatch(audience, catalog, copies, clock),
+            PreviewBatch(audience, open_activities, catalog, copies, clock, settings.batch_loader_page_size),
             SteerBatch(batches, commands, audience, clock, loader.wake),
         )
     )

@@ -13,6 +13,7 @@ from batch_loader.domain.choices import Catalog
 from batch_loader.domain.copies import Copy
 from batch_loader.domain.filters import Filters
 from contracts.activities import ActivityChanged
+from contracts.reasons import Skipped
 from contracts.vocabulary import BatchId, BatchState, ContactId
 
 
@@ -25,6 +26,8 @@ class Example:
     time_zone: str | None
     phone: str | None
     """Masked."""
+    skipped: Skipped | None = None
+    """Why a load would pass it over now."""
 
 
 class Audience(Protocol):

@@ -196,6 +196,11 @@ def resolve_filters(filters: Filters, catalog: Catalog) -> Filters:
     return filters.model_copy(update={"last_subjects": subjects})
 
 
+def resolve_subject(wanted: str, catalog: Catalog) -> SubjectId:
+    """Raises UnknownItem."""
+    return SubjectId(_find("subject", wanted, catalog.subjects).id)
+
+
 def _endpoint(wanted: Wanted, channel: str | None, campaign: Item, catalog: Catalog) -> EndpointId | None:
     if wanted.endpoint is not None:
         endpoint = _find("endpoint", wanted.endpoint, catalog.endpoints)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from batch_loader.domain.audience import Candidate
 from batch_loader.domain.batch import Batch, progress
+from batch_loader.domain.filters import Filters
 from batch_loader.domain.schedule import due_at
 from contracts.activities import ActivityCreated
 from contracts.channels import NEED_AN_ADDRESS, PREFERENCE_OF_CHANNEL
@@ -68,7 +69,8 @@ def load_page(
     skipped = Counter(batch.passed_over)
     activities: list[ActivityCreated] = []
     for candidate in candidates:
-        if reason := why_not(batch, candidate, taken):
+        busy = batch.choices.exclusive and slot_of(candidate.contact_id, batch.choices.subject_id) in taken
+        if reason := why_not(candidate, batch.filters, batch.choices.channel, busy):
             skipped[reason.value] += 1
         else:
             activities.append(_activity(batch, candidate, batch.created + len(activities), now))
@@ -85,16 +87,14 @@ def load_page(
     return Page(after, (*activities, progress(after)), reservations)
 
 
-def why_not(batch: Batch, candidate: Candidate, taken: Set[str]) -> Skipped | None:
-    channel = batch.choices.channel
+def why_not(candidate: Candidate, filters: Filters, channel: str | None, busy: bool) -> Skipped | None:
+    """busy: it has an open activity that the duplicate rule minds."""
     preference = PREFERENCE_OF_CHANNEL.get(channel or "")
-    if preference in candidate.opted_out and not batch.filters.include_opted_out:
+    if preference in candidate.opted_out and not filters.include_opted_out:
         return Skipped.OPTED_OUT
     if channel in NEED_AN_ADDRESS and not candidate.reached_over(channel):
         return Skipped.NO_ADDRESS
-    if batch.choices.exclusive and slot_of(candidate.contact_id, batch.choices.subject_id) in taken:
-        return Skipped.DUPLICATE
-    return None
+    return Skipped.DUPLICATE if busy else None
 
 
 def _activity(batch: Batch, candidate: Candidate, position: int, now: datetime) -> ActivityCreated:
