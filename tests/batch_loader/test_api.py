@@ -12,8 +12,9 @@ from batch_loader.domain.copies import Copy
 from batch_loader.domain.filters import Filters
 from batch_loader.ports import NoAnswer, Reading
 from batch_loader.use_cases.preview_batch import PreviewBatch
-from contracts.vocabulary import ActivityState, PreferenceKind
-from tests.batch_loader.builders import AUTOMATIC, CAMPAIGN, ENDPOINT, SUBJECT
+from contracts.campaigns import CampaignChanged
+from contracts.vocabulary import ActivityState, CampaignState, PreferenceKind
+from tests.batch_loader.builders import AUTOMATIC, CAMPAIGN, CATALOG, ENDPOINT, SUBJECT
 from tests.batch_loader.line import Line, line
 from tests.engines import Engines
 from tests.kit import eventually
@@ -206,6 +207,36 @@ async def test_batches_are_listed_sorted_and_by_the_page(engines: Engines, names
         assert (await here.api.get("/v1/batches", params={"cursor": by_name})).status_code == 422
         for wrong in ({"cursor": "nonsense"}, {"sort": "colour"}, {"limit": 0}, {"state": "asleep"}):
             assert (await here.api.get("/v1/batches", params=wrong)).status_code == 422
+
+
+async def test_a_stopped_campaign_takes_no_batch(engines: Engines, namespace: str) -> None:
+    async with line(engines, namespace) as here:
+        await here.knows([here.contact(1)])
+        body = {"name": "Late", "choices": AUTOMATIC}
+        again = {"Idempotency-Key": "late"}
+        early = (await here.api.post("/v1/batches", json=body, headers=again)).json()
+        paused, loaded = await here.draft("Paused"), await here.draft("Loaded")
+        await here.tell(loaded, "load")
+        await here.becomes(loaded, "loaded")
+        await here.service.mongo["batches"].update_one(
+            {"_id": paused["batch_id"]}, {"$set": {"state": "paused"}}
+        )
+        (spring,) = (each for each in CATALOG if isinstance(each, CampaignChanged))
+        await here.wire.publish(spring.evolve(version=2, state=CampaignState.STOPPED))
+        campaigns = here.service.mongo["campaigns"]
+        await eventually(lambda: campaigns.count_documents({"version": 2}), "the campaign to be stopped")
+
+        said = "Campaign 'spring' is stopped for good; draft one for another campaign."
+        for batch, move in ((early, "load"), (paused, "resume")):
+            problem = await here.tell(batch, move, 409)
+            assert (problem["type"], problem["detail"]) == ("urn:parley:problem:campaign-stopped", said)
+        assert await refused(here, {"name": "New", "choices": AUTOMATIC}, 409) == said
+        assert (await here.get(early))["version"] == 1
+        assert (await here.tell(loaded, "load"))["state"] == "loaded", "the answer may have got lost"
+        await here.service.mongo["idempotency_keys"].delete_one({"_id": "late"})
+        assert (await here.api.post("/v1/batches", json=body, headers=again)).status_code == 200
+        for batch in (early, paused):
+            assert (await here.tell(batch, "cancel"))["state"] == "cancelled"
 
 
 async def test_a_move_may_ask_for_the_version_it_saw(here: Line) -> None:

@@ -12,7 +12,11 @@ from contracts.vocabulary import ActivityKind, Mode
 from tests.batch_loader.builders import AUTOMATIC, batch
 
 CATALOG = Catalog(
-    campaigns=(Item("c1", "spring", "sms", "e1"), Item("c2", "visits", "sms")),
+    campaigns=(
+        Item("c1", "spring", "sms", "e1"),
+        Item("c2", "visits", "sms"),
+        Item("c3", "past", "sms", "e1", stopped=True),
+    ),
     subjects=(Item("s1", "renewal"), Item("s2", "survey")),
     endpoints=(Item("e1", "main-line", "sms"), Item("e2", "mailbox", "email")),
     agent_profiles=(Item("p1", "scripted"),),
@@ -57,7 +61,8 @@ def test_the_kind_follows_the_channel(channel: str, kind: ActivityKind) -> None:
 @pytest.mark.parametrize(
     ("told", "sentence"),
     [
-        ({"campaign": "autumn"}, "There is no campaign 'autumn'; known: spring, visits."),
+        ({"campaign": "autumn"}, "There is no campaign 'autumn'; known: past, spring, visits."),
+        ({"campaign": "past"}, "Campaign 'past' is stopped for good; draft one for another campaign."),
         ({"subject": "nothing"}, "There is no subject 'nothing'; known: renewal, survey."),
         ({"endpoint": "x"}, "There is no endpoint 'x'; known: mailbox, main-line."),
         ({"agent_profile": "x"}, "There is no agent profile 'x'; known: scripted."),

@@ -246,7 +246,7 @@ async def test_a_contact_is_shown_for_people_to_read(here: Here) -> None:
 
 
 async def test_a_worklist_is_worked(here: Here) -> None:
-    """Last in this file: it is the only one that lets the services work."""
+    """Near the end of this file: it is the only one that lets the services work."""
     drafted = await here.parley(*BATCH, "--type", "member", "--json")
     batch_id = drafted.stdout.split('"batch_id": "')[1].split('"')[0]
     loaded = await here.parley("batch", "load", batch_id)
@@ -282,3 +282,19 @@ async def test_a_worklist_is_worked(here: Here) -> None:
     shown = (await here.parley("activities", "show", activity)).stdout
     assert re.search(r"rescheduled +ada *$", shown, re.MULTILINE)
     assert '": ' not in shown, "no JSON"
+
+
+async def test_a_batch_for_a_stopped_campaign_is_told(here: Here) -> None:
+    """Last in this file: there is no other campaign."""
+    drafted = await here.parley(*BATCH, "--type", "member", "--json")
+    batch_id = drafted.stdout.split('"batch_id": "')[1].split('"')[0]
+    assert (await here.parley("campaign", "stop", "welcome")).exit_code == 0
+    before = await here.everything()
+    for words in (BATCH, ("batch", "load", batch_id)):
+        told = await here.parley(*words)
+        assert told.exit_code == 1
+        assert told.stderr == (
+            "parley: batch-loader: This campaign takes no batch: Campaign 'welcome' is stopped for good; "
+            "draft one for another campaign.\n"
+        )
+    assert await here.everything() == before

@@ -81,6 +81,8 @@ def stop(
 ) -> None:
     """Stop a campaign for good.
 
+    It takes no batch any more. A load that is under way is stopped with `parley batch cancel`.
+
     Example:
 
       parley campaign stop renewals

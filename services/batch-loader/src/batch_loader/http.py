@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from batch_loader.domain.batch import Batch, IllegalMove, Move
-from batch_loader.domain.choices import Choices, Wanted, WrongChoice
+from batch_loader.domain.choices import Choices, StoppedCampaign, Wanted, WrongChoice
 from batch_loader.domain.copies import WaitingFor
 from batch_loader.domain.filters import Filters
 from batch_loader.ports import Place, Shelf
@@ -208,6 +208,8 @@ def _problem_of(refusal: Exception) -> Problem | None:
         case AnotherBatch():
             reused = "Another batch was drafted with it."
             return Problem(422, "idempotency-key-reused", "Idempotency-Key was used before", reused)
+        case StoppedCampaign():
+            return Problem(409, "campaign-stopped", "This campaign takes no batch", str(refusal))
         case WrongChoice():
             return Problem(422, "wrong-choice", "The batch cannot be made like this", str(refusal))
         case IllegalMove():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from batch_loader.domain.choices import Catalog, Item
+from contracts.vocabulary import CampaignState
 from servicekit.projection import Projection
 
 
@@ -33,8 +34,17 @@ class MongoCatalog:
 
 async def _items(projection: Projection) -> tuple[Item, ...]:
     found = projection.collection.find(
-        {"erased": {"$exists": False}}, {"code": 1, "channel": 1, "endpoint_id": 1}
+        {"erased": {"$exists": False}}, {"code": 1, "channel": 1, "endpoint_id": 1, "state": 1}
     )
     return tuple(
-        [Item(row["_id"], row["code"], row.get("channel"), row.get("endpoint_id")) async for row in found]
+        [
+            Item(
+                row["_id"],
+                row["code"],
+                row.get("channel"),
+                row.get("endpoint_id"),
+                row.get("state") == CampaignState.STOPPED,
+            )
+            async for row in found
+        ]
     )

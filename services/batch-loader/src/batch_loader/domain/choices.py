@@ -110,6 +110,8 @@ class Item:
     code: str
     channel: str | None = None
     endpoint_id: str | None = None
+    stopped: bool = False
+    """Of a campaign: for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,10 @@ class Catalog:
     channels: frozenset[str] = frozenset(CHANNELS)
     """That automated activities may use: those somebody works."""
 
+    def stopped(self, campaign_id: CampaignId) -> Item | None:
+        """The campaign, if it is known to be."""
+        return next((item for item in self.campaigns if item.id == campaign_id and item.stopped), None)
+
 
 class WrongChoice(ValueError):
     """The batch cannot be made as asked; the message is a sentence for the person who asked."""
@@ -134,6 +140,11 @@ class UnknownItem(WrongChoice):
         named = ", ".join(codes[:_MOST_NAMED]) or "none yet"
         more = f" and {len(codes) - _MOST_NAMED} more" if len(codes) > _MOST_NAMED else ""
         super().__init__(f"There is no {kind} {wanted!r}; known: {named}{more}.")
+
+
+class StoppedCampaign(WrongChoice):
+    def __init__(self, campaign: Item) -> None:
+        super().__init__(f"Campaign {campaign.code!r} is stopped for good; draft one for another campaign.")
 
 
 class PastSchedule(WrongChoice):
@@ -170,6 +181,8 @@ class NoEndpoint(WrongChoice):
 def resolve(wanted: Wanted, catalog: Catalog) -> Choices:
     """Raises WrongChoice."""
     campaign = _find("campaign", wanted.campaign, catalog.campaigns)
+    if campaign.stopped:
+        raise StoppedCampaign(campaign)
     subject = _find("subject", wanted.subject, catalog.subjects)
     channel = None if wanted.channel == NO_CHANNEL else wanted.channel or campaign.channel
     profile = wanted.agent_profile and _find("agent profile", wanted.agent_profile, catalog.agent_profiles).id

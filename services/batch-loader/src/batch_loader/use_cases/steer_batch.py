@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from batch_loader.domain.batch import Batch, Move, steer
-from batch_loader.ports import Audience
+from batch_loader.domain.choices import Catalog, StoppedCampaign
+from batch_loader.ports import Audience, CatalogReader
 from contracts.vocabulary import BatchState
 from servicekit.clock import Clock
 from servicekit.refusals import NotFound
 from servicekit.unit_of_work import Commands, Store
 from servicekit.verdict import Unchanged, Verdict
+
+_MAKES_WORK: frozenset[Move] = frozenset({"load", "resume"})
 
 
 class SteerBatch:
@@ -19,24 +22,32 @@ class SteerBatch:
         store: Store[Batch],
         batches: Commands[Batch],
         audience: Audience,
+        catalog: CatalogReader,
         clock: Clock,
         wake_the_loader: Callable[[], None],
     ) -> None:
         self._store = store
         self._batches = batches
         self._audience = audience
+        self._catalog = catalog
         self._clock = clock
         self._wake_the_loader = wake_the_loader
 
     async def __call__(self, batch_id: str, move: Move, expected_version: int | None = None) -> Batch:
-        """expected_version: the one the caller saw. Raises IllegalMove, NotFound, VersionMoved."""
+        """expected_version: the one the caller saw. Raises IllegalMove, StoppedCampaign, NotFound,
+        VersionMoved."""
         now = self._clock.now()
         expected = await self._expected(batch_id) if move == "load" else 0
+        catalog = await self._catalog() if move in _MAKES_WORK else Catalog()
 
         def decide(batch: Batch | None) -> Verdict[Batch]:
             if batch is None:
                 return Unchanged()
-            return steer(batch, move, now, expected)
+            verdict = steer(batch, move, now, expected)
+            stopped = catalog.stopped(batch.choices.campaign_id)
+            if stopped and not isinstance(verdict, Unchanged):
+                raise StoppedCampaign(stopped)
+            return verdict
 
         batch, _ = await self._batches.change(batch_id, decide, expected=expected_version)
         if batch is None:
