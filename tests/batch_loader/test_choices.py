@@ -93,6 +93,10 @@ def test_an_empty_catalogue_says_so() -> None:
         (AUTOMATIC | {"agents": ["ann"]}, "an automatic batch takes an agent_profile"),
         (MANUAL | {"source": "automatic"}, "an automatic batch needs an agent_profile"),
         (AUTOMATIC | {"channel": "none"}, "an automatic batch needs a channel"),
+        (
+            {"campaign": "spring", "subject": "renewal"},
+            "source is missing; say manual .* or automatic",
+        ),
         (MANUAL | {"agents": []}, "at least 1 item"),
         (MANUAL | {"colour": "red"}, "Extra inputs are not permitted"),
     ],

@@ -19,6 +19,7 @@ from cli.found import CHANNEL_SMS_OF_COMPOSE, find, listening
 from cli.line.chosen_engines import ask_database
 from cli.line.state import FILE, LineState, MemberState
 from cli.main import app
+from cli.reading import read_yaml
 
 runner = CliRunner()
 
@@ -168,6 +169,26 @@ def test_wrong_yaml_is_told_with_line_and_column(text: str, said: str, tmp_path:
     assert said in sentence(result)
     assert not sentence(result).endswith("?.")
     assert result.exit_code == 2
+
+
+def test_a_file_that_is_no_batch_is_told_what_a_batch_has(tmp_path: Path) -> None:
+    file = tmp_path / "batch.yaml"
+    file.write_text("- a\n")
+    result = parley("batch", "create", "--file", file, "--against", "compose")
+    assert sentence(result).endswith("line 1, column 1: expected names with values, such as `choices:`.")
+    assert result.exit_code == 2
+
+
+def test_days_and_times_in_a_file_are_what_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "batch.yaml"
+    file.write_text("{at: 2026-01-01T00:00:00Z, date: 2026-01-01, time: 10:00, until: 9:30, times: 10}")
+    assert read_yaml(file).content == {
+        "at": "2026-01-01T00:00:00Z",
+        "date": "2026-01-01",
+        "time": "10:00",
+        "until": "9:30",
+        "times": 10,
+    }
 
 
 def test_another_broker_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ async def test_every_command_of_the_page_does_what_the_page_says(engines: Engine
     with as_file(files("cli.sample") / "bundle.yaml") as path:
         (tmp_path / "my-bundle.yaml").write_bytes(path.read_bytes())
     (tmp_path / "people.csv").write_text(blocks("csv")[0], encoding="utf-8")
+    (tmp_path / "batch.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
     async with AsyncExitStack() as stack:
         services = await _services(engines, stack)
 
@@ -56,6 +57,8 @@ async def test_every_command_of_the_page_does_what_the_page_says(engines: Engine
     assert "created flows/renewal" in answers["apply"]
     assert "rejected: bad_phone" in answers["contacts import"]
     assert "2 contacts match, 2 would be selected." in answers["batch preview"]
+    assert "1 contacts match, 1 would be selected." in answers["batch preview"]
+    assert "Second calls is loaded: 1 selected = 1 loaded" in answers["batch load"]
     assert "  2 would be skipped: duplicate_open_activity\n" in answers["batch preview"]
     assert "1 would be skipped: opted_out" in answers["batch preview"]
     assert "First calls is loaded: 2 selected = 2 loaded" in answers["batch load"]

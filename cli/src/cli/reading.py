@@ -12,11 +12,19 @@ import yaml
 
 from cli.exits import WrongUsage
 
+_TEXT, _TIMESTAMP = "tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp"
+_TIME_OF_DAY = re.compile(r"^\d?\d(:\d\d){1,2}$")
 _STEP = re.compile(r"([A-Za-z0-9_-]+)|\[(\d+)\]")
 
 
 class _Strict(yaml.SafeLoader):
-    """A key that is there twice is a mistake, not the winner."""
+    """A key that is there twice is a mistake, not the winner; a day or a time is the text that it is, since
+    JSON knows neither, and 10:00 would be 600."""
+
+    yaml_implicit_resolvers = {
+        first: [(_TEXT, _TIME_OF_DAY), *(rule for rule in rules if rule[0] != _TIMESTAMP)]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
@@ -57,8 +65,8 @@ class Written:
         return _where(self.file, found.start_mark)
 
 
-def read_yaml(file: Path) -> Written:
-    """A mapping. Raises a Failure that names line and column."""
+def read_yaml(file: Path, such_as: str = "subjects") -> Written:
+    """A mapping; `such_as` is a key of it. Raises a Failure that names line and column."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -77,7 +85,7 @@ def read_yaml(file: Path) -> Written:
     except (yaml.YAMLError, ValueError) as error:
         raise WrongUsage(f"{file} is not YAML: {error}.") from error
     if root is None or not isinstance(content, dict):
-        raise WrongUsage(f"{file}, line 1, column 1: expected names with values, such as `subjects:`.")
+        raise WrongUsage(f"{file}, line 1, column 1: expected names with values, such as `{such_as}:`.")
     return Written(file, content, root)
 
 

@@ -54,7 +54,8 @@ _RESTING = ("loaded", "cancelled", "failed", "paused", "draft")
 @app.command()
 def create(
     file: Annotated[
-        Path | None, typer.Option(help="YAML with name, filters and choices, as POST /v1/batches takes them.")
+        Path | None,
+        typer.Option(help="YAML with name, filters and choices; docs/first-campaign.md has a whole one."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="What people call it.")] = None,
     campaign: Annotated[str | None, typer.Option(help="Code of the campaign.")] = None,
@@ -82,7 +83,8 @@ def create(
 ) -> None:
     """Draft a batch; nothing is loaded yet.
 
-    With --agent-profile the channel's service does the work, else people do.
+    With --agent-profile the channel's service does the work, else people do. Some filters only a file can
+    say: when contacts were created, how their last activity ended, how often they were tried.
 
     Examples:
 
@@ -109,7 +111,7 @@ def create(
         )
         if any(option is not None for option in (*beside, spread_hours or None, instructions or None)):
             raise WrongUsage("--file has the whole request; give it without other choices.")
-        request = read_yaml(file).content
+        request = read_yaml(file, such_as="choices").content
     elif not (name and campaign and subject):
         raise WrongUsage("Give --name, --campaign and --subject, or a whole request with --file.")
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -54,6 +54,13 @@ class Wanted(BaseModel):
     urgency: Urgency = Urgency.NORMAL
     duplicate_rule: DuplicateRule = "skip_open"
     """skip_open: no activity for a contact who has an open one of the same subject."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_its_source(cls, told: Any) -> Any:
+        if isinstance(told, dict) and "source" not in told:
+            raise ValueError("source is missing; say manual (people do it) or automatic (a service does it)")
+        return told
 
     @model_validator(mode="after")
     def _fits_its_source(self) -> Self:
