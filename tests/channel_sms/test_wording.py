@@ -100,6 +100,29 @@ def test_a_keyword_opts_out_in_any_case_and_punctuation(before: str, word: str, 
         "I've asked you to stop multiple times",
         "stop wrong number",
         "STOP-I never signed up",
+        "I did not opt in, stop texting me",
+        "I did not opt in stop texting me",
+        "I did not opt in to this\nStop texting me",
+        "I did not opt in - stop texting me",
+        "I did not opt in to these messages, unsubscribe me",
+        "I never opt in to this stuff, take me off your list",
+        "I will not opt in, no more texts",
+        "I do not want to opt in, do not text me again",
+        "You did not stop, leave me alone",
+        "I don't want to, stop texting me",
+        "I'd rather not \u2014 unsubscribe me",
+        "Please don't. Stop the messages",
+        "Do not text\nThanks",
+        "I am busy, don't text",
+        "I told you, just stop it, thanks",
+        "this is a landline so don't text",
+        "Unsubscribe me and don't text",
+        "I revoke my consent",
+        "I hereby withdraw consent to be texted",
+        "Stop thx",
+        "STOP TXT",
+        "stop text",
+        "dont txt me",
     ],
 )
 def test_plain_language_opts_out(text: str) -> None:
@@ -126,6 +149,18 @@ def test_plain_language_opts_out(text: str) -> None:
         "I do not want to\nopt out",
         "Please do *not* unsubscribe me",
         "Please don't \u2014 stop the messages",
+        "please don't\nopt me out",
+        "I don't want you to\nstop the messages",
+        "I do not\nwant to opt out",
+        "do not stop texting me",
+        "please don't opt me out",
+        "do not opt me out or unsubscribe me",
+        "I don't want to unsubscribe or opt out",
+        "do not stop the messages or remove my number",
+        "do not stop messages and do not remove me from the list",
+        "please do not just stop it",
+        "I don't wish to revoke my consent",
+        "Can you txt me later",
         "I never asked you to stop, keep going",
         "I don't remember telling you to stop",
         "My kids don't text",
@@ -166,6 +201,23 @@ def test_ordinary_words_are_no_opt_out(text: str) -> None:
 def test_nothing_a_stranger_writes_breaks_it(text: str) -> None:
     assert meaning_of(text) in Meaning
     assert leaning(text) in Leaning
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["I", "you", "did", "don't", "never", "not", "want", "to", "opt", "in", "stop", "this"]
+        )
+    ),
+    st.sampled_from([", ", ". ", " (", "\n", " - ", " \u2014 "]),
+    st.sampled_from(
+        ["stop texting me", "leave me alone", "do not text", "take me off your list", "no more texts"]
+    ),
+)
+def test_no_words_unsay_a_demand_behind_a_comma_a_dash_or_a_line(
+    words: list[str], pause: str, demand: str
+) -> None:
+    assert meaning_of(" ".join(words) + pause + demand) is Meaning.OPT_OUT
 
 
 @given(

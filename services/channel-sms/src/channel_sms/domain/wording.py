@@ -25,14 +25,14 @@ class Leaning(StrEnum):
 
 _OPT_OUT_WORDS = frozenset(
     {
-        "stop", "stopall", "stop it", "stop this", "stop that", "unsubscribe", "unsubscribed", "cancel",
-        "end", "quit", "revoke", "optout", "opt out", "remove me", "take me off",
+        "stop", "stopall", "stop it", "stop this", "stop that", "stop text", "unsubscribe", "unsubscribed",
+        "cancel", "end", "quit", "revoke", "optout", "opt out", "remove me", "take me off",
     }
 )  # fmt: skip
 _OPT_IN_WORDS = frozenset({"start", "unstop"})
 _HELP_WORDS = frozenset({"help", "info"})
 _COURTESY = frozenset(
-    {"please", "pls", "plz", "thanks", "thank", "you", "now", "all", "ok", "okay", "hey", "hi"}
+    {"please", "pls", "plz", "thanks", "thank", "thx", "you", "now", "all", "ok", "okay", "hey", "hi"}
 )
 
 _OPT_OUT_PHRASES = re.compile(
@@ -42,14 +42,16 @@ _OPT_OUT_PHRASES = re.compile(
     r"|(?<!bus )(?<!the )stop (?:(?:text|sms|marketing|automated|getting|receiving) )?"
     r"(?:texts|messages|sms|spam)\b"
     r"|stop this (?:\w+ )?(?:texts?|messages?|sms|spam)\b(?! (?:problem|issue|thread))"
-    r"|(?:^|^just |i said just |you to |you need to |u need to |you should |can you |would you |please "
-    r"|i said |and |ok |but |seriously |omg |guys |it )stop it(?: now| please| already)*$"
+    r"|(?:^|(?:^|i said |(?:and|but|or|so|no|you|number|landline|busy|thanks|please) )just |you to "
+    r"|you need to |u need to |you should |can you |would you |please |i said |and |ok |but |seriously "
+    r"|omg |guys |it )stop it(?: now| please| already)*$"
     r"|(?<!never )(?<!not )(?<!nobody )(?<!didnt )(?<!havent )(?<!remember )"
     r"(?:told|asked|tell|ask|telling|asking) you to stop\b(?! (?:by|at|in|over|for)\b)"
     r"|i (?:said|told you) stop$"
     r"|wrong number (?:please |pls )?stop|^stop wrong number"
     r"|(?:do not|dont|never) (?:ever )?(?:text|message|contact|sms|write to|write) (?:me|us|this|my)"
-    r"|(?:^|please |pls |^just |said |no |ok |thanks |number |person |landline |again |interested )"
+    r"|(?:^|(?:please|pls|^just|said|told you|no|ok|thanks|hi|hey|hello|this|me|number|person|landline"
+    r"|again|interested|busy|stop|unsubscribe|cancel|opt in) (?:and |or |but |so )?)"
     r"(?:do not|dont) (?:ever )?(?:text|message|contact|sms)(?: (?:again|anymore|any more|please))*$"
     r"|no more (?:texts?|messages?|sms|of these (?:texts?|messages?))"
     r"|unsubscribe (?:me|us|from|this)"
@@ -60,21 +62,30 @@ _OPT_OUT_PHRASES = re.compile(
     r"|i (?:do not|dont) want (?:any |to (?:get|receive) )?(?:any )?(?:more )?(?:of )?"
     r"(?:your |these )?(?:texts?|messages?|sms)"
     r"|(?:i )?(?:want|would like|wish) to (?:unsubscribe|opt out)"
+    r"|(?:revoke|withdraw) (?:my |all )?consent"
     r")"
 )
 _KEYWORDS_APART = frozenset({"stop", "stopall", "unsubscribe", "stop it", "remove me"})
 """Opt out as a sentence or a line of their own, whatever the others say."""
-_APART = re.compile(
-    r"\.(?=\s|$)|[,;:!?()\n\u2026\u2014\u2013]"
+_ENDS = r"\.(?=\s|$)|[,;:!?()\u2026]"
+_PAUSES = (
+    r"[\n\u2014\u2013]"
     r"|(?i:(?<=\bstop))-(?!(?:and|gap|by|over|off|start|sign|motion|loss|light)\b)|-(?!\w)"
 )
-_SENTENCES = re.compile(r"\.(?=\s|$)|[;:!?]")
-"""Less than that: what negates a phrase may stand in another line, or behind a comma or a dash."""
+_APART = re.compile(f"{_ENDS}|{_PAUSES}")
+_GOES_ON = re.compile(
+    r"\b((?:please|pls) (?:do not|dont)(?= \| (?:opt|unsubscribe|stop)\b)"
+    r"|(?:want|wish) you to(?= \| (?:opt|unsubscribe|stop)\b)"
+    r"|(?:want|wish) to(?= \| (?:opt|unsubscribe)\b)|i (?:do not|dont)(?= \| (?:want|wish) to\b)) \| "
+)
+"""What a line or a dash does not end: who says no more than this has not said yet what not to do."""
 _SIGNED = re.compile(r"\s*(?:\n|sent from\b|get outlook\b|--)", re.IGNORECASE)
 """How what is under a text begins that is no part of it."""
 _IMPATIENT = frozenset({"just", "already", "no"})
 _NEGATED = re.compile(
-    r"\b(?:do not|dont|never|not) (?:(?:want|wish) (?:you )?to )?(?:opt|unsubscribe|stop)\b"
+    r"\b(?:(?:do not|dont|never|not) (?:(?:want|wish) (?:you )?to )?(?:opt|unsubscribe|stop|revoke|withdraw)"
+    r"|(?<!you )(?<!they )(?:do not|dont) (?:remove|take|delete))\b"
+    r"(?:(?: \w+){0,4} n?or (?:opt|unsubscribe|stop|remove|take|delete)\b)?"
 )
 _PERSON = re.compile(
     r"\b(?:human|real person|live person|live agent|representative|call me|speak to|talk to"
@@ -98,13 +109,14 @@ _YES_START = re.compile(r"^(?:yes|yep|yeah|yup|sure|absolutely|definitely|of cou
 _NO_START = re.compile(r"^(?:no|nope|nah|not interested|im not interested)\b")
 _NOT_WORDS = re.compile(r"[^\w\s]|_")
 _APOSTROPHES = re.compile(r"['`\u00b4\u2018\u2019\u02bc]")
+_TXT = re.compile(r"\btxt(?=(?:s|ing)?\b)")
 _SPACES = re.compile(r"\s+")
 
 
 def plain(text: str) -> str:
-    """Lower case, no punctuation, single spaces, `don't` as `dont`."""
-    folded = unicodedata.normalize("NFKC", _APOSTROPHES.sub("", text)).casefold().replace("-", " ")
-    return _SPACES.sub(" ", _NOT_WORDS.sub(" ", folded)).strip()
+    """Lower case, no punctuation, single spaces, `don't` as `dont`, `txt` as `text`."""
+    words = _NOT_WORDS.sub(" ", _folded(text).casefold().replace("-", " "))
+    return _SPACES.sub(" ", _TXT.sub("text", words)).strip()
 
 
 def meaning_of(text: str, more_opt_out_words: Iterable[str] = ()) -> Meaning:
@@ -118,9 +130,9 @@ def meaning_of(text: str, more_opt_out_words: Iterable[str] = ()) -> Meaning:
         said = said.replace(" ", "")  # S.T.O.P
     bare = _bare(said)
     first, _, under = text.strip().partition("\n")
-    asked = _says_opt_out(said, bare, more_opt_out_words) or any(map(_asks_to_stop, _split(_SENTENCES, text)))
+    asked = _says_opt_out(said, bare, more_opt_out_words) or any(map(_asks_to_stop, _clauses(text)))
     signed = bool(_SIGNED.match(under)) and _bare(plain(first)) in _OPT_OUT_WORDS
-    if asked or signed or any(map(_is_keyword, _split(_APART, text))):
+    if asked or signed or any(map(_is_keyword, _split(_APART, _folded(text)))):
         return Meaning.OPT_OUT
     if bare in _OPT_IN_WORDS:
         return Meaning.OPT_IN
@@ -133,9 +145,18 @@ def _bare(said: str) -> str:
     return " ".join(word for word in said.split() if word not in _COURTESY) or said
 
 
-def _split(at: re.Pattern[str], text: str) -> Iterator[str]:
-    whole = unicodedata.normalize("NFKC", _APOSTROPHES.sub("", text))
-    return filter(None, map(plain, at.split(whole)))
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", _APOSTROPHES.sub("", text))
+
+
+def _split(at: str | re.Pattern[str], text: str) -> Iterator[str]:
+    return filter(None, map(plain, re.split(at, text)))
+
+
+def _clauses(text: str) -> Iterator[str]:
+    """What stands between commas, dashes or ends of lines: none takes back what another asks for."""
+    for clause in re.split(_ENDS, _folded(text)):
+        yield from _GOES_ON.sub(r"\1 ", " | ".join(_split(_PAUSES, clause))).split(" | ")
 
 
 def _is_keyword(part: str) -> bool:
@@ -154,7 +175,8 @@ def _says_opt_out(said: str, bare: str, more: Iterable[str]) -> bool:
 
 
 def _asks_to_stop(said: str) -> bool:
-    return bool(_OPT_OUT_PHRASES.search(said)) and not _NEGATED.search(said)
+    """A negation takes back what it stands before, and nothing else."""
+    return bool(_OPT_OUT_PHRASES.search(_NEGATED.sub("|", said)))
 
 
 def leaning(text: str) -> Leaning:
