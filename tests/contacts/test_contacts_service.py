@@ -60,6 +60,9 @@ async def test_a_contact_is_created_found_changed_and_announced(contacts: Runnin
     same = await contacts.api.patch(url, json=patch, headers={"If-Match": '"1"'})
     assert same.json()["version"] == 2
 
+    unchanged = await contacts.api.patch(url, json={"fields": {}})
+    assert (unchanged.json()["fields"], unchanged.json()["version"]) == ({"plan": "gold"}, 2)
+
     for query in ({"phone": "+12025550143"}, {"external_id": "X1"}, {"contact_type": "person"}):
         found = (await contacts.api.get("/v1/contacts", params=query)).json()["items"]
         assert [contact["contact_id"] for contact in found] == [made["contact_id"]]
@@ -68,6 +71,9 @@ async def test_a_contact_is_created_found_changed_and_announced(contacts: Runnin
     announced = await contacts.wire.expect(ContactChanged, 2)
     assert [(message.version, message.first_name) for message in announced] == [(1, "Ada"), (2, None)]
     assert announced[-1] == ContactChanged.model_validate(changed.json())
+
+    cleared = await contacts.api.patch(url, json={"fields": None})
+    assert (cleared.json()["fields"], cleared.json()["version"]) == ({}, 3)
 
 
 async def test_bad_requests_are_told_what_would_be_right(contacts: Running) -> None:

@@ -213,7 +213,7 @@ def _patched(contact: Contact, patch: Mapping[str, Any]) -> dict[str, Any]:
     raw: dict[str, Any] = dict(contact.details())
     raw["phones"] = [(phone.number, phone.type) for phone in contact.phones]
     raw.update(patch)
-    if patch.get("fields"):
+    if patch.get("fields") is not None:
         merged = {**contact.fields, **patch["fields"]}
         raw["fields"] = {name: value for name, value in merged.items() if value is not None}
     return raw
