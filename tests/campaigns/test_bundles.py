@@ -155,10 +155,19 @@ def test_a_bundle_may_name_a_state_that_can_be_reached() -> None:
             a_bundle(subjects=[BUNDLE["subjects"][0] | {"yes_disposition": "maybe"}]),
             "subjects[0].yes_disposition: no disposition with code 'maybe'",
         ),
+        (
+            a_bundle(subjects=[BUNDLE["subjects"][0] | {"disposition_required": False}]),
+            "subjects[0].disposition_required: must be true: every activity ends with a disposition",
+        ),
     ],
 )
 def test_a_fault_is_told_with_its_place_and_what_would_be_right(bundle: object, fault: str) -> None:
     assert any(fault in found for found in faults(bundle)), faults(bundle)
+
+
+def test_a_subject_may_say_that_a_disposition_is_required() -> None:
+    _, standing = apply(a_bundle(subjects=[BUNDLE["subjects"][0] | {"disposition_required": True}]), NOTHING)
+    assert standing["subjects"]["renewal"].disposition_required
 
 
 def test_every_fault_is_told_at_once() -> None:

@@ -117,6 +117,16 @@ async def test_one_item_is_put_and_found(campaigns: Running, by: str) -> None:
     assert other.json()["errors"] == [{"where": "code", "what": "must be 'third', as in the path"}]
 
 
+async def test_a_subject_whose_activities_end_without_a_disposition_is_refused(campaigns: Running) -> None:
+    written = {"name": "Renewal", "disposition_required": False}
+    refused = await campaigns.api.put("/v1/subjects/renewal", json=written)
+    assert refused.status_code == 422
+    assert refused.json()["errors"] == [
+        {"where": "disposition_required", "what": "must be true: every activity ends with a disposition"}
+    ]
+    assert await announced(campaigns) == []
+
+
 async def test_lists_come_in_pages_and_the_documents_are_whole(campaigns: Running) -> None:
     await campaigns.apply({"dispositions": [{"code": f"d{n}", "name": "D"} for n in range(5)]})
     first = (await campaigns.api.get("/v1/dispositions", params={"limit": 3})).json()

@@ -157,7 +157,10 @@ class ActivityOutcome(
 
 
 class DispositionFlags(Record):
-    """A disposition as it was when it was picked, so that a reader needs no catalogue of its own."""
+    """A disposition as it was when it was picked, so that a reader needs no catalogue of its own.
+
+    Parley itself uses `success`, `human_contact` and `counts_as_attempt`; the other flags are for readers.
+    """
 
     code: Code
     terminal: bool = False

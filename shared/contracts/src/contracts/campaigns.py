@@ -60,11 +60,13 @@ class SubjectChanged(
     """JSON Schema (2020-12) of the data that an activity of this subject captures."""
     direction: SubjectDirection = SubjectDirection.OUTBOUND
     disposition_required: bool = True
+    """Must be true: every activity ends with a disposition."""
     opening: str = ""
     """First words of an automated conversation. `{first_name}`, `{last_name}`, `{organisation}` and custom
     fields are filled in, and left out where they are not known; `{{` and `}}` are braces."""
     questions: tuple[Question, ...] = ()
     goal: str = ""
+    """For people and for agents of your own; the scripted agent does not read it."""
     max_turns: int = Field(default=6, ge=1, le=50)
     opt_out_words: tuple[str, ...] = ()
     """Added to the words that every channel honours; never instead of them."""
@@ -92,12 +94,19 @@ class DispositionChanged(
     code: Code
     name: str
     terminal: bool = False
+    """For readers of activity-completed; it ends nothing: what follows is what a flow says."""
     success: bool = False
+    """Counted in reports as a success."""
     human_contact: bool = False
+    """Counted in reports as reached."""
     opt_out: bool = False
+    """For readers of activity-completed; it opts nobody out: a flow's set_preference does."""
     bad_address: bool = False
+    """For readers of activity-completed; it blocks no address: correct the contact."""
     callback: bool = False
+    """For readers of activity-completed; it plans no call: a flow's try_again or new_activity does."""
     counts_as_attempt: bool = True
+    """Whether what a person logs by completing an activity counts as an attempt."""
     pickable_by: tuple[Picker, ...] = tuple(Picker)
 
 

@@ -138,6 +138,9 @@ def _wrong(
 
 def _wrong_subject(item: Item, codes: Mapping[str, set[str]]) -> Iterator[Fault]:
     subject: Any = item.written
+    if not subject.disposition_required:
+        what = "must be true: every activity ends with a disposition"
+        yield Fault(f"{item.place}.disposition_required", what)
     for field in _DISPOSITION_REFERENCES:
         yield from _unresolved(DISPOSITION, getattr(subject, field), f"{item.place}.{field}", codes)
     if fault := json_schema.fault_of(subject.data_schema):
