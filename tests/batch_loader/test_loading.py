@@ -136,8 +136,11 @@ async def test_pause_stops_resume_goes_on_and_repeats_change_nothing(here: Line)
     assert (await here.tell(batch, "pause"))["version"] == paused["version"]
     problem = await here.tell(batch, "load", 409)
     assert problem["detail"] == "This batch is paused and cannot be loaded; only one that is draft can."
-    # A contact that appears after the load began is not of this batch.
-    await here.wire.publish(here.contact(5000, created_at="2126-01-01T00:00:00Z"))
+    # A contact that appears after the load began is not of this batch, however long it is paused.
+    made_meanwhile = here.service.clock.now()
+    await here.wire.publish(
+        here.contact(5000, created_at="2126-01-01T00:00:00Z"), here.contact(5001, created_at=made_meanwhile)
+    )
     await settled(here.service)
     assert (await here.get(batch))["version"] == paused["version"]
     await here.tell(batch, "resume")

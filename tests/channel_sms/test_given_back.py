@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import cast
 
 import pytest
 
 from channel_sms.adapters.mongo_intents import MongoIntents, from_document
+from channel_sms.provider import Provider, Result, Text
 from contracts.activities import ActivityOutcome, ActivityReturned
 from tests.channel_sms.world import Stage, sender_of
 from tests.kit import settled
@@ -46,6 +48,36 @@ async def test_what_the_contacts_hours_leave_no_time_for_is_given_back(stage: St
         await talk.until("intents", {"contact_id": talk.contact_id(1), "state": "sent"})
         assert sum(talk.references().values()) == 2
         assert await talk.messages(ActivityOutcome) == []
+
+
+class Listening:
+    """A provider that remembers for how long each text may be held back."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.provider = provider
+        self.seconds: dict[str, int] = {}
+
+    async def send(self, text: Text, before: float) -> Result:
+        self.seconds[text.intent_id] = text.validity_seconds
+        return await self.provider.send(text, before)
+
+
+async def test_the_carrier_holds_no_text_back_beyond_the_contacts_hours(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1, 2, 3])
+        now, sender = talk.service.clock.now(), sender_of(talk)
+        told = Listening(sender._provider)
+        sender._provider = cast(Provider, told)
+        hour, day = now + timedelta(hours=1), now + timedelta(days=1)
+        await talk.wire.publish(
+            talk.dispatched(1, not_after=hour), talk.dispatched(2, not_after=day), talk.dispatched(3)
+        )
+        await talk.until("intents", {"state": "sent"}, 3)
+        sender._provider = told.provider
+        short, long, unbounded = (told.seconds[talk.opening_id(person)] for person in (1, 2, 3))
+        valid = talk.service.settings.model_dump()["sms_validity_seconds"]
+        assert short <= 3600 < long <= valid
+        assert 3600 < unbounded <= valid
 
 
 @pytest.mark.parametrize("then", ["stopped", "ended"])

@@ -168,3 +168,14 @@ async def test_what_another_has_for_good_is_left_to_the_look_up_at_once() -> Non
         await results.all_recorded()
     assert database.settled == [["b"]]
     assert not results.holds
+
+
+def test_an_old_result_lets_go_of_nothing_that_was_claimed_again() -> None:
+    results = RecordResults(Database())
+    older, newer = intent(claim="older"), intent(claim="newer")
+    results.hold([older])
+    results.hold([newer])
+    results.let_go([older])
+    assert results.holds == {newer.intent_id: "newer"}
+    results.let_go([newer])
+    assert not results.holds

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from channel_sms.adapters.mongo_intents import MongoIntents, to_document
-from channel_sms.domain.intent import Purpose, new_intent
+from channel_sms.domain.intent import IntentState, Purpose, new_intent
+from channel_sms.domain.settling import Suppressed, Unsent
 from channel_sms.main import build
 from channel_sms.settings import Settings
 from channel_sms.use_cases.record_results import RecordResults
@@ -21,6 +23,7 @@ from contracts.channel_sms import InteractionRecorded
 from servicekit.clock import real_now
 from servicekit.failpoints import FAILPOINTS
 from servicekit.mongo import Conflict, Mongo
+from tests.channel_sms.test_intents import intent
 from tests.channel_sms.world import NOW, Scene, Stage, everybody, fictional, sender_of, standing
 from tests.engines import Engines
 from tests.kit import eventually, failed_where_told
@@ -160,6 +163,28 @@ async def test_a_result_that_cannot_be_recorded_keeps_no_other(
         await talk.until("intents", {"state": "sent"}, len(people))
         assert talk.references() == {talk.opening_id(number): 1 for number in people}
     assert not results.holds
+
+
+async def test_a_result_that_lost_its_claim_settles_nothing_of_a_newer_one(stage: Stage) -> None:
+    """Else a late "not sent" would have it sent again while it is being sent."""
+    async with stage.scene() as talk:
+        results, intents = results_of(talk), MongoIntents(talk.service.mongo)
+        newer = intent(
+            intent_id=talk.opening_id(1),
+            contact_id=talk.contact_id(1),
+            claim="newer",
+            claimed_real_at=real_now(),
+            expires_real_at=real_now() + timedelta(hours=1),
+            version=5,
+        )
+        results.hold([newer])
+        await intents.collection.insert_one(to_document(newer))
+        late = Settling(replace(newer, claim="older", version=3), Unsent("429"))
+        assert await results._settle([late], 2) == 0
+        (standing,) = (await intents.load([newer.intent_id])).values()
+        assert (standing.state, standing.claim) == (IntentState.SENDING, "newer")
+        assert await results._settle([Settling(newer, Suppressed())], 2) == 1
+        results.let_go([newer])
 
 
 async def test_two_senders_send_each_intent_once(stage: Stage) -> None:

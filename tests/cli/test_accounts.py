@@ -92,6 +92,11 @@ def test_an_attempt_that_is_neither_counted_nor_erased_is_missed() -> None:
     assert [equation.title for equation in books if not equation.holds] == ["messages sent", "attempts"]
 
 
+def test_what_the_carrier_was_given_twice_is_told() -> None:
+    books = books_of_attempts(journal=Counter(accepted=3, reply=2, twice=1))
+    assert [equation.title for equation in books if not equation.holds] == ["messages sent twice"]
+
+
 def test_where_no_carrier_is_simulated_its_journal_is_not_asked_for() -> None:
     books = books_of_attempts(journal=None)
     assert [equation.title for equation in books] == ["messages sent", "messages received", "attempts"]

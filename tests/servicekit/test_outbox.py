@@ -10,8 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 from pymongo import IndexModel
@@ -337,6 +341,26 @@ async def test_what_another_relay_left_leaves_before_what_is_written_later(
         assert await relay.publish_once() == 2
         assert [message.number for message in await wire.messages(WordHeard)] == [1, 2]
         await elsewhere.close()
+
+
+async def test_the_broker_knows_whose_record_it_is_so_that_no_repeat_is_a_second_one(wire: Wire) -> None:
+    """The client takes that together with acks=all only, and refuses any other."""
+    await wire.create_topics(TOPICS)
+    await wire.publish(heard("anna", 1), heard("anna", 2))
+    (record, _) = await wire.records(HEARD.name)
+    client = AIOKafkaClient(bootstrap_servers=wire.engines.kafka)
+    await client.bootstrap()
+    try:
+        await client.set_topics([record.topic])
+        leader = client.cluster.leader_for_partition(TopicPartition(record.topic, record.partition))
+        wanted = [(record.topic, [(record.partition, 0, 2**20)])]
+        answer = await client.send(leader, FetchRequest(500, 1, 2**20, 0, wanted))
+    finally:
+        await client.close()
+    ((_, ((*_, stored),)),) = answer.topics
+    batch = MemoryRecords(stored).next_batch()
+    assert batch.producer_id >= 0
+    assert batch.base_sequence >= 0
 
 
 async def test_a_refusal_for_size_is_an_answer_of_whoever_refused(engines: Engines, wire: Wire) -> None:

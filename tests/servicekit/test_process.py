@@ -124,6 +124,16 @@ async def test_an_address_of_which_no_client_can_be_made_is_one_sentence(
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("driver", ["motor", "pymongo"])
+async def test_what_is_written_is_on_the_disks_of_most_before_it_is_called_written(
+    engines: Engines, driver: Literal["motor", "pymongo"]
+) -> None:
+    mongo = Mongo(engines.mongo, "ears", driver)
+    for written_to in (mongo.database, mongo["ears"]):
+        assert written_to.write_concern.document == {"w": "majority", "j": True}
+    await mongo.close()
+
+
 def test_a_process_that_lost_a_consumer_ends_so_that_it_is_started_again(engines: Engines) -> None:
     program = """
 from servicekit.bus import LostConsumer

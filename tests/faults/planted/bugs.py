@@ -283,4 +283,32 @@ BUGS = (
         'COUNT = {"incoming": "out", "outgoing": "in"}',
         ("tests/stats/test_effects.py::test_an_attempt_counts_in_total_and_in_its_channel",),
     ),
+    Bug(
+        "the result of a lost claim settles a newer one",
+        "P1",
+        f"{SMS}/use_cases/settle_sends.py",
+        "            if intent.claim == settling.intent.claim and is_open_to(",
+        "            if is_open_to(",
+        (
+            "tests/channel_sms/test_sending.py"
+            "::test_a_result_that_lost_its_claim_settles_nothing_of_a_newer_one",
+        ),
+    ),
+    Bug(
+        "texts that were sent twice are not told",
+        "P1",
+        "cli/src/cli/accounts.py",
+        'journal["twice"]',
+        "0",
+        ("tests/cli/test_accounts.py::test_what_the_carrier_was_given_twice_is_told",),
+        quick=True,
+    ),
+    Bug(
+        "who comes while a batch is loaded joins it",
+        "P2",
+        "services/batch-loader/src/batch_loader/use_cases/load_batches.py",
+        "batch.loading_since or now",
+        "now",
+        ("tests/batch_loader/test_loading.py::test_pause_stops_resume_goes_on_and_repeats_change_nothing",),
+    ),
 )
