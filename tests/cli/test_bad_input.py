@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -282,6 +283,34 @@ async def test_a_worklist_is_worked(here: Here) -> None:
     shown = (await here.parley("activities", "show", activity)).stdout
     assert re.search(r"rescheduled +ada *$", shown, re.MULTILINE)
     assert '": ' not in shown, "no JSON"
+
+
+async def test_a_date_without_quotes_is_a_date(here: Here) -> None:
+    dated = BUNDLE.replace("state: running", "state: running, starts_at: 2026-01-01T00:00:00Z").replace(
+        "visits: {", "since: {type: string, format: date, default: 2000-01-01}, visits: {"
+    )
+    bundle = here.file("dated.yaml", dated)
+    before = await here.everything()
+    told = await here.parley("apply", bundle, "--dry-run")
+    assert told.exit_code == 0, told.output
+    assert "would change campaigns/welcome" in told.stdout
+    assert await here.everything() == before
+    try:
+        told = await here.parley("apply", bundle)
+        assert told.exit_code == 0, told.output
+        (campaign,) = (await here.everything())["campaigns/campaigns"]
+        assert campaign["starts_at"] == datetime(2026, 1, 1, tzinfo=UTC)
+        assert (await here.parley("apply", bundle)).stdout.endswith("5 unchanged.\n")
+    finally:
+        await here.parley("apply", here.file("bundle.yaml", BUNDLE))
+    request = """\
+name: Of this year
+filters: {contact_type: member, created_from: 2026-01-01T00:00:00Z}
+choices: {campaign: welcome, subject: welcome, source: manual, schedule: {kind: now}}
+"""
+    told = await here.parley("batch", "create", "--file", here.file("batch.yaml", request), "--json")
+    assert told.exit_code == 0, told.output
+    assert '"created_from": "2026-01-01T00:00:00Z"' in told.stdout
 
 
 async def test_a_batch_for_a_stopped_campaign_is_told(here: Here) -> None:

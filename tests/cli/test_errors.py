@@ -5,10 +5,12 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import cast
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from cli.api import Api, Refused
@@ -160,6 +162,17 @@ def test_wrong_usage_is_told(arguments: tuple[str, ...], said: str, tmp_path: Pa
         ("subjects:\n  - code: a\n   name: b\n", "line 3, column 4"),
         ("subjects:\n  - code: a\n   name: b\n", "is it indented like the lines around it?"),
         ("{a: 1, ? [b] : 2}", "a key must be a word"),
+        ("a:\n  b: .nan\n", "line 2, column 6: .nan is not a number that JSON has."),
+        ("a: [1, -.inf]\n", "line 1, column 8: -.inf is not a number that JSON has."),
+        ("a: 1e999\nb: 1.0e+999\n", "line 2, column 4: 1.0e+999 is not a number that JSON has."),
+        ("a: !!binary aGk=\n", "line 1, column 4: JSON has no value of the kind !!binary;"),
+        ("a: !!set {b, c}\n", "line 1, column 4: JSON has no value of the kind !!set;"),
+        ("? !!binary aGk=\n: b\n", "line 1, column 3: JSON has no value of the kind !!binary;"),
+        ("a: !!bool maybe\n", "line 1, column 4: 'maybe' cannot be read as !!bool."),
+        ("a: !!int ''\n", "line 1, column 4: '' cannot be read as !!int."),
+        ("a: &a [*a]\n", "cannot be written as JSON: Circular reference detected."),
+        ('a: "\\ud800"\n', "cannot be written as JSON: 'utf-8' codec can't encode"),
+        ("a: " + "[" * 5000, "cannot be written as JSON: maximum recursion depth exceeded"),
     ],
 )
 def test_wrong_yaml_is_told_with_line_and_column(text: str, said: str, tmp_path: Path) -> None:
@@ -189,6 +202,17 @@ def test_days_and_times_in_a_file_are_what_is_written(tmp_path: Path) -> None:
         "until": "9:30",
         "times": 10,
     }
+
+
+def test_a_date_is_the_text_that_was_written(tmp_path: Path) -> None:
+    file = tmp_path / "bundle.yaml"
+    file.write_text("{2000-01-01: 2026-01-01T00:00:00Z, a: !!timestamp 2026-01-01, b: 2026-01-01 09:00:00}")
+    assert read_yaml(file).content == {
+        "2000-01-01": "2026-01-01T00:00:00Z",
+        "a": "2026-01-01",
+        "b": "2026-01-01 09:00:00",
+    }
+    assert isinstance(yaml.safe_load("2026-01-01"), date), "whoever else reads YAML has dates as before"
 
 
 def test_another_broker_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -12,32 +14,57 @@ import yaml
 
 from cli.exits import WrongUsage
 
-_TEXT, _TIMESTAMP = "tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp"
 _TIME_OF_DAY = re.compile(r"^\d?\d(:\d\d){1,2}$")
 _STEP = re.compile(r"([A-Za-z0-9_-]+)|\[(\d+)\]")
+_TAG = "tag:yaml.org,2002:"
+_NOT_IN_JSON = ("binary", "set", "omap", "pairs")
 
 
 class _Strict(yaml.SafeLoader):
-    """A key that is there twice is a mistake, not the winner; a day or a time is the text that it is, since
-    JSON knows neither, and 10:00 would be 600."""
+    """What JSON can say, for that is how it goes on; a key that is there twice is a mistake, not the winner.
+
+    A day or a time is the text that was written: JSON has none, who reads it knows what it is for, and 10:00
+    would be 600.
+    """
 
     yaml_implicit_resolvers = {
-        first: [(_TEXT, _TIME_OF_DAY), *(rule for rule in rules if rule[0] != _TIMESTAMP)]
+        first: [(f"{_TAG}str", _TIME_OF_DAY), *(rule for rule in rules if rule[0] != f"{_TAG}timestamp")]
         for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        kind = node.tag.removeprefix(_TAG)
+        if kind in _NOT_IN_JSON:
+            raise _wrong(node, f"JSON has no value of the kind !!{kind}; write a text, a list or a mapping")
+        try:
+            value = super().construct_object(node, deep)
+        except (LookupError, ValueError):
+            raise _wrong(node, f"{node.value[:40]!r} cannot be read as !!{kind}") from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _wrong(node, f"{node.value} is not a number that JSON has")
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                raise yaml.MarkedYAMLError(problem="a key must be a word", problem_mark=key_node.start_mark)
+                raise _wrong(key_node, "a key must be a word")
             if key in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} is there twice", problem_mark=key_node.start_mark
-                )
+                raise _wrong(key_node, f"the key {key!r} is there twice")
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _as_written(loader: _Strict, node: yaml.ScalarNode) -> Any:
+    return loader.construct_scalar(node)
+
+
+_Strict.add_constructor(f"{_TAG}timestamp", _as_written)
+
+
+def _wrong(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
 @dataclass(frozen=True)
@@ -77,13 +104,16 @@ def read_yaml(file: Path, such_as: str = "subjects") -> Written:
         loader = _Strict(text)
         root = loader.get_single_node()
         content = loader.construct_document(root) if root is not None else None
+        json.dumps(content, ensure_ascii=False).encode()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = error.problem or error.context or ""
         end = "; is it indented like the lines around it?" if "block" in said else "."
         raise WrongUsage(f"{_where(file, mark)}: {said}{end}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except yaml.YAMLError as error:
         raise WrongUsage(f"{file} is not YAML: {error}.") from error
+    except (ValueError, RecursionError) as error:  # half a character, an alias of what it is in, a deep nest
+        raise WrongUsage(f"{file} cannot be written as JSON: {error}.") from error
     if root is None or not isinstance(content, dict):
         raise WrongUsage(f"{file}, line 1, column 1: expected names with values, such as `{such_as}:`.")
     return Written(file, content, root)
