@@ -215,6 +215,19 @@ def test_a_date_is_the_text_that_was_written(tmp_path: Path) -> None:
     assert isinstance(yaml.safe_load("2026-01-01"), date), "whoever else reads YAML has dates as before"
 
 
+@pytest.mark.parametrize(
+    ("command", "place"), [("up", "file/below"), ("demo", "file/below"), ("demo", "/proc/parley")]
+)
+def test_a_data_directory_that_cannot_be_made_is_told(tmp_path: Path, command: str, place: str) -> None:
+    (tmp_path / "file").touch()
+    nowhere = tmp_path / place
+    result = parley(command, "--data-dir", nowhere)
+    told = result.stderr.splitlines()[-1]
+    assert told.startswith(f"parley: {nowhere} cannot be the data directory (")
+    assert told.endswith("): choose another --data-dir.")
+    assert result.exit_code == 78
+
+
 def test_another_broker_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
     monkeypatch.setenv("MONGO_URL", "mongodb://127.0.0.1:9/?replicaSet=rs0&serverSelectionTimeoutMS=200")

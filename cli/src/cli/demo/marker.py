@@ -12,7 +12,8 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from cli import console
-from cli.exits import WrongUsage
+from cli.engines import NoDataDirectory, claiming
+from cli.exits import WrongConfiguration, WrongUsage
 from cli.line.state import LineState
 
 FILE = "demo.json"
@@ -48,8 +49,16 @@ def prepare(data_dir: Path, contacts: int, seed: int, days: float = WHOLE_WEEK) 
     """The marker to work with, and whether an earlier run goes on.
 
     A demo that ended is removed, one that did not is continued. Raises WrongUsage for a directory that
-    holds anything else, another demo that did not end included.
+    holds anything else, another demo that did not end included, and WrongConfiguration where none can be.
     """
+    try:
+        with claiming(data_dir):
+            return _prepared(data_dir, contacts, seed, days)
+    except NoDataDirectory as error:
+        raise WrongConfiguration(str(error)) from error
+
+
+def _prepared(data_dir: Path, contacts: int, seed: int, days: float) -> tuple[Marker, bool]:
     if not data_dir.exists() or not any(data_dir.iterdir()):
         return _fresh(data_dir, contacts, seed, days), False
     standing = _read(data_dir)

@@ -8,9 +8,10 @@ from cli.engines.errors import (
     EngineDied,
     EngineError,
     EngineNotInstalled,
+    NoDataDirectory,
     PortTaken,
 )
-from cli.engines.room import check_room
+from cli.engines.room import check_room, claiming
 
 __all__ = [
     "DataDirectoryInUse",
@@ -21,6 +22,8 @@ __all__ = [
     "EngineDied",
     "EngineError",
     "EngineNotInstalled",
+    "NoDataDirectory",
     "PortTaken",
     "check_room",
+    "claiming",
 ]

@@ -26,8 +26,9 @@ class EmbeddedEngines:
     Start it from the main thread: on Linux the engines then end with this process, however it ends.
     A later start on the same directory finds all topics and databases, on other ports if need be.
 
-    Raises (all `EngineError`, each with one sentence as its text): `DataDirectoryInUse`, `DiskFull`,
-    `PortTaken`, `EngineNotInstalled`, `EngineDidNotStart`; nothing is left running after any of them.
+    Raises (all `EngineError`, each with one sentence as its text): `DataDirectoryInUse`, `NoDataDirectory`,
+    `DiskFull`, `PortTaken`, `EngineNotInstalled`, `EngineDidNotStart`; nothing is left running after any of
+    them.
     """
 
     def __init__(

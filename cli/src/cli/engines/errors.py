@@ -41,6 +41,14 @@ class DiskFull(EngineError):
         )
 
 
+class NoDataDirectory(EngineError):
+    """It cannot be made, or nothing can be written into it."""
+
+    def __init__(self, data_dir: Path, reason: str) -> None:
+        self.data_dir = data_dir
+        super().__init__(f"{data_dir} cannot be the data directory ({reason}): choose another --data-dir.")
+
+
 class EngineNotInstalled(EngineError):
     """There is no program to start."""
 

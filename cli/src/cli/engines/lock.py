@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from cli.engines.errors import DataDirectoryInUse
+from cli.engines.room import claiming
 
 
 class DataDirectoryLock:
@@ -15,9 +16,10 @@ class DataDirectoryLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Claim the directory or raise `DataDirectoryInUse`."""
-        self._data_dir.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._data_dir / "parley.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        """Claim the directory or raise `DataDirectoryInUse` or `NoDataDirectory`."""
+        with claiming(self._data_dir):
+            self._data_dir.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._data_dir / "parley.lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

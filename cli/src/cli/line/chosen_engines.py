@@ -22,6 +22,7 @@ from cli.engines import (
     Endpoints,
     EngineError,
     EngineNotInstalled,
+    NoDataDirectory,
     PortTaken,
     check_room,
     ports,
@@ -34,7 +35,7 @@ from contracts.catalogue import CHANNELS, topics
 from servicekit.settings import MONGO_URL_RULE, without_login
 from servicekit.topics import Topics, WrongTopics
 
-_MENDED_BY_A_PERSON = (DataDirectoryInUse, DiskFull, PortTaken, EngineNotInstalled)
+_MENDED_BY_A_PERSON = (DataDirectoryInUse, NoDataDirectory, DiskFull, PortTaken, EngineNotInstalled)
 
 
 class ChosenEngines:
