@@ -147,7 +147,7 @@ up: $(INSTALLED) ## The engines and all services on this machine, until Ctrl-C
 	$(BIN)/parley up $(ARGS)
 
 ##@ Documents
-docs: $(INSTALLED) ## Generate docs/asyncapi, docs/schemas and the message map in README.md
+docs: $(INSTALLED) ## Generate docs/asyncapi, docs/schemas, docs/settings.md and the message map in README.md
 	$(BIN)/parley docs
 
 asyncapi-check: ## Validate docs/asyncapi with a parser that is not ours (needs Node.js)

@@ -16,6 +16,7 @@ from cli.exits import Failure
 from cli.found import find
 from cli.line.chosen_engines import make_topics
 from cli.options import Against, Channels, DataDir
+from cli.settings_document import write_settings
 from contracts.catalogue import CHANNELS, MESSAGES, dead_letters_of
 from contracts.compatibility import BreakingChange
 from contracts.documents import write_documents
@@ -98,7 +99,7 @@ def docs(
     directory: Annotated[Path, typer.Option(help="Where the documents go.")] = Path("docs"),
     readme: Annotated[Path, typer.Option(help="Its message map is drawn again.")] = Path("README.md"),
 ) -> None:
-    """Write AsyncAPI documents, JSON Schemas, and the message map in the README.
+    """Write AsyncAPI documents, JSON Schemas, the table of settings, and the message map in the README.
 
     Example:
 
@@ -108,6 +109,7 @@ def docs(
         changed = write_documents(directory)
     except BreakingChange as breaking:
         raise Failure(f"Nothing was written: {breaking}.") from breaking
+    changed += write_settings(directory)
     if readme.is_file():
         before = readme.read_text(encoding="utf-8")
         if (after := with_message_map(before)) != before:

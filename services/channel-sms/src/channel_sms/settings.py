@@ -25,12 +25,14 @@ class Settings(ServiceSettings):
         validate_default=True,
         json_schema_extra={"rule": "an address such as https://api.twilio.com"},
     )
+    """Where the provider's API is."""
     sms_account_sid: str = Field(
         default=_NOBODY,
         pattern=r"^AC[0-9a-f]{32}$",
         validate_default=True,
         json_schema_extra={"rule": "AC and 32 hexadecimal digits, as the provider's console shows it"},
     )
+    """Our account at the provider, as its console shows it."""
     sms_auth_token: str = Field(default="simulated", min_length=1, repr=False)
     """Authenticates us at the provider, and verifies its webhooks."""
     sms_auth_token_other: str | None = Field(default=None, repr=False)
@@ -44,7 +46,9 @@ class Settings(ServiceSettings):
     )
     """Where the provider reaches this service, as it signs it; null means this process's own address."""
     sms_send_timeout_seconds: float = Field(default=10, gt=0, le=120)
+    """How long the provider may take to answer; what it has not answered then is in doubt."""
     sms_concurrency: int = Field(default=200, ge=1, le=2000)
+    """Texts, at the most, that a replica is sending at the same time."""
     sms_validity_seconds: int = Field(default=14_400, ge=60, le=36_000)
     """How long a text may be tried for, from when it was due."""
     sms_absence_proves_seconds: float | None = Field(default=None, gt=0)
@@ -64,8 +68,11 @@ class Settings(ServiceSettings):
     """Further ones that something may be hashed with, with commas between them: those from before, because
     nobody knows the numbers any more, and one that other replicas use already."""
     sms_help_text: str = "Automated messages. Reply STOP to opt out, or HUMAN to talk to a person."
+    """The answer to HELP and INFO."""
     sms_opt_out_text: str = "You are opted out and will get no more messages. Reply START to opt back in."
+    """The one confirmation of an opt-out."""
     sms_opt_in_text: str = "You are opted back in. Reply STOP to opt out."
+    """The answer to whoever opts in again."""
 
     @field_validator("sms_fingerprint_key")
     @classmethod

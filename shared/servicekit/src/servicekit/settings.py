@@ -36,7 +36,9 @@ class BadSettings(ValueError):
 class ServiceSettings(BaseSettings):
     """Environment variables are `PARLEY_<FIELD>`, but for the two addresses that everybody names the same."""
 
-    model_config = SettingsConfigDict(env_prefix="PARLEY_", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="PARLEY_", populate_by_name=True, use_attribute_docstrings=True
+    )
 
     kafka_bootstrap_servers: str = Field(
         default="127.0.0.1:9092",
@@ -44,12 +46,14 @@ class ServiceSettings(BaseSettings):
         validation_alias="KAFKA_BOOTSTRAP_SERVERS",
         json_schema_extra={"rule": "brokers as HOST:PORT, with commas between them"},
     )
+    """Brokers to begin with, as HOST:PORT with commas between them."""
     mongo_url: str = Field(
         default="mongodb://127.0.0.1:27017/?replicaSet=rs0",
         pattern=r"^mongodb(\+srv)?://",
         validation_alias="MONGO_URL",
         json_schema_extra={"rule": MONGO_URL_RULE},
     )
+    """A replica set; user and password belong into it, and are shown nowhere."""
     kafka_compression: Literal["none", "gzip"] = "none"
     """Of what is published. gzip, which every client reads, costs time and saves the broker memory."""
     namespace: str = Field(
@@ -61,25 +65,38 @@ class ServiceSettings(BaseSettings):
     instance: str = Field(
         default_factory=socket.gethostname,
         pattern=r"^[A-Za-z0-9._-]{1,80}$",
-        json_schema_extra={"rule": "1 to 80 letters, digits, dots, hyphens and underscores"},
+        json_schema_extra={
+            "rule": "1 to 80 letters, digits, dots, hyphens and underscores",
+            "default": "the host's name",
+        },
     )
     """Unique per replica, the same after a restart: names this process in consumer groups and leases."""
     host: str = "127.0.0.1"
+    """The address to listen on; whoever reaches it may do everything."""
     port: int = Field(default=8000, ge=0, le=65535)
-    """0 picks a free one."""
+    """The port to listen on; each service has one of its own. 0 picks a free one."""
     mongo_driver: Literal["motor", "pymongo"] = "motor"
+    """The client library of MongoDB: Motor, or the one that PyMongo has since."""
     log_format: Literal["auto", "json", "console"] = "auto"
+    """`auto` is for people on a terminal and JSON anywhere else."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged."""
     clock_file: Path | None = None
     """A file that drives the clock of all processes that name it; for tests and demonstrations."""
     failpoints: str = ""
+    """For tests: places at which this process is killed, stopped or made to fail."""
     failpoint_journal: Path | None = None
+    """For tests: where those that were reached are written down."""
     drain_seconds: float = Field(default=20, gt=0, le=300)
+    """How long what is in hand may take to its end once the process is told to stop."""
     batch_size: int = Field(default=500, ge=1, le=5000)
+    """Messages, at the most, that a subscriber takes at once."""
     unhurried_ms: int = Field(default=200, ge=0, le=5000)
     """How often, at the most, subscribers that nobody waits for begin a batch: counters, projections."""
     outbox_batch: int = Field(default=1000, ge=1, le=5000)
+    """Rows, at the most, that the relay reads from the outbox and publishes at once."""
     lease_seconds: float = Field(default=10, ge=1, le=300)
+    """How long the work of a replica that has died waits until another takes it."""
 
     @field_validator("mongo_url")
     @classmethod
