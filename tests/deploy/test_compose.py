@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cli.line.members import MEMBERS
 from contracts.message import Topic
 from tests.deploy.files import ROOT, SERVICES, Document, document, settings_of, strings
 
@@ -87,6 +88,14 @@ def test_the_carrier_reaches_the_channel_by_its_name() -> None:
 @pytest.mark.parametrize("overlay", [COMPOSE, DEMO], ids=["deployment", "demo"])
 def test_a_service_is_told_only_what_it_knows(name: str, overlay: Document) -> None:
     assert overlay["services"][name]["environment"].keys() <= settings_of(name)
+
+
+def test_the_command_looks_for_replicas_where_they_are_published() -> None:
+    for name in SERVICES:
+        found = re.fullmatch(r"127\.0\.0\.1:\$\{\w+:-(\d+)-(\d+)\}:\d+", service(name)["ports"][0])
+        published = range(int(found[1]), int(found[2]) + 1) if found else None
+        (member,) = [member for member in MEMBERS if member.name == name]
+        assert member.ports_of_compose == published, name
 
 
 def test_ports_inside_are_the_ones_published() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from functools import cache
 from typing import Any
@@ -203,14 +204,19 @@ def test_the_scaler_alone_says_how_many_channels_there_are() -> None:
 
 @needs_kustomize
 def test_only_the_webhooks_are_open_to_the_world() -> None:
-    from channel_sms.webhooks import INBOUND_PATH, STATUS_PATH
-
     paths = [
-        path["path"]
+        (path["backend"]["service"]["name"], path["path"])
         for ingress in of_kind("Ingress", production()).values()
         for rule in ingress["spec"]["rules"]
         for path in rule["http"]["paths"]
     ]
-    assert paths == ["/v1/webhooks/sms"]
-    assert INBOUND_PATH.startswith(paths[0])
-    assert STATUS_PATH.startswith(paths[0])
+    channels = {name: name.removeprefix("channel-") for name in SERVICES if name.startswith("channel-")}
+    webhooks = {
+        name: importlib.import_module(f"{name.replace('-', '_')}.webhooks")
+        for name in channels
+        if importlib.util.find_spec(f"{name.replace('-', '_')}.webhooks")
+    }
+    assert sorted(paths) == [(name, f"/v1/webhooks/{channels[name]}") for name in sorted(webhooks)]
+    for name, path in paths:
+        for taken in (webhooks[name].INBOUND_PATH, webhooks[name].STATUS_PATH):
+            assert taken.startswith(f"{path}/")

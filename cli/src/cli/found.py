@@ -13,7 +13,6 @@ from cli.line.members import MEMBERS
 from cli.line.state import LineState
 
 _USUAL_KAFKA = "127.0.0.1:9092"
-CHANNEL_SMS_OF_COMPOSE = range(8120, 8140)
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def _urls(against: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in against.split(","))):
         name, equals, url = part.partition("=")
         if name == "compose" and not equals:
-            ports["channel-sms"] = listening(CHANNEL_SMS_OF_COMPOSE)
+            ports |= {m.name: listening(m.ports_of_compose) for m in MEMBERS if m.ports_of_compose}
         elif not equals:
             host = name
         elif not url.startswith(("http://", "https://")):

@@ -19,6 +19,8 @@ class Member:
     name: str
     port: int
     """Where it listens when nobody says otherwise."""
+    ports_of_compose: range | None = None
+    """What docker-compose.yml publishes where each replica needs a port of its own."""
 
     @property
     def program(self) -> str:
@@ -44,7 +46,7 @@ MEMBERS = (
     Member("batch-loader", 8103),
     Member("activities", 8104),
     Member("workflow", 8105),
-    Member("channel-sms", 8106),
+    Member("channel-sms", 8106, range(8120, 8140)),
     Member("stats", 8107),
 )
 """In starting order; stopping goes the other way round."""
