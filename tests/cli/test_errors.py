@@ -312,6 +312,23 @@ def test_a_list_that_was_cut_says_so(there: int, told: bool, monkeypatch: pytest
     assert ("There are more than these 2" in result.stdout) is told
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("list",), "There is no such activity.\n"),
+        (("list", "--json"), "[]\n"),
+        (("next", "--agent", "ada"), "There is nothing to do for ada now.\n"),
+        (("next", "--agent", "ada", "--json"), "[]\n"),
+    ],
+)
+def test_an_empty_list_of_activities_is_one_sentence(
+    words: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Api, "get", lambda *_, **__: {"items": []})
+    result = parley("activities", *words, "--against", "compose")
+    assert (result.exit_code, result.stdout) == (0, said)
+
+
 def test_a_refusal_names_what_was_typed() -> None:
     detail = (
         "body.scheduled_at: a time needs its zone; query.state.0: it is one of; body.scheduled_at_once: no; "

@@ -79,7 +79,8 @@ def list_(
                 campaign_id=_campaign_id(api, campaign) if campaign else None,
             )
         )
-        _show(api, found[:limit], json, without="contact_id" if contact is not None else "")
+        without = "contact_id" if contact is not None else ""
+        _show(api, found[:limit], json, "There is no such activity.", without)
         if len(found) > limit and not json:
             console.say_cut(limit)
 
@@ -105,7 +106,7 @@ def next_(
             people = {id_: _whom(api, id_) for id_ in dict.fromkeys(a["contact_id"] for a in found)}
             for activity in found:
                 activity["contact"] = people[activity["contact_id"]]
-        _show(api, found, json)
+        _show(api, found, json, f"There is nothing to do for {agent} now.")
         if cut and not json:
             console.say_cut(limit)
 
@@ -216,9 +217,12 @@ def complete(
     _tell(activity, json)
 
 
-def _show(api: Api, found: list[dict[str, Any]], json: bool, without: str = "") -> None:
+def _show(api: Api, found: list[dict[str, Any]], json: bool, if_none: str, without: str = "") -> None:
     if json:
         console.print_json(found)
+        return
+    if not found:
+        console.say(if_none)
         return
     found = [activity | {"owner": activity["assigned_to"] or activity["owner"]} for activity in found]
     found = _named(api, found)

@@ -21,7 +21,7 @@ from cli.demo.numbers import MOST
 from cli.demo.own_line import OwnLine
 from cli.demo.play import Play
 from cli.demo.quiet import Stalled
-from cli.demo.story import Story, worth_telling
+from cli.demo.story import Story, worth_listing, worth_telling
 from cli.exits import Failure, Unavailable, WrongUsage
 from cli.found import Parley, find
 from cli.line.state import CLOCK
@@ -164,7 +164,7 @@ def _demo(
             rows = f"{marker.contacts:,} rows"
             show(books, f"{rows} reconciled" if agree else f"{rows}, NOT reconciled")
             told = _tell_a_story(api, data_dir / LIST)
-            _say_where_to_look(data_dir, seconds, memory.bytes, told, keep, against)
+            _say_where_to_look(data_dir, seconds, memory.bytes, told, worth_listing(api), keep, against)
         marker.finished = agree
         marker.write(data_dir)
         if keep:
@@ -209,7 +209,13 @@ def _tell_a_story(api: Api, file: Path) -> str | None:
 
 
 def _say_where_to_look(
-    data_dir: Path, seconds: float, peak: int, told: str | None, keep: bool, against: str | None
+    data_dir: Path,
+    seconds: float,
+    peak: int,
+    told: str | None,
+    state: str | None,
+    keep: bool,
+    against: str | None,
 ) -> None:
     where = same_again(data_dir, against)
     if against is None:
@@ -222,7 +228,7 @@ def _say_where_to_look(
         console.say(f"{seconds:.0f} seconds. Journal and logs are where the services are.")
         console.say(f"The list: {data_dir / LIST}. The bundle it ran on: cli/src/cli/sample/bundle.yaml.")
         console.say("Look around:")
-    console.say(f"  parley activities list --state available{where}")
+    console.say(f"  parley activities list{f' --state {state}' if state else ''}{where}")
     if told:
         console.say(f"  parley stats show {told}{where}")
     console.say(f"  parley reconcile{where}")

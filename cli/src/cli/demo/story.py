@@ -131,7 +131,8 @@ class Story:
         seen = self._api.get("stats", path, zone=self.zone.key)
         total = seen["total"]
         out, in_ = total["contact_count_out"], total["contact_count_in"]
-        told = f"contacted {total['contact_count']} times: {out} out, {in_} in"
+        count = total["contact_count"]
+        told = f"contacted {'once' if count == 1 else f'{count} times'}: {out} out, {in_} in"
         channels = ", ".join(
             f"{name} {counters['contact_count_out']} out {counters['contact_count_in']} in"
             for name, counters in sorted(seen["channels"].items())
@@ -144,6 +145,14 @@ class Story:
 
 def _instant(at: str) -> datetime:
     return datetime.fromisoformat(at)
+
+
+def worth_listing(api: Api) -> str | None:
+    """A state that some activities are in: what people can do now, else what is planned."""
+    for state in ("available", "scheduled"):
+        if any(api.pages("activities", "/v1/activities", 1, state=state)):
+            return state
+    return None
 
 
 def worth_telling(api: Api) -> str | None:
