@@ -12,7 +12,8 @@ from cli.dead_letters import DeadLetters, Letter
 from cli.exits import WrongUsage
 from cli.found import Parley
 from contracts.catalogue import topics
-from servicekit.delivery import headers_of
+from servicekit.delivery import Rejected, headers_of
+from servicekit.pipeline import dead_letter
 from tests.engines import Engines
 from tests.kit import Wire
 
@@ -179,6 +180,78 @@ async def test_one_out_of_its_turn_is_replayed_and_stays_in_the_list(wire: Wire,
     assert await in_thread(dead.replay_one, first)
     assert await in_thread(dead.replay_one, second)
     assert await in_thread(dead.listed, TOPIC, 10) == []
+
+
+async def refuse(wire: Wire, subscriber: str = "activities.create-activities") -> None:
+    """Bury all that is in the topic, as its reader does, and again after each rewind."""
+    for record in await wire.records(TOPIC):
+        letter = dead_letter(Rejected(record, "invalid_body", "it is bad"), subscriber)
+        await wire.producer.publish_all([letter])
+
+
+@pytest.mark.parametrize("key", [b"contact-1", None])
+async def test_what_is_buried_again_before_anybody_looked_is_one_letter(
+    key: bytes | None, wire: Wire, dead: DeadLetters
+) -> None:
+    await wire.publish_raw(TOPIC, b"broken", key)
+    for _ in range(3):
+        await refuse(wire)
+    name = wire.name(f"{TOPIC}.dlq")
+    assert await in_thread(dead.count) == {(name, "invalid_body", False): 1}
+    (letter,) = await in_thread(dead.listed, TOPIC, 10)
+    await in_thread(dead.dismiss, letter)
+    assert await in_thread(dead.count) == {(name, "invalid_body", True): 1}
+    assert await in_thread(dead.replay, TOPIC, lambda _: None) == 0
+
+
+async def test_what_was_dismissed_or_replayed_does_not_come_back_with_a_rewind(
+    wire: Wire, dead: DeadLetters
+) -> None:
+    for body in (b"first", b"second", b"third"):
+        await wire.publish_raw(TOPIC, body, b"contact-1")
+    await refuse(wire)
+    first, second, third = await in_thread(dead.listed, TOPIC, 10)
+    await in_thread(dead.dismiss, first)
+    assert await in_thread(dead.replay_one, mended(second, b"better"))
+    assert await in_thread(dead.replay, TOPIC, lambda _: None) == 1
+    *_, better, unmended = await wire.records(TOPIC)
+    assert (better.value, unmended.value) == (b"better", third.value)
+    await refuse(wire)
+    new = await in_thread(dead.listed, TOPIC, 10)
+    assert [letter.headers["dlq_offset"] for letter in new] == [str(better.offset), str(unmended.offset)], (
+        "what was refused once more is new"
+    )
+    assert sum((await in_thread(dead.count)).values()) == 5
+
+
+async def test_the_same_letter_again_is_done_away_with_in_the_turn_of_the_first(
+    wire: Wire, dead: DeadLetters
+) -> None:
+    for body in (b"first", b"second"):
+        await wire.publish_raw(TOPIC, body, b"contact-1")
+    await refuse(wire)
+    await refuse(wire)
+    first, second = await in_thread(dead.listed, TOPIC, 10)
+    again = await in_thread(dead.show, first.name.replace(f":{first.offset}", f":{second.offset + 1}"))
+    second_again = await in_thread(dead.show, first.name.replace(f":{first.offset}", f":{second.offset + 2}"))
+    with pytest.raises(WrongUsage, match=f"replay or dismiss {first.name} first"):
+        await in_thread(dead.dismiss, second_again)
+    await in_thread(dead.dismiss, again)
+    assert await in_thread(dead.listed, TOPIC, 10) == [second]
+    for gone in (first, again):
+        with pytest.raises(WrongUsage, match="was replayed or dismissed before"):
+            await in_thread(dead.dismiss, gone)
+    assert await in_thread(dead.replay_one, mended(second_again, b"better"))
+    assert await in_thread(dead.listed, TOPIC, 10) == []
+
+
+async def test_one_record_is_a_letter_for_each_of_its_readers(wire: Wire, dead: DeadLetters) -> None:
+    await wire.publish_raw(TOPIC, b"broken", b"contact-1")
+    for reader in ("activities.create-activities", "stats.record-interactions"):
+        await refuse(wire, reader)
+    first, second = await in_thread(dead.listed, TOPIC, 10)
+    await in_thread(dead.dismiss, first)
+    assert await in_thread(dead.listed, TOPIC, 10) == [second]
 
 
 async def test_what_nobody_can_mend_is_put_away_in_order(wire: Wire, dead: DeadLetters) -> None:

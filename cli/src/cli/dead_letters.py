@@ -1,4 +1,9 @@
-"""Dead letters: read, count, replay, dismiss. What is done with is remembered as the offsets of a group."""
+"""Dead letters: read, count, replay, dismiss. What is done with is remembered as the offsets of a group.
+
+A redelivery or a rewind buries a message again. A letter whose origin an earlier one has is the same letter
+again: it waits with the first, and is done with as soon as that is. What was replayed and refused once more
+has another offset in its topic, so it is a new one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -23,6 +29,9 @@ from servicekit.topics import existing_topics, partitions_of
 
 GROUP = "parley-cli.dead-letters"
 _ORIGIN = "dlq_"
+_PLACE = ("dlq_topic", "dlq_partition", "dlq_offset", "dlq_subscriber")
+_SAME_RECORD = (*_PLACE, "dlq_timestamp")
+"""With the record's time, for a topic that is made anew counts its offsets anew."""
 
 T = TypeVar("T")
 
@@ -38,6 +47,8 @@ class Letter:
     value: bytes
     headers: dict[str, str]
     replayed: bool
+    origin: bytes | None = None
+    """Whose record it was, in few bytes; None if its headers do not say. A mended letter keeps it."""
 
     @property
     def name(self) -> str:
@@ -58,6 +69,27 @@ class Letter:
         return Outgoing(self.home, self.key, self.value or None, headers)
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Of one partition: where it begins, the first that is not done with by its offset, and its end."""
+
+    start: int
+    following: int
+    end: int
+
+    @property
+    def done(self) -> tuple[int, int] | None:
+        end = min(self.following, self.end)
+        return (self.start, end) if self.start < end else None
+
+    @property
+    def waiting(self) -> tuple[int, int] | None:
+        return (self.following, self.end) if self.following < self.end else None
+
+    def without_waiting(self) -> Span:
+        return Span(self.start, self.following, min(self.following, self.end))
+
+
 class DeadLetters:
     """The dead-letter topics of one running Parley."""
 
@@ -66,12 +98,12 @@ class DeadLetters:
         self._prefix = f"{parley.namespace}." if parley.namespace else ""
 
     def count(self, topic: str | None = None) -> Counter[tuple[str, str, bool]]:
-        """(topic, reason, replayed) -> letters; in the memory of one batch."""
+        """(topic, reason, replayed) -> letters; in the memory of one batch and a hundred bytes a letter."""
 
         async def count() -> Counter[tuple[str, str, bool]]:
             found: Counter[tuple[str, str, bool]] = Counter()
             async with self._consumer() as consumer:
-                async for letter in self._read(consumer, await self._names(topic)):
+                async for letter in self._read(consumer, await self._spans(consumer, topic)):
                     found[letter.topic, letter.reason, letter.replayed] += 1
             return found
 
@@ -89,7 +121,7 @@ class DeadLetters:
                 if not 0 <= offset < ends.get(place, 0):
                     raise WrongUsage(f"There is no dead letter {name}.")
                 consumer.seek(place, offset)
-                async for letter in self._until(consumer, {place: offset + 1}, {}):
+                async for letter in self._until(consumer, {place: offset + 1}, replayed=False):
                     return letter
             raise WrongUsage(f"There is no dead letter {name} any more.")
 
@@ -101,7 +133,7 @@ class DeadLetters:
         async def list_() -> list[Letter]:
             found: list[Letter] = []
             async with self._consumer() as consumer:
-                async for letter in self._read(consumer, await self._names(topic)):
+                async for letter in self._read(consumer, await self._spans(consumer, topic)):
                     if not letter.replayed:
                         found.append(letter)
                     if len(found) >= limit:
@@ -119,12 +151,15 @@ class DeadLetters:
             producer = Producer(self._servers, "parley-cli")
             try:
                 async with self._consumer() as consumer:
-                    async for batch in self._batches(consumer, await self._names(topic)):
+                    spans = await self._spans(consumer, topic)
+                    async for batch in self._batches(consumer, spans):
                         await producer.publish_all([letter.original() for letter in batch])
                         await consumer.commit(_after(batch))
                         for letter in batch:
                             replayed(letter)
                         count += len(batch)
+                    if passed := {place: span.end for place, span in spans.items() if span.waiting}:
+                        await consumer.commit(passed)  # the same letters again, behind the last
             finally:
                 await producer.close()
             return count
@@ -143,13 +178,12 @@ class DeadLetters:
                 await producer.publish_all([letter.original()])
             finally:
                 await producer.close()
-            place = TopicPartition(letter.topic, letter.partition)
             async with self._consumer() as consumer:
-                await self._assign(consumer, [place])
-                following = await self._following(consumer, place)
-                if following == letter.offset:
-                    await consumer.commit({place: letter.offset + 1})
-                return letter.offset <= following
+                first, done = await self._first(consumer, letter)
+                if first is not None and _is_again(letter, first):
+                    await consumer.commit(_after([first]))
+                    return True
+                return done
 
         return self._run(replay())
 
@@ -157,16 +191,13 @@ class DeadLetters:
         """Put it away as it is; in order, since what is done with is remembered as an offset."""
 
         async def dismiss() -> None:
-            place = TopicPartition(letter.topic, letter.partition)
             async with self._consumer() as consumer:
-                await self._assign(consumer, [place])
-                following = await self._following(consumer, place)
-                if letter.offset < following:
+                first, done = await self._first(consumer, letter)
+                if first is None or done:
                     raise WrongUsage(f"{letter.name} was replayed or dismissed before.")
-                if letter.offset > following:
-                    next_ = f"{letter.topic}:{letter.partition}:{following}"
-                    raise WrongUsage(f"An earlier letter waits: replay or dismiss {next_} first.")
-                await consumer.commit({place: letter.offset + 1})
+                if not _is_again(letter, first):
+                    raise WrongUsage(f"An earlier letter waits: replay or dismiss {first.name} first.")
+                await consumer.commit(_after([first]))
 
         self._run(dismiss())
 
@@ -196,24 +227,50 @@ class DeadLetters:
         finally:
             await consumer.stop()
 
-    async def _read(self, consumer: AIOKafkaConsumer, names: list[str]) -> AsyncIterator[Letter]:
-        """Everything there is now, the replayed too."""
-        places = await self._places(names)
-        ends = await self._assign(consumer, places)
-        committed = {place: await self._next(consumer, place) for place in places if ends[place]}
-        await consumer.seek_to_beginning(*places)
-        async for letter in self._until(consumer, ends, committed):
-            yield letter
-
-    async def _batches(self, consumer: AIOKafkaConsumer, names: list[str]) -> AsyncIterator[list[Letter]]:
-        """What is not yet replayed, in order within a partition."""
-        places = await self._places(names)
+    async def _spans(self, consumer: AIOKafkaConsumer, topic: str | None) -> dict[TopicPartition, Span]:
+        """What there is now, in all partitions of the topics."""
+        places = await self._places(await self._names(topic))
         ends = await self._assign(consumer, places)
         starts = await consumer.beginning_offsets(places)
-        for place in places:
-            consumer.seek(place, max(await self._next(consumer, place), starts[place]))
+        committed = {place: await consumer.committed(place) or 0 for place in places if ends[place]}
+        return {
+            place: Span(starts[place], max(committed.get(place, 0), starts[place]), ends[place])
+            for place in places
+        }
+
+    async def _read(
+        self, consumer: AIOKafkaConsumer, spans: dict[TopicPartition, Span], seen: set[bytes] | None = None
+    ) -> AsyncIterator[Letter]:
+        """Each letter once: all that are done with, then those that wait, in order within a partition.
+
+        What is done with comes first, for a record without a key is buried in any partition, each time anew.
+        seen: is given the origins of all that were read.
+        """
+        seen = set() if seen is None else seen
+        done = {place: span.done for place, span in spans.items() if span.done}
+        waiting = {place: span.waiting for place, span in spans.items() if span.waiting}
+        for ways, replayed in ((done, True), (waiting, False)):
+            if not ways:
+                continue
+            consumer.assign(list(ways))
+            for place, (start, _) in ways.items():
+                consumer.seek(place, start)
+            ends = {place: end for place, (_, end) in ways.items()}
+            async for letter in self._until(consumer, ends, replayed):
+                if letter.origin in seen:
+                    continue
+                if letter.origin is not None:
+                    seen.add(letter.origin)
+                yield letter
+
+    async def _batches(
+        self, consumer: AIOKafkaConsumer, spans: dict[TopicPartition, Span]
+    ) -> AsyncIterator[list[Letter]]:
+        """What is not yet replayed, in order within a partition."""
         batch: list[Letter] = []
-        async for letter in self._until(consumer, ends, {}):
+        async for letter in self._read(consumer, spans):
+            if letter.replayed:
+                continue
             batch.append(letter)
             if len(batch) >= 500:
                 yield batch
@@ -222,16 +279,26 @@ class DeadLetters:
             yield batch
 
     async def _until(
-        self,
-        consumer: AIOKafkaConsumer,
-        ends: dict[TopicPartition, int],
-        committed: dict[TopicPartition, int],
+        self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], replayed: bool
     ) -> AsyncIterator[Letter]:
         while any([await consumer.position(place) < end for place, end in ends.items()]):
             for place, records in (await consumer.getmany(timeout_ms=200, max_records=500)).items():
                 for record in records:
                     if record.offset < ends.get(place, 0):
-                        yield _letter(record, record.offset < committed.get(place, 0))
+                        yield _letter(record, replayed)
+
+    async def _first(self, consumer: AIOKafkaConsumer, letter: Letter) -> tuple[Letter | None, bool]:
+        """The oldest that waits in the letter's partition, and whether the letter itself is done with."""
+        place = TopicPartition(letter.topic, letter.partition)
+        spans = await self._spans(consumer, letter.topic)
+        spans = {each: span if each == place else span.without_waiting() for each, span in spans.items()}
+        done: set[bytes] = set()
+        async for each in self._read(consumer, spans, done):
+            if not each.replayed:
+                before = letter.offset < each.offset
+                again = letter.origin in done and not _is_again(letter, each)
+                return each, before or again
+        return None, True
 
     async def _places(self, names: list[str]) -> list[TopicPartition]:
         places = await partitions_of(self._servers, names)
@@ -247,14 +314,6 @@ class DeadLetters:
         consumer.assign(places)
         return dict(await consumer.end_offsets(places))
 
-    async def _following(self, consumer: AIOKafkaConsumer, place: TopicPartition) -> int:
-        """The offset of the oldest letter that waits."""
-        first: int = (await consumer.beginning_offsets([place]))[place]
-        return max(await self._next(consumer, place), first)
-
-    async def _next(self, consumer: AIOKafkaConsumer, place: TopicPartition) -> int:
-        return await consumer.committed(place) or 0
-
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         try:
             return asyncio.run(work)
@@ -267,15 +326,29 @@ def _after(batch: list[Letter]) -> dict[TopicPartition, int]:
 
 
 def _letter(record: Any, replayed: bool) -> Letter:
+    headers = headers_of(record)
     return Letter(
         record.topic,
         record.partition,
         record.offset,
         record.key,
         record.value or b"",
-        headers_of(record),
+        headers,
         replayed,
+        _origin(headers),
     )
+
+
+def _origin(headers: dict[str, str]) -> bytes | None:
+    if any(name not in headers for name in _PLACE):
+        return None
+    told = "\0".join(headers.get(name, "") for name in _SAME_RECORD)
+    return blake2b(told.encode(), digest_size=16).digest()
+
+
+def _is_again(letter: Letter, first: Letter) -> bool:
+    """Whether it is the first, or the same once more."""
+    return letter.offset == first.offset or (letter.origin is not None and letter.origin == first.origin)
 
 
 def _place(name: str) -> tuple[str, int, int]:
