@@ -52,6 +52,16 @@ def test_a_mistake_is_one_sentence_with_an_exit_code(
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("topics", "--create"), ("dlq", "list"), ("dlq", "replay", "--all"), ("dlq", "show", "a.dlq:0:0")],
+)
+def test_without_a_broker_nothing_else_is_said(words: tuple[str, ...]) -> None:
+    code, text = parley(*words, "--against", "127.0.0.1", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
+    why = "is it running, and is KAFKA_BOOTSTRAP_SERVERS right?"
+    assert (code, text) == (69, f"parley: No Kafka broker answers at 127.0.0.1:9: {why}\n")
+
+
 def test_a_broken_file_is_told_with_its_line(tmp_path: Path) -> None:
     bundle = tmp_path / "bundle.yaml"
     bundle.write_text("subjects:\n  - code: [unclosed\n")
