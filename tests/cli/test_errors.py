@@ -237,6 +237,26 @@ def test_another_broker_that_is_not_there_is_told(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
+    ("servers", "shown"),
+    [
+        ("kafka", "kafka"),
+        ("kafka:99999", "kafka:99999"),
+        ("a:9092,b:0", "a:9092,b:0"),
+        ("ann:secret@kafka:99999", "***@kafka:99999"),
+    ],
+)
+@pytest.mark.parametrize("words", [("dlq", "list", "--against", "compose"), ("up",), ("setup",)])
+def test_brokers_that_are_none_are_told_and_not_dialled(
+    words: tuple[str, ...], servers: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers)
+    result = parley(*words)
+    assert f"KAFKA_BOOTSTRAP_SERVERS={shown!r}: brokers as HOST:PORT" in sentence(result)
+    assert result.exit_code == 78
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "mongodb://127.0.0.1:9/?replicaSet=rs0&tlsCertificateKeyFilePassword=secret",

@@ -21,7 +21,7 @@ from servicekit.failpoints import Failpoints, InjectedFault, UnknownFailpoint, U
 from servicekit.logs import Repeats, mask, mask_personal_data
 from servicekit.mongo import Mongo
 from servicekit.service import Service, surely_ahead
-from servicekit.settings import BadSettings, ServiceSettings, without_login
+from servicekit.settings import BadSettings, ServiceSettings, brokers_named, without_login
 from servicekit.topics import Topics, WrongTopics
 from tests.engines import Engines
 from tests.kit import eventually
@@ -55,6 +55,9 @@ def test_an_unknown_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("PARLEY_PORT", "70000", "less than or equal to 65535"),
         ("KAFKA_BOOTSTRAP_SERVERS", "kafka", "KAFKA_BOOTSTRAP_SERVERS='kafka': brokers as HOST:PORT"),
         ("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092,", "KAFKA_BOOTSTRAP_SERVERS='kafka:9092,'"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "kafka:99999", "='kafka:99999': brokers as HOST:PORT"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:9092,b:65536", "='a:9092,b:65536': brokers as HOST:PORT"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "kafka:0", "='kafka:0': brokers as HOST:PORT"),
         ("KAFKA_BOOTSTRAP_SERVERS", "a:9092; b:9092 ", "KAFKA_BOOTSTRAP_SERVERS='a:9092; b:9092 '"),
         ("KAFKA_BOOTSTRAP_SERVERS", "ann:secret@kafka:9092", "KAFKA_BOOTSTRAP_SERVERS='***@kafka:9092'"),
         ("MONGO_URL", "http://somewhere:27017/x", "MONGO_URL='http://somewhere:27017/x': it is an"),
@@ -87,6 +90,12 @@ def test_a_wrong_setting_is_one_sentence(
         ServiceSettings.from_environment()
     assert said in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("servers", ["kafka:1", "a:9092,b:19092", "kafka.test:65535", "a:60000,b:59999"])
+def test_every_port_is_taken(monkeypatch: pytest.MonkeyPatch, servers: str) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers)
+    assert ServiceSettings.from_environment().kafka_bootstrap_servers == brokers_named() == servers
 
 
 @pytest.mark.parametrize(

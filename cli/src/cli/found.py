@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli.exits import Unavailable, WrongUsage
+from cli.line.chosen_engines import chosen_brokers
 from cli.line.members import MEMBERS
 from cli.line.state import LineState
 
@@ -32,7 +33,7 @@ class Parley:
 
 def find(data_dir: Path, against: str | None) -> Parley:
     """Raises a Failure when nothing can be found."""
-    kafka = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
+    kafka = chosen_brokers()
     namespace = os.environ.get("PARLEY_NAMESPACE", "")
     if against:
         return Parley(_urls(against), kafka or _USUAL_KAFKA, namespace)

@@ -32,7 +32,7 @@ from cli.engines.database import EmbeddedDatabase
 from cli.engines.lock import DataDirectoryLock
 from cli.exits import Failure, Unavailable, WrongConfiguration
 from contracts.catalogue import CHANNELS, topics
-from servicekit.settings import MONGO_URL_RULE, without_login
+from servicekit.settings import MONGO_URL_RULE, BadSettings, brokers_named, without_login
 from servicekit.topics import Topics, WrongTopics
 
 _MENDED_BY_A_PERSON = (DataDirectoryInUse, NoDataDirectory, DiskFull, PortTaken, EngineNotInstalled)
@@ -43,7 +43,7 @@ class ChosenEngines:
 
     def __init__(self, data_dir: Path, kafka_port: int | None, mongo_port: int | None) -> None:
         self._data_dir = data_dir
-        self._kafka = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
+        self._kafka = chosen_brokers()
         self._mongo = os.environ.get("MONGO_URL", "")
         self._kafka_port, self._mongo_port = kafka_port, mongo_port
         self._stack = ExitStack()
@@ -196,6 +196,14 @@ def make_topics(
         raise WrongConfiguration(f"The topics are not as the contracts say: {wrong}.") from wrong
     except (KafkaError, OSError, TimeoutError) as error:
         raise no_broker(bootstrap_servers) from error
+
+
+def chosen_brokers() -> str:
+    """`KAFKA_BOOTSTRAP_SERVERS`, which may be empty. Raises a Failure if it is none."""
+    try:
+        return brokers_named()
+    except BadSettings as wrong:
+        raise WrongConfiguration(f"{wrong}.") from wrong
 
 
 def no_broker(bootstrap_servers: str) -> Failure:

@@ -18,6 +18,10 @@ from pymongo.uri_parser import parse_uri
 
 _NOT_OURS = ("PARLEY_TEST_", "PARLEY_CLI_")
 _WITHOUT_A_LOGIN = re.compile(r"[^@%:#$\s]*(:(//|\d{1,5}(?=[,/?]|$))[^@%:#$\s]*)*")
+_PORT = r"(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
+_BROKER = rf"[^\s,:/]+:{_PORT}"
+_BROKERS = rf"^{_BROKER}(,{_BROKER})*$"
+_BROKERS_RULE = "brokers as HOST:PORT, with commas between them, and no port beyond 65535"
 _HOST = r"(?:\[[\da-fA-F:.]+\]|[^\s/@?,:\[\]%#!]+)(?::\d{1,5})?"
 _RIGHTLY_WRITTEN = re.compile(
     rf"(mongodb(?:\+srv)?://)([^/@?]*@)?({_HOST}(?:,{_HOST})*(?:/[^?@%#:$\s]*)?(?:\?[^@%#]*)?)"
@@ -42,9 +46,9 @@ class ServiceSettings(BaseSettings):
 
     kafka_bootstrap_servers: str = Field(
         default="127.0.0.1:9092",
-        pattern=r"^[^\s,:/]+:\d{1,5}(,[^\s,:/]+:\d{1,5})*$",
+        pattern=_BROKERS,
         validation_alias="KAFKA_BOOTSTRAP_SERVERS",
-        json_schema_extra={"rule": "brokers as HOST:PORT, with commas between them"},
+        json_schema_extra={"rule": _BROKERS_RULE},
     )
     """Brokers to begin with, as HOST:PORT with commas between them."""
     mongo_url: str = Field(
@@ -133,9 +137,8 @@ class ServiceSettings(BaseSettings):
             field = cls.model_fields.get(name.lower())
             secret = field is not None and not field.repr
             told = str(first["input"])
-            # A list of brokers has no login, and what is wrong with it would be hidden.
-            plain = variable == "KAFKA_BOOTSTRAP_SERVERS" and "@" not in told
-            value = "" if secret else f"={told if plain else without_login(told)!r}"
+            shown = _brokers_shown(told) if variable == "KAFKA_BOOTSTRAP_SERVERS" else without_login(told)
+            value = "" if secret else f"={shown!r}"
             said = str(first["msg"]).removeprefix("Value error, ")
             if first["type"] == "string_pattern_mismatch":
                 said = _rule_of(field) or said
@@ -153,6 +156,19 @@ def _rule_of(field: FieldInfo | None) -> str | None:
     """What a field's pattern says, in words."""
     extra = field.json_schema_extra if field is not None else None
     return str(extra["rule"]) if isinstance(extra, dict) and "rule" in extra else None
+
+
+def brokers_named() -> str:
+    """Those that the environment names, for who has no other settings; else nothing. Raises BadSettings."""
+    told = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
+    if told and not re.fullmatch(_BROKERS, told):
+        raise BadSettings(f"KAFKA_BOOTSTRAP_SERVERS={_brokers_shown(told)!r}: {_BROKERS_RULE}")
+    return told
+
+
+def _brokers_shown(told: str) -> str:
+    """A list of brokers has no login, and what is wrong with it would be hidden."""
+    return without_login(told) if "@" in told else told
 
 
 def without_login(address: str) -> str:
