@@ -336,3 +336,20 @@ def test_a_setting_nobody_knows_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("CARRIER_LATENCY", "5")
     with pytest.raises(BadSettings, match="CARRIER_LATENCY_MS"):
         Settings.from_environment()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("ERROR_AFTER", "50", "CARRIER_ERROR_AFTER='50': Input should be less than or equal to 1"),
+        ("PORT", "70000", "CARRIER_PORT='70000': Input should be less than or equal to 65535"),
+        ("PEOPLE_YES", "many", "CARRIER_PEOPLE_YES='many': Input should be a valid integer"),
+        ("AUTH_TOKEN", "", "CARRIER_AUTH_TOKEN: String should have at least 1 character"),
+    ],
+)
+def test_a_wrong_value_is_told_unless_it_is_a_secret(
+    name: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"CARRIER_{name}", value)
+    with pytest.raises(BadSettings, match=f"^{told}"):
+        Settings.from_environment()

@@ -24,7 +24,7 @@ class Settings(BaseSettings, Behaviour):
     """0 picks a free one."""
     journal: Path = Path("carrier.jsonl")
     account_sid: str = Field(default="AC" + "0" * 32, pattern=r"^AC[0-9a-f]{32}$")
-    auth_token: str = Field(default="simulated", min_length=1)
+    auth_token: str = Field(default="simulated", min_length=1, repr=False)
     inbound_url: str = "http://127.0.0.1:8106/v1/webhooks/sms/inbound"
     """Where a customer's number delivers what people write to it."""
     clock_file: Path | None = None
@@ -40,7 +40,11 @@ class Settings(BaseSettings, Behaviour):
             return cls()
         except ValidationError as wrong:
             first = wrong.errors(include_url=False)[0]
-            raise BadSettings(f"CARRIER_{str(first['loc'][0]).upper()}: {first['msg']}") from wrong
+            name = str(first["loc"][0])
+            field = cls.model_fields.get(name)
+            value = f"={first['input']!r}" if field is not None and field.repr else ""
+            # Without its cause, which would show a secret.
+            raise BadSettings(f"CARRIER_{name.upper()}{value}: {first['msg']}") from None
 
     def behaviour(self) -> Behaviour:
         return Behaviour.model_validate(self.model_dump(include=set(Behaviour.model_fields)))
