@@ -12,11 +12,13 @@ from typing import Literal
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.producer.message_accumulator import MessageAccumulator
 
 log = structlog.get_logger()
 
 _COMPLAIN_SECONDS = 10.0
 _ASK_EVERY, _ASK_FOR = 1.0, 5.0
+_STOP_WITHIN = 3.0
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -60,6 +62,7 @@ class Producer:
         self._failing_since: float | None = None
         self._on_trial = False
         self._ask_at = -math.inf
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def publish(self, records: Iterable[Outgoing], timeout: float = 10.0) -> list[BaseException | None]:
         """Send all, in order for each key, and wait for the broker's answers.
@@ -78,10 +81,12 @@ class Producer:
                 await producer.flush()
                 answers = await asyncio.gather(*sent, return_exceptions=True)
                 results = [answer if isinstance(answer, BaseException) else None for answer in answers]
-        except (KafkaError, TimeoutError, OSError) as error:
-            self._complain(error)
+        except BaseException as error:
             for future in sent:
                 future.add_done_callback(_heed)
+            if not isinstance(error, KafkaError | TimeoutError | OSError):
+                raise
+            self._complain(error)
             results = [error] * len(records)
         asked = [result for result in results if not isinstance(result, TooLarge)]
         unanswered = [result for result in asked if not _is_answer(result)]
@@ -153,7 +158,7 @@ class Producer:
                 try:
                     await producer.start()
                 except BaseException:
-                    await _stop(producer)
+                    await self._stop(producer)
                     raise
                 self._producer = producer
             return self._producer
@@ -161,7 +166,14 @@ class Producer:
     async def _discard(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stop(producer)
+            await self._stop(producer)
+
+    async def _stop(self, producer: AIOKafkaProducer) -> None:
+        """Wait for its end for a while; what takes longer ends beside us, and is held so that it does."""
+        leaving = asyncio.create_task(_leave(producer))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+        await asyncio.wait({leaving}, timeout=_STOP_WITHIN + 1)
 
 
 def _is_answer(result: BaseException | None) -> bool:
@@ -188,9 +200,27 @@ def _heed(future: asyncio.Future[object]) -> None:
         future.exception()
 
 
-async def _stop(producer: AIOKafkaProducer) -> None:
+async def _leave(producer: AIOKafkaProducer) -> None:
+    """Stop it, and in the end without what it holds.
+
+    aiokafka's stop waits until the broker has all that an idempotent producer accepted, and cut short it
+    leaves the sender at work. There is no other way in public, so the sender is closed first (its requests
+    are bounded), what it gave back fails, and then stop comes through.
+    """
+    stopping = asyncio.create_task(producer.stop())
+    await asyncio.wait({stopping}, timeout=_STOP_WITHIN)
     try:
-        async with asyncio.timeout(3):
-            await producer.stop()
-    except (KafkaError, TimeoutError, OSError):
-        log.warning("a producer did not stop in time")
+        if not stopping.done():
+            log.warning("a producer did not stop in time")
+            await producer._sender.close()
+            _fail(producer._message_accumulator)
+        await stopping
+    except (KafkaError, OSError) as error:
+        log.warning("a producer did not stop", error=type(error).__name__)
+
+
+def _fail(accumulator: MessageAccumulator) -> None:
+    """All that it holds, taken out as the sender does: what lies there gets an error that nobody reads."""
+    while accumulator._batches:
+        accumulator._pop_batch(next(iter(accumulator._batches)))
+    accumulator.fail_all(NotPublished("the broker did not answer"))
