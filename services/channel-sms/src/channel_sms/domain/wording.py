@@ -84,8 +84,8 @@ _SIGNED = re.compile(r"\s*(?:\n|sent from\b|get outlook\b|--)", re.IGNORECASE)
 _IMPATIENT = frozenset({"just", "already", "no"})
 _NEGATED = re.compile(
     r"\b(?:(?:do not|dont|never|not) (?:(?:want|wish) (?:you )?to )?(?:opt|unsubscribe|stop|revoke|withdraw)"
-    r"|(?<!you )(?<!they )(?:do not|dont) (?:remove|take|delete))\b"
-    r"(?:(?: \w+){0,4} n?or (?:opt|unsubscribe|stop|remove|take|delete)\b)?"
+    r"|(?:^|please |pls )(?:do not|dont) (?:remove|take|delete))\b"
+    r"(?:((?: \w+){0,4}) (?:n?or|and (?:do not|dont)) (?:opt|unsubscribe|stop|remove|take|delete)\b)?"
 )
 _PERSON = re.compile(
     r"\b(?:human|real person|live person|live agent|representative|call me|speak to|talk to"
@@ -176,7 +176,7 @@ def _says_opt_out(said: str, bare: str, more: Iterable[str]) -> bool:
 
 def _asks_to_stop(said: str) -> bool:
     """A negation takes back what it stands before, and nothing else."""
-    return bool(_OPT_OUT_PHRASES.search(_NEGATED.sub("|", said)))
+    return bool(_OPT_OUT_PHRASES.search(_NEGATED.sub(r"|\1|", said)))
 
 
 def leaning(text: str) -> Leaning:
