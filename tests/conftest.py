@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient
+from hypothesis import HealthCheck, settings
 from pymongo import MongoClient
 
 from servicekit.service import spare_the_collector
@@ -18,6 +19,10 @@ def pytest_configure() -> None:
     # By default a traceback is drawn with the values of every frame, which takes seconds.
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
+    # Other programs take the processor for as long as they like: no test fails for the time that it took.
+    patient = settings(settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("patient", patient)
+    settings.load_profile("patient")
 
 
 def pytest_collection_finish() -> None:

@@ -215,7 +215,7 @@ class Life(RuleBasedStateMachine):
         assert len(ids) == len(set(ids))
 
 
-Life.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+Life.TestCase.settings = settings(max_examples=60, stateful_step_count=25)
 TestLife = Life.TestCase
 
 

@@ -14,7 +14,7 @@ from tests.contracts.strategies import messages_of
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: m.wire.type)
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_message_survives_the_journey(message: type[Message], data: st.DataObject) -> None:
     sent = data.draw(messages_of(message))

@@ -53,7 +53,6 @@ def operations(service: Service) -> Iterator[Any]:
 def examine(operation: Any, url: str) -> None:
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.explicit, Phase.generate],

@@ -384,7 +384,6 @@ def tell_stories(made: Parts, run: Run, stories: int, steps: int) -> None:
             max_examples=stories,
             stateful_step_count=steps,
             derandomize=True,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
             phases=(Phase.explicit, Phase.generate),
         ),

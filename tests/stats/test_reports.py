@@ -250,7 +250,6 @@ some_questions = st.lists(questions, min_size=4, max_size=6)
 def same_every_time(examples: int) -> settings:
     return settings(
         max_examples=examples,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
         derandomize=True,
         phases=(Phase.explicit, Phase.generate),

@@ -239,7 +239,7 @@ def made(branch: list[Any], done: ActivityCompleted) -> tuple[Decision, tuple[Me
     return decided(done, by_id(rules))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(BRANCHES, COMPLETIONS)
 def test_the_same_completion_gives_the_same_bytes(branch: list[Any], done: ActivityCompleted) -> None:
     (once, first), (twice, second) = made(branch, done), made(branch, done)
@@ -247,7 +247,7 @@ def test_the_same_completion_gives_the_same_bytes(branch: list[Any], done: Activ
     assert [m.to_json() for m in first] == [m.to_json() for m in second]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(BRANCHES, COMPLETIONS)
 def test_every_message_is_accounted_for_and_has_an_id_of_its_own(
     branch: list[Any], done: ActivityCompleted
@@ -259,7 +259,7 @@ def test_every_message_is_accounted_for_and_has_an_id_of_its_own(
     assert len({taken.path for taken in decision.actions}) == len(decision.actions)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(BRANCHES, COMPLETIONS)
 def test_a_follow_up_is_never_due_before_its_cause_and_always_deeper(
     branch: list[Any], done: ActivityCompleted
@@ -270,7 +270,7 @@ def test_a_follow_up_is_never_due_before_its_cause_and_always_deeper(
             assert message.chain_depth == done.chain_depth + 1 <= CHAIN_LIMIT
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(BRANCHES)
 def test_a_chain_that_always_ends_alike_still_ends(branch: list[Any]) -> None:
     done, steps = completed("any"), 0
