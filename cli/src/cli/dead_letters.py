@@ -8,6 +8,7 @@ has another offset in its topic, so it is a new one.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from hashlib import blake2b
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from cli.exits import Failure, WrongUsage
 from cli.found import Parley
@@ -32,6 +33,9 @@ _ORIGIN = "dlq_"
 _PLACE = ("dlq_topic", "dlq_partition", "dlq_offset", "dlq_subscriber")
 _SAME_RECORD = (*_PLACE, "dlq_timestamp")
 """With the record's time, for a topic that is made anew counts its offsets anew."""
+
+_SILENCE = 15.0
+"""Seconds without a record that is there, until the broker counts as away."""
 
 T = TypeVar("T")
 
@@ -281,8 +285,14 @@ class DeadLetters:
     async def _until(
         self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], replayed: bool
     ) -> AsyncIterator[Letter]:
+        heard = time.monotonic()
         while any([await consumer.position(place) < end for place, end in ends.items()]):
-            for place, records in (await consumer.getmany(timeout_ms=200, max_records=500)).items():
+            found = await consumer.getmany(timeout_ms=200, max_records=500)
+            if found:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > _SILENCE:
+                raise KafkaConnectionError(f"The broker told nothing for {_SILENCE:.0f} seconds")
+            for place, records in found.items():
                 for record in records:
                     if record.offset < ends.get(place, 0):
                         yield _letter(record, replayed)
@@ -291,6 +301,9 @@ class DeadLetters:
         """The oldest that waits in the letter's partition, and whether the letter itself is done with."""
         place = TopicPartition(letter.topic, letter.partition)
         spans = await self._spans(consumer, letter.topic)
+        following = spans[place].following
+        if letter.offset <= following:  # as almost always: nothing has to be read
+            return (letter, False) if letter.offset == following else (None, True)
         spans = {each: span if each == place else span.without_waiting() for each, span in spans.items()}
         done: set[bytes] = set()
         async for each in self._read(consumer, spans, done):

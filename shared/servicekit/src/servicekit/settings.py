@@ -18,7 +18,7 @@ from pymongo.uri_parser import parse_uri
 
 _NOT_OURS = ("PARLEY_TEST_", "PARLEY_CLI_")
 _WITHOUT_A_LOGIN = re.compile(r"[^@%:#$\s]*(:(//|\d{1,5}(?=[,/?]|$))[^@%:#$\s]*)*")
-_PORT = r"(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
+_PORT = r"0*(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
 _BROKER = rf"[^\s,:/]+:{_PORT}"
 _BROKERS = rf"^{_BROKER}(,{_BROKER})*$"
 _BROKERS_RULE = "brokers as HOST:PORT, with commas between them, and no port beyond 65535"

@@ -42,7 +42,8 @@ _OPT_OUT_PHRASES = re.compile(
     r"|(?<!bus )(?<!the )stop (?:(?:text|sms|marketing|automated|getting|receiving) )?"
     r"(?:texts|messages|sms|spam)\b"
     r"|stop this (?:\w+ )?(?:texts?|messages?|sms|spam)\b(?! (?:problem|issue|thread))"
-    r"|(?:^|(?:^|i said |(?:and|but|or|so|no|you|number|landline|busy|thanks|please) )just |you to "
+    r"|(?:^|(?:^|i said |told you |(?:and|but|so|no|number|landline|busy|thanks|please"
+    r"|(?:can|would|will|could|dont) you) )just |you to "
     r"|you need to |u need to |you should |can you |would you |please |i said |and |ok |but |seriously "
     r"|omg |guys |it )stop it(?: now| please| already)*$"
     r"|(?<!never )(?<!not )(?<!nobody )(?<!didnt )(?<!havent )(?<!remember )"
@@ -50,8 +51,11 @@ _OPT_OUT_PHRASES = re.compile(
     r"|i (?:said|told you) stop$"
     r"|wrong number (?:please |pls )?stop|^stop wrong number"
     r"|(?:do not|dont|never) (?:ever )?(?:text|message|contact|sms|write to|write) (?:me|us|this|my)"
-    r"|(?:^|(?:please|pls|^just|said|told you|no|ok|thanks|hi|hey|hello|this|me|number|person|landline"
-    r"|again|interested|busy|stop|unsubscribe|cancel|opt in) (?:and |or |but |so )?)"
+    r"|(?:^|^just |told you |(?<!like )(?<!around )(?<!of )(?!(?:i|we|they|you|u|yall|who|people|folks|guys"
+    r"|women|men|children|just|really|usually|normally|simply|still|even|also|and|or|but|so)\b)"
+    r"(?:thanks|pls|this|\w*[^\Ws]) "
+    r"|(?:no|busy|work|stop|unsubscribe|cancel|calling|landline|number|this|thanks|again|interested|me|in) "
+    r"(?:and|or|but|so) )"
     r"(?:do not|dont) (?:ever )?(?:text|message|contact|sms)(?: (?:again|anymore|any more|please))*$"
     r"|no more (?:texts?|messages?|sms|of these (?:texts?|messages?))"
     r"|unsubscribe (?:me|us|from|this)"
@@ -62,14 +66,14 @@ _OPT_OUT_PHRASES = re.compile(
     r"|i (?:do not|dont) want (?:any |to (?:get|receive) )?(?:any )?(?:more )?(?:of )?"
     r"(?:your |these )?(?:texts?|messages?|sms)"
     r"|(?:i )?(?:want|would like|wish) to (?:unsubscribe|opt out)"
-    r"|(?:revoke|withdraw) (?:my |all )?consent"
+    r"|(?:revoke|withdraw) (?:my |all )?consent\b(?! (?:form|for)\b)"
     r")"
 )
 _KEYWORDS_APART = frozenset({"stop", "stopall", "unsubscribe", "stop it", "remove me"})
 """Opt out as a sentence or a line of their own, whatever the others say."""
-_ENDS = r"\.(?=\s|$)|[,;:!?()\u2026]"
+_ENDS = r"\.(?=\s|$)|[,;:!?)\u2026]"
 _PAUSES = (
-    r"[\n\u2014\u2013]"
+    r"[\n(\u2014\u2013]"
     r"|(?i:(?<=\bstop))-(?!(?:and|gap|by|over|off|start|sign|motion|loss|light)\b)|-(?!\w)"
 )
 _APART = re.compile(f"{_ENDS}|{_PAUSES}")
@@ -79,13 +83,17 @@ _GOES_ON = re.compile(
     r"|(?:want|wish) to(?= \| (?:opt|unsubscribe)\b)|i (?:do not|dont)(?= \| (?:want|wish) to\b)) \| "
 )
 """What a line or a dash does not end: who says no more than this has not said yet what not to do."""
+_MORE = re.compile(r"n?or\b")
+"""How a clause begins, behind a comma, that goes on with what the one before does not want."""
 _SIGNED = re.compile(r"\s*(?:\n|sent from\b|get outlook\b|--)", re.IGNORECASE)
 """How what is under a text begins that is no part of it."""
 _IMPATIENT = frozenset({"just", "already", "no"})
 _NEGATED = re.compile(
-    r"\b(?:(?:do not|dont|never|not) (?:(?:want|wish) (?:you )?to )?(?:opt|unsubscribe|stop|revoke|withdraw)"
+    r"\b(?:(?:do not|dont|never|not) (?:(?:want|wish|ask|asked) (?:you )?to )?(?:opt|unsubscribe|stop)"
+    r"|(?:do not|dont|did not|didnt|not|never|wont|cant|cannot|havent) (?:ever )?"
+    r"(?:(?:want|wish) to )?(?:revoke|withdraw)"
     r"|(?:^|please |pls )(?:do not|dont) (?:remove|take|delete))\b"
-    r"(?:((?: \w+){0,4}) (?:n?or|and (?:do not|dont)) (?:opt|unsubscribe|stop|remove|take|delete)\b)?"
+    r"(?:((?: \w+){0,8}) (?:n?or|and (?:do not|dont)) (?:opt|unsubscribe|stop|remove|take|delete)\b)?"
 )
 _PERSON = re.compile(
     r"\b(?:human|real person|live person|live agent|representative|call me|speak to|talk to"
@@ -155,8 +163,18 @@ def _split(at: str | re.Pattern[str], text: str) -> Iterator[str]:
 
 def _clauses(text: str) -> Iterator[str]:
     """What stands between commas, dashes or ends of lines: none takes back what another asks for."""
-    for clause in re.split(_ENDS, _folded(text)):
-        yield from _GOES_ON.sub(r"\1 ", " | ".join(_split(_PAUSES, clause))).split(" | ")
+    before = mark = ""
+    for written in re.split(f"({_ENDS})", _folded(text)):
+        if re.fullmatch(_ENDS, written):
+            mark = written
+            continue
+        clause = " | ".join(_split(_PAUSES, written))
+        if mark == "," and _MORE.match(clause) and _NEGATED.search(before):
+            before = f"{before} {clause}"
+            continue
+        yield from _GOES_ON.sub(r"\1 ", before).split(" | ")
+        before = clause
+    yield from _GOES_ON.sub(r"\1 ", before).split(" | ")
 
 
 def _is_keyword(part: str) -> bool:

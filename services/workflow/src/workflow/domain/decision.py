@@ -249,7 +249,7 @@ def _profile(wanted: FollowUp) -> str | None:
 def _owner(owner: str, completed: ActivityCompleted) -> str | None:
     match owner:
         case "same":
-            return completed.owner
+            return completed.owner or None
         case "none":
             return None
         case name:
