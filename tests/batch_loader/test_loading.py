@@ -133,6 +133,8 @@ async def test_pause_stops_resume_goes_on_and_repeats_change_nothing(here: Line)
     paused = await here.tell(batch, "pause")
     assert paused["state"] == "paused"
     assert paused["selected"] < 320
+    seen = await here.tell(batch, "preview")
+    assert (seen["count"], seen["skipped"]) == (320, {}), "its own activities are no duplicates"
     assert (await here.tell(batch, "pause"))["version"] == paused["version"]
     problem = await here.tell(batch, "load", 409)
     assert problem["detail"] == "This batch is paused and cannot be loaded; only one that is draft can."

@@ -228,6 +228,23 @@ def test_a_data_directory_that_cannot_be_made_is_told(tmp_path: Path, command: s
     assert result.exit_code == 78
 
 
+@pytest.mark.parametrize("command", ["up", "demo"])
+def test_a_data_directory_that_leads_to_itself_is_told(tmp_path: Path, command: str) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    result = parley(command, "--data-dir", loop)
+    assert sentence(result).startswith(f"--data-dir {loop}: Symlink loop"), result.stderr
+    assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["up", "demo"])
+def test_a_name_that_no_disk_takes_is_told(tmp_path: Path, command: str) -> None:
+    result = parley(command, "--data-dir", tmp_path / ("x" * 300))
+    assert len(result.stderr.splitlines()) == 1
+    assert "File name too long" in result.stderr
+    assert result.exit_code == 78
+
+
 def test_another_broker_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
     monkeypatch.setenv("MONGO_URL", "mongodb://127.0.0.1:9/?replicaSet=rs0&serverSelectionTimeoutMS=200")

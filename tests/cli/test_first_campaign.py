@@ -17,6 +17,7 @@ from uuid import uuid4
 from typer.testing import CliRunner
 
 from cli.main import app
+from cli.reading import read_yaml
 from servicekit.service import Service
 from tests.engines import Engines
 from tests.kit import running, settled
@@ -35,6 +36,13 @@ def blocks(kind: str) -> list[str]:
 def commands() -> list[list[str]]:
     lines = [line for block in blocks("") for line in block.splitlines() if line.startswith("parley ")]
     return [words for line in lines if (words := shlex.split(line)[1:])[0] not in NOT_HERE]
+
+
+def test_what_the_batch_file_leaves_out_can_be_let_in(tmp_path: Path) -> None:
+    file = tmp_path / "batch.yaml"
+    file.write_text(blocks("yaml")[0].replace("# schedule:", "schedule:"), encoding="utf-8")
+    schedule = read_yaml(file).content["choices"]["schedule"]
+    assert schedule == {"kind": "local_time", "date": "2027-01-12", "time": "10:00"}
 
 
 async def test_every_command_of_the_page_does_what_the_page_says(engines: Engines, tmp_path: Path) -> None:

@@ -39,9 +39,12 @@ class _OneSentence(TyperGroup):
         except BrokenPipeError:
             raise typer.Exit(1) from None
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno == errno.ENOSPC:
+                sys.stderr.write("parley: The disk is full: make room, and run the same command again.\n")
+            elif error.filename is not None:
+                sys.stderr.write(f"parley: {error.filename} cannot be used: {error.strerror}.\n")
+            else:
                 raise
-            sys.stderr.write("parley: The disk is full: make room, and run the same command again.\n")
             raise typer.Exit(ExitCode.CONFIGURATION) from error
 
 

@@ -24,6 +24,15 @@ def an_id(text: str) -> str:
     return text
 
 
+def a_folder(path: Path) -> Path:
+    """It need not be there, but it must be one place."""
+    try:
+        path.expanduser().resolve()
+    except (RuntimeError, OSError) as error:  # a link to itself, somebody who is not known here
+        raise WrongUsage(f"--data-dir {path}: {error}.") from error
+    return path
+
+
 def _a_channel(name: str) -> str:
     if not _CHANNEL.match(name):
         raise WrongUsage(f"--channel {name!r}: small letters, digits and -, beginning with a letter.")
@@ -32,7 +41,7 @@ def _a_channel(name: str) -> str:
 
 def same_again(data_dir: Path, against: str | None = None) -> str:
     """What the next command needs to find the same Parley: options with a space before, or nothing."""
-    if against is not None:
+    if against:
         return "" if os.environ.get(_AGAINST) == against else f" --against {shlex.quote(against)}"
     if data_dir.expanduser().resolve() == Path(os.environ.get(_DATA_DIR) or ".parley").expanduser().resolve():
         return ""
@@ -46,6 +55,7 @@ DataDir = Annotated[
         envvar=_DATA_DIR,
         help="Where `parley up` keeps everything.",
         file_okay=False,
+        callback=a_folder,
     ),
 ]
 Channels = Annotated[

@@ -14,7 +14,7 @@ import yaml
 
 from cli.exits import WrongUsage
 
-_TIME_OF_DAY = re.compile(r"^\d?\d(:\d\d){1,2}$")
+_TIME_OF_DAY = re.compile(r"^[-+]?\d+(:\d+)+(\.\d*)?$")
 _STEP = re.compile(r"([A-Za-z0-9_-]+)|\[(\d+)\]")
 _TAG = "tag:yaml.org,2002:"
 _NOT_IN_JSON = ("binary", "set", "omap", "pairs")
@@ -24,7 +24,7 @@ class _Strict(yaml.SafeLoader):
     """What JSON can say, for that is how it goes on; a key that is there twice is a mistake, not the winner.
 
     A day or a time is the text that was written: JSON has none, who reads it knows what it is for, and 10:00
-    would be 600.
+    would be 600, to YAML of old.
     """
 
     yaml_implicit_resolvers = {
@@ -45,6 +45,8 @@ class _Strict(yaml.SafeLoader):
         return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            raise _wrong(node, "names with values are needed here")
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)

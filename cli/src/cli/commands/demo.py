@@ -25,7 +25,7 @@ from cli.demo.story import Story, worth_listing, worth_telling
 from cli.exits import Failure, Unavailable, WrongUsage
 from cli.found import Parley, find
 from cli.line.state import CLOCK
-from cli.options import same_again
+from cli.options import a_folder, same_again
 from cli.signals import Interrupts, signals_as_interrupts, signals_call
 from servicekit.clock import DrivenClock
 
@@ -37,7 +37,9 @@ def demo(
     data_dir: Annotated[
         Path,
         typer.Option(
-            help="The demo's own; one that ended is made anew, others are refused.", file_okay=False
+            help="The demo's own; one that ended is made anew, others are refused.",
+            file_okay=False,
+            callback=a_folder,
         ),
     ] = Path(".parley/demo"),
     seed: Annotated[int, typer.Option(help="The same seed makes the same list.")] = 1,

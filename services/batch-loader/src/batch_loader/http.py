@@ -169,7 +169,9 @@ def routes(
         batch = await found(batch_id)
         choices = batch.choices
         subject = choices.subject_id if choices.exclusive else None
-        return _preview(await preview_batch(batch.filters, choices.channel, subject))
+        begun = batch.state not in (BatchState.DRAFT, BatchState.LOADED)
+        loading = batch.batch_id if begun else None
+        return _preview(await preview_batch(batch.filters, choices.channel, subject, loading))
 
     @router.post("/{batch_id}/load", operation_id="load_batch", responses=TAGGED)
     async def load(batch_id: str, response: Response, if_match: IfMatch = None) -> BatchResource:

@@ -53,7 +53,9 @@ class Audience(Protocol):
 class OpenActivities(Protocol):
     """Which contact has an open activity of which subject."""
 
-    async def taken(self, slots: Sequence[str]) -> frozenset[str]: ...
+    async def taken(self, slots: Sequence[str], but_of: BatchId | None = None) -> frozenset[str]:
+        """but_of: a batch whose own activities do not count."""
+        ...
 
     async def keep(self, changes: Iterable[ActivityChanged]) -> int: ...
 

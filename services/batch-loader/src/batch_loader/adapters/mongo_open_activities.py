@@ -39,8 +39,11 @@ class MongoOpenActivities:
     def _activities(self) -> Collection:
         return self._mongo[COLLECTION]
 
-    async def taken(self, slots: Sequence[str]) -> frozenset[str]:
-        found = self._activities.find({"slot": {"$in": list(slots)}, "open": True}, {"slot": 1, "_id": 0})
+    async def taken(self, slots: Sequence[str], but_of: BatchId | None = None) -> frozenset[str]:
+        wanted: Document = {"slot": {"$in": list(slots)}, "open": True}
+        if but_of is not None:
+            wanted["batch_id"] = {"$ne": but_of}
+        found = self._activities.find(wanted, {"slot": 1, "_id": 0})
         return frozenset([row["slot"] async for row in found])
 
     async def keep(self, changes: Iterable[ActivityChanged]) -> int:

@@ -16,7 +16,7 @@ from batch_loader.domain.page import slot_of, why_not
 from batch_loader.ports import Audience, CatalogReader, Copies, Example, NoAnswer, OpenActivities
 from contracts.channels import NEED_AN_ADDRESS, PREFERENCE_OF_CHANNEL
 from contracts.reasons import Skipped
-from contracts.vocabulary import SubjectId
+from contracts.vocabulary import BatchId, SubjectId
 from servicekit.clock import Clock
 
 _SAMPLE = 10
@@ -59,8 +59,11 @@ class PreviewBatch:
         self._page_size = page_size
         self._looking_seconds = looking_seconds
 
-    async def __call__(self, filters: Filters, channel: str | None, subject: str | None) -> Preview:
+    async def __call__(
+        self, filters: Filters, channel: str | None, subject: str | None, loading: BatchId | None = None
+    ) -> Preview:
         """subject: nobody gets an activity who has an open one of it; None if that does not matter.
+        loading: the batch, if its load has begun and not ended: who has an activity of it is no duplicate.
 
         Raises UnknownItem.
         """
@@ -73,14 +76,14 @@ class PreviewBatch:
         skipped = await self._skipped(filters, channel, as_of)
         looked_at = None
         if subject_id is not None:
-            looked_at, duplicates = await self._duplicates(filters, channel, subject_id, as_of)
+            looked_at, duplicates = await self._duplicates(filters, channel, subject_id, loading, as_of)
             skipped |= {Skipped.DUPLICATE.value: duplicates} if duplicates else {}
         return Preview(
             count=count,
             selected=filters.capped(count),
             skipped=skipped,
             looked_at=looked_at,
-            sample=await self._sample(filters, channel, subject_id, as_of),
+            sample=await self._sample(filters, channel, subject_id, loading, as_of),
             as_of=as_of,
             behind=behind,
         )
@@ -109,7 +112,12 @@ class PreviewBatch:
         return {reason: count for reason, count in skipped.items() if count}
 
     async def _duplicates(
-        self, filters: Filters, channel: str | None, subject_id: SubjectId, as_of: datetime
+        self,
+        filters: Filters,
+        channel: str | None,
+        subject_id: SubjectId,
+        loading: BatchId | None,
+        as_of: datetime,
     ) -> tuple[int, int]:
         """How many were looked at, page by page as a load does, and how many of them are duplicates."""
         until = time.monotonic() + self._looking_seconds
@@ -117,7 +125,7 @@ class PreviewBatch:
         after = None
         while True:
             page = await self._audience.page(filters, as_of, after, self._page_size)
-            reasons = await self._why_not(page, filters, channel, subject_id)
+            reasons = await self._why_not(page, filters, channel, subject_id, loading)
             looked_at += len(page)
             duplicates += reasons.count(Skipped.DUPLICATE)
             if len(page) < self._page_size or time.monotonic() >= until:
@@ -125,19 +133,29 @@ class PreviewBatch:
             after = page[-1].contact_id
 
     async def _sample(
-        self, filters: Filters, channel: str | None, subject_id: SubjectId | None, as_of: datetime
+        self,
+        filters: Filters,
+        channel: str | None,
+        subject_id: SubjectId | None,
+        loading: BatchId | None,
+        as_of: datetime,
     ) -> list[Example]:
         size = filters.capped(_SAMPLE)
         page = await self._audience.page(filters, as_of, None, size)
-        reasons = await self._why_not(page, filters, channel, subject_id)
+        reasons = await self._why_not(page, filters, channel, subject_id, loading)
         of = {each.contact_id: reason for each, reason in zip(page, reasons, strict=True)}
         sample = await self._audience.sample(filters, as_of, size)
         return [replace(each, skipped=of.get(each.contact_id)) for each in sample]
 
     async def _why_not(
-        self, page: Sequence[Candidate], filters: Filters, channel: str | None, subject_id: SubjectId | None
+        self,
+        page: Sequence[Candidate],
+        filters: Filters,
+        channel: str | None,
+        subject_id: SubjectId | None,
+        loading: BatchId | None,
     ) -> list[Skipped | None]:
         slots = [] if subject_id is None else [slot_of(each.contact_id, subject_id) for each in page]
-        taken = await self._open_activities.taken(slots) if slots else frozenset()
+        taken = await self._open_activities.taken(slots, loading) if slots else frozenset()
         busy = [slot in taken for slot in slots] or [False] * len(page)
         return [why_not(each, filters, channel, is_busy) for each, is_busy in zip(page, busy, strict=True)]
