@@ -194,7 +194,7 @@ def copy(engines: Engines) -> Iterator[Any]:
 
 
 @given(filters=filters_drawn)
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_the_search_finds_whom_the_filters_mean(copy: Any, filters: Filters) -> None:
     found = {row["_id"] for row in copy.find(query(filters, NOON), {"_id": 1})}
     assert found == {person.contact.contact_id for person in EVERYBODY if is_meant(filters, person)}

@@ -50,7 +50,7 @@ def do(collection: Any, command: tuple[Any, ...]) -> None:
             collection.delete_one({"_id": id_})
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(first=COMMANDS, then=COMMANDS)
 def test_what_was_written_is_written_again(
     engines: Engines, namespace: str, first: list[Any], then: list[Any]

@@ -288,14 +288,14 @@ class DeadLetters:
         heard = time.monotonic()
         while any([await consumer.position(place) < end for place, end in ends.items()]):
             found = await consumer.getmany(timeout_ms=200, max_records=500)
-            if found:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > _SILENCE:
+            if not found and time.monotonic() - heard > _SILENCE:
                 raise KafkaConnectionError(f"The broker told nothing for {_SILENCE:.0f} seconds")
             for place, records in found.items():
                 for record in records:
                     if record.offset < ends.get(place, 0):
                         yield _letter(record, replayed)
+            if found:  # whatever its reader took for it
+                heard = time.monotonic()
 
     async def _first(self, consumer: AIOKafkaConsumer, letter: Letter) -> tuple[Letter | None, bool]:
         """The oldest that waits in the letter's partition, and whether the letter itself is done with."""

@@ -29,7 +29,7 @@ def a_folder(path: Path) -> Path:
     try:
         path.expanduser().resolve()
     except (RuntimeError, OSError) as error:  # a link to itself, somebody who is not known here
-        raise WrongUsage(f"--data-dir {path}: {error}.") from error
+        raise WrongUsage(f"--data-dir {path}: {str(error).rstrip('.')}.") from error
     return path
 
 

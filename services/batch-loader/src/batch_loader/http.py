@@ -169,8 +169,8 @@ def routes(
         batch = await found(batch_id)
         choices = batch.choices
         subject = choices.subject_id if choices.exclusive else None
-        begun = batch.state not in (BatchState.DRAFT, BatchState.LOADED)
-        loading = batch.batch_id if begun else None
+        under_way = batch.state in (BatchState.LOADING, BatchState.PAUSED, BatchState.FAILED)
+        loading = batch.batch_id if under_way else None
         return _preview(await preview_batch(batch.filters, choices.channel, subject, loading))
 
     @router.post("/{batch_id}/load", operation_id="load_batch", responses=TAGGED)

@@ -42,8 +42,7 @@ _OPT_OUT_PHRASES = re.compile(
     r"|(?<!bus )(?<!the )stop (?:(?:text|sms|marketing|automated|getting|receiving) )?"
     r"(?:texts|messages|sms|spam)\b"
     r"|stop this (?:\w+ )?(?:texts?|messages?|sms|spam)\b(?! (?:problem|issue|thread))"
-    r"|(?:^|(?:^|i said |told you |(?:and|but|so|no|number|landline|busy|thanks|please"
-    r"|(?:can|would|will|could|dont) you) )just |you to "
+    r"|(?:^|(?:^|i said |(?:and|but|or|so|no|(?<!do )you|number|landline|busy|thanks|please) )just |you to "
     r"|you need to |u need to |you should |can you |would you |please |i said |and |ok |but |seriously "
     r"|omg |guys |it )stop it(?: now| please| already)*$"
     r"|(?<!never )(?<!not )(?<!nobody )(?<!didnt )(?<!havent )(?<!remember )"
@@ -51,8 +50,9 @@ _OPT_OUT_PHRASES = re.compile(
     r"|i (?:said|told you) stop$"
     r"|wrong number (?:please |pls )?stop|^stop wrong number"
     r"|(?:do not|dont|never) (?:ever )?(?:text|message|contact|sms|write to|write) (?:me|us|this|my)"
-    r"|(?:^|^just |told you |(?<!like )(?<!around )(?<!of )(?!(?:i|we|they|you|u|yall|who|people|folks|guys"
-    r"|women|men|children|just|really|usually|normally|simply|still|even|also|and|or|but|so)\b)"
+    r"|(?:^|(?:^|please |pls |said |no |ok |thanks |told you )just |told you "
+    r"|(?<!like )(?<!around )(?<!of )(?!(?:i|we|they|you|u|yall|who|people|folks|guys|women|men|children"
+    r"|just|really|usually|normally|simply|still|even|also|and|or|but)\b)"
     r"(?:thanks|pls|this|\w*[^\Ws]) "
     r"|(?:no|busy|work|stop|unsubscribe|cancel|calling|landline|number|this|thanks|again|interested|me|in) "
     r"(?:and|or|but|so) )"
@@ -66,7 +66,7 @@ _OPT_OUT_PHRASES = re.compile(
     r"|i (?:do not|dont) want (?:any |to (?:get|receive) )?(?:any )?(?:more )?(?:of )?"
     r"(?:your |these )?(?:texts?|messages?|sms)"
     r"|(?:i )?(?:want|would like|wish) to (?:unsubscribe|opt out)"
-    r"|(?:revoke|withdraw) (?:my |all )?consent\b(?! (?:form|for)\b)"
+    r"|(?:revoke|withdraw) (?:my |all )?consent\b(?! form\b)"
     r")"
 )
 _KEYWORDS_APART = frozenset({"stop", "stopall", "unsubscribe", "stop it", "remove me"})
@@ -85,15 +85,21 @@ _GOES_ON = re.compile(
 """What a line or a dash does not end: who says no more than this has not said yet what not to do."""
 _MORE = re.compile(r"n?or\b")
 """How a clause begins, behind a comma, that goes on with what the one before does not want."""
+_UNWANTED = re.compile(
+    r"(?:i |please |pls )*(?:do not|dont|never) (?:(?:want|wish) (?:you )?to )?"
+    r"(?:(?:unsubscribe|stop)\b|opt\b(?! in\b))"
+)
+"""How somebody begins who does not want to be left out; who complains begins with `you`."""
 _SIGNED = re.compile(r"\s*(?:\n|sent from\b|get outlook\b|--)", re.IGNORECASE)
 """How what is under a text begins that is no part of it."""
 _IMPATIENT = frozenset({"just", "already", "no"})
 _NEGATED = re.compile(
     r"\b(?:(?:do not|dont|never|not) (?:(?:want|wish|ask|asked) (?:you )?to )?(?:opt|unsubscribe|stop)"
-    r"|(?:do not|dont|did not|didnt|not|never|wont|cant|cannot|havent) (?:ever )?"
+    r"|(?<!you )(?:do not|dont|did not|didnt|not|never|wont|havent) (?:ever )?"
     r"(?:(?:want|wish) to )?(?:revoke|withdraw)"
     r"|(?:^|please |pls )(?:do not|dont) (?:remove|take|delete))\b"
-    r"(?:((?: \w+){0,8}) (?:n?or|and (?:do not|dont)) (?:opt|unsubscribe|stop|remove|take|delete)\b)?"
+    r"(?:(?! in\b)((?: \w+){0,8}) (?:n?or|and (?:do not|dont)) "
+    r"(?:opt|unsubscribe|stop|remove|take|delete)\b)?"
 )
 _PERSON = re.compile(
     r"\b(?:human|real person|live person|live agent|representative|call me|speak to|talk to"
@@ -169,7 +175,7 @@ def _clauses(text: str) -> Iterator[str]:
             mark = written
             continue
         clause = " | ".join(_split(_PAUSES, written))
-        if mark == "," and _MORE.match(clause) and _NEGATED.search(before):
+        if mark == "," and _MORE.match(clause) and _UNWANTED.match(before):
             before = f"{before} {clause}"
             continue
         yield from _GOES_ON.sub(r"\1 ", before).split(" | ")
