@@ -94,13 +94,15 @@ _SIGNED = re.compile(r"\s*(?:\n|sent from\b|get outlook\b|--)", re.IGNORECASE)
 """How what is under a text begins that is no part of it."""
 _IMPATIENT = frozenset({"just", "already", "no"})
 _NEGATED = re.compile(
-    r"\b(?:(?:do not|dont|never|not) (?:(?:want|wish|ask|asked) (?:you )?to )?(?:opt|unsubscribe|stop)"
+    r"^(?:i |please |pls )*(?:do not|dont|never) (?:(?:want|wish) (?:you )?to )?"
+    r"(?:(?:unsubscribe|stop|remove|take|delete)\b|opt\b(?! in\b))((?: \w+){0,8}) "
+    r"(?:n?or|and (?:do not|dont)) (?:opt|unsubscribe|stop|remove|take|delete)\b"
+    r"|\b(?:(?:do not|dont|never|not) (?:(?:want|wish|ask|asked) (?:you )?to )?(?:opt|unsubscribe|stop)"
     r"|(?<!you )(?:do not|dont|did not|didnt|not|never|wont|havent) (?:ever )?"
     r"(?:(?:want|wish) to )?(?:revoke|withdraw)"
     r"|(?:^|please |pls )(?:do not|dont) (?:remove|take|delete))\b"
-    r"(?:(?! in\b)((?: \w+){0,8}) (?:n?or|and (?:do not|dont)) "
-    r"(?:opt|unsubscribe|stop|remove|take|delete)\b)?"
 )
+"""Whoever wishes it goes on with `or`; who complains of us begins otherwise."""
 _PERSON = re.compile(
     r"\b(?:human|real person|live person|live agent|representative|call me|speak to|talk to"
     r"|somebody real|someone real|operator|manager)\b"
