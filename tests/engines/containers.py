@@ -56,7 +56,10 @@ def _container(image: str, port: int) -> "DockerContainer":
     os.environ.setdefault("TESTCONTAINERS_HOST_OVERRIDE", ports.LOOPBACK)
     from testcontainers.core.container import DockerContainer
 
-    return DockerContainer(image).with_bind_ports(port, port)
+    container = DockerContainer(image)
+    # `with_bind_ports` takes no address, and would offer an engine without a password to the whole network.
+    container.ports[str(port)] = (ports.LOOPBACK, port)  # type: ignore[assignment]
+    return container
 
 
 def _kafka_settings(port: int) -> dict[str, str]:
