@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,15 +20,15 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from contracts.catalogue import dead_letters_of
 from contracts.message import LARGEST_RECORD
 from servicekit.bus import Bus, LostConsumer, Revocation, Subscription
-from servicekit.delivery import Delivery, Reader, Rejected, event_time
+from servicekit.delivery import Delivery, Reader, Rejected, Tombstone, event_time
 from servicekit.failpoints import FAILPOINTS
 from servicekit.metrics import Metrics
 from servicekit.mongo import Conflict
-from servicekit.pipeline import BatchHandler, Pipeline
+from servicekit.pipeline import BatchHandler, Pipeline, by_type
 from servicekit.producer import Producer
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
-from servicekit.verdict import Outcome, TryAgain
+from servicekit.verdict import GiveUp, Outcome, TryAgain, Unchanged
 from tests.engines import Engines
 from tests.kit import Wire, eventually, running, settled
 from tests.servicekit.conftest import HEARD, SAID, EarService, WordHeard, WordSaid
@@ -352,33 +353,61 @@ async def test_whoever_consumes_waits_no_longer(engines: Engines, wire: Wire, ea
         assert (await api.get("/readyz")).json() == {"ready": True, "consuming": True}
 
 
-async def test_a_subscriber_is_stalled_only_while_there_is_a_broker(
-    engines: Engines, wire: Wire, ears: EarService
-) -> None:
+@asynccontextmanager
+async def bus_alone(
+    name: str, engines: Engines, wire: Wire, metrics: Metrics, **settings: Any
+) -> AsyncIterator[Bus]:
+    """No service around it, which would look after its subscribers as well."""
+    chosen = ServiceSettings(
+        kafka_bootstrap_servers=engines.kafka, namespace=wire.namespace, instance="a", **settings
+    )
+    producer, stopping = Producer(engines.kafka, "test"), asyncio.Event()
+    bus = Bus(name, chosen, producer, metrics, stopping)
+    try:
+        yield bus
+    finally:
+        stopping.set()
+        await bus.stop()
+        await producer.close()
+
+
+async def test_a_subscriber_is_stalled_only_while_there_is_a_broker(engines: Engines, wire: Wire) -> None:
     await wire.create_topics(TOPICS)
-    async with running(ears.build, ServiceSettings, engines, wire.namespace) as service:
+    taken = 0
+
+    async def take(batch: Sequence[Any]) -> list[Outcome]:
+        nonlocal taken
+        taken += len(batch)
+        return [None] * len(batch)
+
+    metrics = Metrics()
+    async with bus_alone("ears", engines, wire, metrics) as bus:
+        subscription = bus.subscribe("hear", (WordSaid,), take)
+        await bus.start()
         await wire.publish(*(said("anna", n) for n in range(1, 4)))
-        await wire.expect(WordHeard, 3)
-        await settled(service)
-        (subscription,) = service.bus.subscriptions
+
+        async def nothing_is_left() -> bool:
+            return taken == 3 and subscription.lag() == 0
+
+        await eventually(nothing_is_left, "its messages to be taken")
         consumer = await _left_behind(subscription)
         assert subscription.lag() == 3
-        assert [await service.bus.look() for _ in range(30)] == [[]] * 30, "it has only just taken something"
+        assert [await bus.look() for _ in range(30)] == [[]] * 30, "it has only just taken something"
         subscription.progressed_at -= 61
         for _ in range(12):
-            assert service.bus.stalled() == []
-            assert await service.bus.look() == []
-        assert service.bus.stalled() == ["ears.hear"]
-        service.bus.servers = "127.0.0.1:1"
-        assert await service.bus.look() == []
-        assert service.bus.stalled() == [], "nobody is at fault while no broker answers"
-        service.bus.servers = engines.kafka
-        looks = [await service.bus.look() for _ in range(24)]
+            assert bus.stalled() == []
+            assert await bus.look() == []
+        assert bus.stalled() == ["ears.hear"]
+        bus.servers = "127.0.0.1:1"
+        assert await bus.look() == []
+        assert bus.stalled() == [], "nobody is at fault while no broker answers"
+        bus.servers = engines.kafka
+        looks = [await bus.look() for _ in range(24)]
         assert looks == [[]] * 23 + [["ears.hear"]]
         subscription.behind_since -= 61
         subscription.last_timestamp_ms = 0
-        service.bus.observe()
-        behind = service.metrics.lag_seconds.labels("ears.hear")._value.get()
+        bus.observe()
+        behind = metrics.lag_seconds.labels("ears.hear")._value.get()
         assert 61 <= behind < 3600, "not the time since 1970, nor since the last message"
         subscription.busy_since = time.monotonic()
         assert not subscription.is_still(), "a batch may take as long as it takes"
@@ -399,14 +428,33 @@ async def test_a_subscriber_is_stalled_only_while_there_is_a_broker(
         consumer.resume(*consumer.assignment())
 
 
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        ((None, Unchanged()), None),
+        ((TryAgain("not yet"), None), TryAgain("not yet")),
+        ((None, TryAgain("not yet")), TryAgain("not yet")),
+        ((GiveUp("never"), TryAgain("not yet")), GiveUp("never")),
+        ((Unchanged("a"), Unchanged("a")), Unchanged("a")),
+    ],
+)
+async def test_a_tombstone_is_done_when_everybody_is_done_with_it(
+    answers: tuple[Outcome, Outcome], outcome: Outcome
+) -> None:
+    def says(answer: Outcome) -> BatchHandler:
+        async def handle(batch: Sequence[Any]) -> list[Outcome]:
+            return [answer] * len(batch)
+
+        return handle
+
+    route = by_type(dict(zip((WordSaid, WordHeard), map(says, answers), strict=True)))
+    record = ConsumerRecord("t", 0, 0, 0, 0, b"anna", None, None, 4, -1, ())
+    assert await route([Tombstone("anna", record)]) == [outcome]
+
+
 async def test_an_unhurried_subscriber_gathers_and_another_does_not(engines: Engines, wire: Wire) -> None:
     await wire.create_topics(TOPICS)
     taken: dict[str, list[float]] = {"ear": [], "eye": []}
-    settings = ServiceSettings(
-        kafka_bootstrap_servers=engines.kafka, namespace=wire.namespace, instance="a", unhurried_ms=400
-    )
-    producer, stopping = Producer(engines.kafka, "test"), asyncio.Event()
-    bus = Bus("test", settings, producer, Metrics(), stopping)
 
     def work(name: str) -> BatchHandler:
         async def take(batch: Sequence[Any]) -> list[Outcome]:
@@ -415,10 +463,10 @@ async def test_an_unhurried_subscriber_gathers_and_another_does_not(engines: Eng
 
         return take
 
-    gathering = bus.subscribe("ear", (WordSaid,), work("ear"), unhurried=True)
-    prompt = bus.subscribe("eye", (WordSaid,), work("eye"))
-    await bus.start()
-    try:
+    async with bus_alone("test", engines, wire, Metrics(), unhurried_ms=400) as bus:
+        gathering = bus.subscribe("ear", (WordSaid,), work("ear"), unhurried=True)
+        prompt = bus.subscribe("eye", (WordSaid,), work("eye"))
+        await bus.start()
         for number in (1, 2):
             rested = gathering.rests_until
             await wire.publish(said("anna", number))
@@ -430,10 +478,6 @@ async def test_an_unhurried_subscriber_gathers_and_another_does_not(engines: Eng
             assert taken["ear"][-1] >= rested
         assert gathering.rests_until > 0
         assert prompt.rests_until == 0
-    finally:
-        stopping.set()
-        await bus.stop()
-        await producer.close()
 
 
 async def _left_behind(subscription: Subscription) -> AIOKafkaConsumer:

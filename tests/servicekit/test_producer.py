@@ -45,6 +45,7 @@ def thaw(broker: EmbeddedBroker) -> None:
     os.kill(broker.process.pid, signal.SIGCONT)
 
 
+@pytest.mark.asyncio(loop_scope="function")  # with a loop of its own every task is the producer's
 @pytest.mark.parametrize(("away", "back"), [(kill, EmbeddedBroker.start), (freeze, thaw)])
 async def test_a_broker_that_went_away_leaves_no_task_and_no_error_unread(
     broker: EmbeddedBroker,

@@ -36,7 +36,9 @@ Handler = Callable[[Sequence[Delivery[M]]], Awaitable[Sequence[Outcome]]]
 BatchHandler = Callable[[Sequence[Any]], Awaitable[Sequence[Outcome]]]
 
 TRIES = 8
-"""How often a message may ask for another try, or fail for reasons of its own."""
+"""How often a message may ask for another try."""
+_TRIES_OF_A_FAILING_ONE = 3
+"""How often a handler may raise over a message: a bug seldom mends itself, and its partition waits."""
 _MAX_WAIT = 5.0
 _SILENT_SECONDS = 1.0
 """An idle fetch is answered after half a second, and the shortest row of tries takes two."""
@@ -194,7 +196,7 @@ class Pipeline:
             attempt=attempts,
             exc_info=error,
         )
-        if attempts + 1 < min(self._tries, 3):
+        if attempts + 1 < min(self._tries, _TRIES_OF_A_FAILING_ONE):
             return TryAgain(repr(error)[:500], after=backoff(attempts))
         return GiveUp.of_bug(error)
 
@@ -345,7 +347,7 @@ def by_type(handlers: dict[type, BatchHandler]) -> BatchHandler:
     """One handler for a topic with several message types. Tombstones go to all of them."""
 
     async def route(batch: Sequence[Any]) -> list[Outcome]:
-        outcomes: list[Outcome] = [None] * len(batch)
+        answered: dict[int, Outcome] = {}
         for message_class, handler in handlers.items():
             chosen = [
                 position
@@ -355,7 +357,21 @@ def by_type(handlers: dict[type, BatchHandler]) -> BatchHandler:
             if chosen:
                 answers = await handler([batch[position] for position in chosen])
                 for position, answer in zip(chosen, answers, strict=True):
-                    outcomes[position] = answer
-        return outcomes
+                    before = answered.get(position, answer)
+                    answered[position] = max(before, answer, key=_how_strict)
+        return [answered.get(position) for position in range(len(batch))]
 
     return route
+
+
+def _how_strict(outcome: Outcome) -> int:
+    """A tombstone that several handlers were given is done when all of them are done with it."""
+    match outcome:
+        case GiveUp():
+            return 3
+        case TryAgain():
+            return 2
+        case None:
+            return 1
+        case Unchanged():
+            return 0
