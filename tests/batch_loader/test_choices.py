@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from batch_loader.domain.choices import Catalog, Item, Wanted, WrongChoice, resolve, resolve_filters
 from batch_loader.domain.filters import Filters
+from contracts.catalogue import CHANNELS
 from contracts.vocabulary import ActivityKind, Mode
 from tests.batch_loader.builders import AUTOMATIC, batch
 
@@ -72,7 +73,10 @@ def test_the_kind_follows_the_channel(channel: str, kind: ActivityKind) -> None:
             "An automatic batch needs an endpoint, and campaign 'visits' has none for sms: "
             "give the campaign one, or name one (choices.endpoint, --endpoint).",
         ),
-        ({"channel": "smss"}, "No channel 'smss' is connected here; there is sms."),
+        (
+            {"channel": "smss"},
+            f"No channel 'smss' is connected here; there is {', '.join(sorted(CHANNELS))}.",
+        ),
     ],
 )
 def test_a_wrong_choice_is_explained_in_one_sentence(told: dict[str, str], sentence: str) -> None:
