@@ -60,6 +60,9 @@ async def test_every_command_of_the_page_does_what_the_page_says(engines: Engine
             await settled(*services.values())
             return done.stdout
 
+        assert "No campaigns; `parley apply" in await parley("campaign", "list")
+        assert await parley("batch", "list") == "No batches.\n"
+        assert await parley("batch", "list", "--state", "paused") == "No batches are paused.\n"
         answers = await _walk(parley, tmp_path)
     assert "would create flows/renewal" in answers["apply --dry-run"]
     assert "created flows/renewal" in answers["apply"]

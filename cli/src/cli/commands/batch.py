@@ -293,6 +293,9 @@ def list_(
     if json:
         console.print_json(batches)
         return
+    if not batches:
+        console.say(f"No batches are {state}." if state else "No batches.")
+        return
     columns = ("!batch_id", "name", "state", "#selected", "#loaded", "skipped")
     for batch in batches:
         skipped = sorted(batch["skipped"].items())

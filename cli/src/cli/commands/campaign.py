@@ -32,6 +32,9 @@ def list_(data_dir: DataDir = Path(".parley"), against: Against = None, json: Js
     if json:
         console.print_json(campaigns)
         return
+    if not campaigns:
+        console.say("No campaigns; `parley apply BUNDLE` brings them.")
+        return
     columns = ("code", "name", "state", "channel", "group")
     console.table(None, columns, [[campaign.get(name) for name in columns] for campaign in campaigns])
 

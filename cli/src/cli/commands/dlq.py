@@ -55,6 +55,8 @@ def list_(
         found = waiting[:limit]
         if json:
             console.print_json([document(letter) for letter in found])
+        elif not found:
+            console.say("No dead letters wait.")
         else:
             columns = ("letter", "reason", "subscriber", "key")
             shown = [
@@ -64,8 +66,7 @@ def list_(
             console.table(None, columns, shown, else_blocks=True)
             if len(waiting) > limit:
                 console.say_cut(limit)
-            if shown:
-                console.say(f"Next: parley dlq show LETTER{where}, then replay LETTER, or dismiss it")
+            console.say(f"Next: parley dlq show LETTER{where}, then replay LETTER, or dismiss it")
         return
     counted = list(rows(dead.count(topic)))
     if json:
