@@ -104,7 +104,7 @@ async def _replay(settings: Settings, reads: Reads) -> int:
     replayed = 0
     waiting: list[Any] = []
     topic_of_waiting = ""
-    async for record in _everything(settings.kafka_bootstrap_servers, list(handlers)):
+    async for record in _everything(settings, list(handlers)):
         if waiting and (record.topic != topic_of_waiting or len(waiting) == _BATCH):
             await handlers[topic_of_waiting](waiting)
             waiting = []
@@ -119,13 +119,16 @@ async def _replay(settings: Settings, reads: Reads) -> int:
     return replayed
 
 
-async def _everything(servers: str, topics: Sequence[str]) -> AsyncIterator[Any]:
+async def _everything(settings: Settings, topics: Sequence[str]) -> AsyncIterator[Any]:
     """All records that are in the topics now, by time; those of a partition stay in their order."""
+    servers = settings.kafka_bootstrap_servers
     found = await partitions_of(servers, topics)
     if missing := set(topics) - {partition.topic for partition in found}:
         raise MissingTopics(f"There are no topics {', '.join(sorted(missing))} on {servers}.")
     partitions = sorted(found, key=lambda partition: (topics.index(partition.topic), partition.partition))
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=servers, auto_offset_reset="earliest", isolation_level=settings.kafka_isolation
+    )
     await consumer.start()
     try:
         consumer.assign(partitions)

@@ -27,6 +27,7 @@ from servicekit.backoff import backoff
 from servicekit.brokers import why_away
 from servicekit.delivery import Reader
 from servicekit.failpoints import InjectedFault
+from servicekit.fetching import fetch_patiently, poll_until_there_is_something
 from servicekit.metrics import Metrics
 from servicekit.pipeline import TRIES, BatchHandler, Pipeline, Stopping
 from servicekit.producer import Producer
@@ -40,11 +41,7 @@ _LOOK_SECONDS = 5.0
 _STILL_SECONDS = 15.0
 _STALLED_SECONDS = 60.0
 _LOST_SECONDS = 120.0
-_HELD_SECONDS = 0.1
 _POLL_MS = 1000
-_SHORTEST_REST = 0.005
-_SOON = 0.1
-_LONGEST_REST = 0.4
 
 
 class _RawRecords:
@@ -90,7 +87,10 @@ class Subscription:
         return getattr(self.subscriber, "consumer", None)
 
     def lag(self) -> int:
-        """Messages the broker has told us of that were not taken; touches no network."""
+        """Messages the broker has told us of that were not taken; touches no network.
+
+        Those of a transaction that is still open are not there yet.
+        """
         consumer = self.consumer
         if consumer is None:
             return 0
@@ -99,7 +99,8 @@ class Subscription:
             highwater = consumer.highwater(partition)
             state = consumer._subscription.subscription.assignment.state_value(partition)
             if highwater is not None and state is not None and state.has_valid_position:
-                total += max(0, highwater - state._position)
+                end = highwater if state.lso is None or state.lso < 0 else min(highwater, state.lso)
+                total += max(0, end - state._position)
         return total
 
     def answered_at_ms(self) -> int:
@@ -263,6 +264,7 @@ class Bus:
             group_id=subscription.group,
             group_instance_id=f"{own_name}-{settings.instance}",
             auto_offset_reset="earliest",
+            isolation_level=settings.kafka_isolation,
             ack_policy=AckPolicy.NACK_ON_ERROR,
             max_records=batch_size or settings.batch_size,
             batch_timeout_ms=_POLL_MS,
@@ -298,8 +300,8 @@ class Bus:
                 await self.broker.start()
                 for subscription in self.subscriptions:
                     if subscription.consumer is not None:
-                        _rest_between_empty_fetches(subscription.consumer)
-                        _poll_until_there_is_something(subscription, subscription.consumer)
+                        fetch_patiently(subscription.consumer)
+                        poll_until_there_is_something(subscription.consumer, subscription)
                 self._consuming = True
                 self.waits = None
                 return
@@ -399,45 +401,6 @@ class Bus:
         finally:
             subscription.busy_since = None
             subscription.idle.set()
-
-
-def _rest_between_empty_fetches(consumer: AIOKafkaConsumer) -> None:
-    """A broker that answers an empty fetch at once, instead of holding it until there is something, would
-    be asked hundreds of times a second. Apache Kafka holds it, and then nothing rests here. Who has had
-    nothing for some seconds rests longer: asking is most of what a quiet line does."""
-    fetcher = consumer._fetcher
-    fetch = fetcher._proc_fetch_request
-    rest = _SHORTEST_REST
-
-    async def fetch_patiently(assignment: Any, node_id: int, request: Any) -> bool:
-        nonlocal rest
-        began = time.monotonic()
-        found: bool = await fetch(assignment, node_id, request)
-        if found or time.monotonic() - began > _HELD_SECONDS:
-            rest = _SHORTEST_REST
-            return found
-        try:
-            await asyncio.sleep(rest)
-        except asyncio.CancelledError:
-            return found
-        rest = min(rest * (1.5 if rest < _SOON else 1.1), _LONGEST_REST)
-        return found
-
-    fetcher._proc_fetch_request = fetch_patiently
-
-
-def _poll_until_there_is_something(subscription: Subscription, consumer: AIOKafkaConsumer) -> None:
-    """FastStream sleeps after a poll that found nothing, and what arrives meanwhile waits: it finds nothing
-    no more. A stop cancels the poll."""
-    poll = consumer.getmany
-
-    async def poll_patiently(*partitions: TopicPartition, **options: Any) -> Any:
-        await asyncio.sleep(max(0.0, subscription.rests_until - time.monotonic()))
-        while not (found := await poll(*partitions, **options)):
-            pass
-        return found
-
-    consumer.getmany = poll_patiently
 
 
 async def _parse(message: Any, original: Any) -> KafkaAckableMessage:

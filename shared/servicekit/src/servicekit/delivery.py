@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from contracts.message import LARGEST_RECORD, Message, missing_headers
 from contracts.vocabulary import END_OF_TIME, FIRST_TIME, as_kept
+from servicekit.fetching import UnreadableRecord
 from servicekit.tracing import valid_traceparent
 
 M = TypeVar("M", bound=Message)
@@ -102,6 +103,8 @@ class Reader:
 
     def __call__(self, record: Any) -> Delivery[Message] | Tombstone | Rejected | Ignored:
         if record.value is None:
+            if isinstance(record, UnreadableRecord):
+                return Rejected(record, "unreadable", f"{record.why}; the record is still where it came from")
             return self._null_body(record)
         headers: dict[str, bytes | None] = dict(record.headers)
         if missing := missing_headers(headers):

@@ -60,6 +60,9 @@ class ServiceSettings(BaseSettings):
     """A replica set; user and password belong into it, and are shown nowhere."""
     kafka_compression: Literal["none", "gzip"] = "none"
     """Of what is published. gzip, which every client reads, costs time and saves the broker memory."""
+    kafka_isolation: Literal["read_committed", "read_uncommitted"] = "read_committed"
+    """Whether records of a transaction that its producer took back are passed over. Apache Kafka says which
+    those are; a broker that cannot, such as the embedded one, has others passed over as well."""
     namespace: str = Field(
         default="",
         pattern=r"^[a-z0-9-]{0,40}$",
