@@ -31,7 +31,7 @@ from contracts.message import Message
 from contracts.reasons import Objection
 from contracts.vocabulary import FINAL_STATES, ActivityState, Direction, EndpointId, Mode
 from servicekit import leases
-from servicekit.verdict import Become, GiveUp, TryAgain, Unchanged
+from servicekit.verdict import Become, GiveUp, TryAgain, Unchanged, Write
 from tests.activities.builders import (
     DISPOSITIONS,
     NOON,
@@ -67,7 +67,7 @@ class Life(RuleBasedStateMachine):
         become = moves.come_to_life(first, ruling, NOON)
         self.activity = become.state
         self.messages: list[Message] = list(become.messages)
-        self.holding = [write.update for write in become.also]
+        assert become.also == (Write.joining(moves.SLOTS, first.slot, "holders", first.activity_id),)
         self.released = 0
         self.heard = 0
 
@@ -96,9 +96,9 @@ class Life(RuleBasedStateMachine):
         assert after.version == before.version + 1
         if before.is_final:
             assert after.state in (before.state, S.PURGED)
-        pulls = [write for write in verdict.also if "$pull" in write.update]
-        assert len(pulls) == (after.is_final and not before.is_final)
-        self.released += len(pulls)
+        released = verdict.also.count(Write.leaving(moves.SLOTS, after.slot, "holders", after.activity_id))
+        assert released == (after.is_final and not before.is_final)
+        self.released += released
         for message in verdict.messages:
             if isinstance(message, ActivityChanged):
                 assert (message.version, message.state) == (after.version, after.state)
@@ -200,7 +200,6 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def is_coherent(self) -> None:
         state = self.activity
-        assert len(self.holding) == 1
         assert self.released == state.is_final
         assert sum(isinstance(message, ActivityCompleted) for message in self.messages) <= 1
         assert (state.state is S.COMPLETED) <= (state.disposition is not None)

@@ -1,4 +1,5 @@
-"""What a domain and the contracts take from outside: a list, because whatever is not on it is technology."""
+"""What a domain and the contracts take from outside: a list, because whatever is not on it is technology.
+And the words that come with no import."""
 
 from __future__ import annotations
 
@@ -41,6 +42,25 @@ def foreign(source: str, *more: str) -> set[str]:
 def test_a_domain_knows_no_technology(path: Path) -> None:
     # How numbers are written in each country is knowledge, and not ours.
     assert foreign(path.read_text(), "phonenumbers") == set()
+
+
+def operators(source: str) -> list[str]:
+    """Words of MongoDB's: the pieces of text that begin with its sign."""
+    return [
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("$")
+    ]
+
+
+@pytest.mark.parametrize("path", DOMAINS, ids=lambda path: f"{path.parts[-3]}.{path.stem}")
+def test_a_domain_says_what_it_writes_in_no_words_of_the_database(path: Path) -> None:
+    assert operators(path.read_text()) == []
+
+
+@pytest.mark.parametrize("planted", ['{"$set": {"a": 1}}', "f'$a.{name}'", 'd["a"]["$inc"]'])
+def test_a_word_of_the_database_is_found(planted: str) -> None:
+    assert len(operators(f"def decide(name, d):\n    return {planted}, 'costs $5'\n")) == 1
 
 
 @pytest.mark.parametrize("path", CONTRACTS, ids=lambda path: path.stem)

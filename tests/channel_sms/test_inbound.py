@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from channel_sms.adapters.mongo_intents import COLLECTION, cancelled
 from channel_sms.domain.conversation import Conversation, ConversationState
 from channel_sms.domain.dialogue import Conclude, Say
 from channel_sms.domain.inbound import Arrived
@@ -15,7 +16,7 @@ from channel_sms.domain.wording import Meaning
 from channel_sms.use_cases.decide_inbound import Directory, InboundBatch, InboundFacts, SubjectUnknown
 from contracts.activities import ActivityCreated, ActivityOutcome
 from contracts.contacts import SetPreference
-from contracts.message import Message
+from contracts.message import Message, stable_id
 from servicekit.pipeline import is_dependency
 from tests.channel_sms.world import NOW, fictional, subject
 
@@ -64,9 +65,12 @@ def told(decided: InboundBatch, kind: type[Message]) -> list[Any]:
 
 
 def intended(decided: InboundBatch) -> list[str]:
-    return [
-        write.update["$setOnInsert"]["purpose"] for write in decided.also if write.collection == "intents"
-    ]
+    """Ids of the intents that are added."""
+    return [write.filter["_id"] for write in decided.also if write.collection == COLLECTION and write.upsert]
+
+
+def confirms(purpose: Purpose, inbound_id: str) -> str:
+    return stable_id(purpose.value, inbound_id)
 
 
 def test_a_stop_ends_what_is_open_with_any_number_of_the_contact() -> None:
@@ -82,8 +86,7 @@ def test_a_stop_takes_back_what_waits_to_be_sent() -> None:
     waiting = talk("work", WORK).model_copy(update={"intent_id": "waits"})
     decided = batch(talk("home"), waiting)
     decided.hear(text("1", "STOP"), Meaning.OPT_OUT)
-    taken_back = [w.filter for w in decided.also if w.collection == "intents" and not w.must_match]
-    assert taken_back == [{"_id": "waits", "state": "pending"}]
+    assert [write for write in decided.also if not write.must_match] == [cancelled("waits")]
 
 
 def test_of_two_stops_one_is_confirmed_and_both_are_commands() -> None:
@@ -92,7 +95,7 @@ def test_of_two_stops_one_is_confirmed_and_both_are_commands() -> None:
         decided.hear(text(id_, "STOP"), Meaning.OPT_OUT)
     assert [command.opted_out for command in told(decided, SetPreference)] == [True, True]
     assert len(told(decided, ActivityOutcome)) == 1
-    assert intended(decided) == [Purpose.OPTED_OUT]
+    assert intended(decided) == [confirms(Purpose.OPTED_OUT, "1")]
 
 
 def test_a_start_lifts_the_stop_before_it() -> None:
@@ -100,7 +103,7 @@ def test_a_start_lifts_the_stop_before_it() -> None:
     decided.hear(text("1", "STOP"), Meaning.OPT_OUT)
     decided.hear(text("2", "START"), Meaning.OPT_IN)
     assert [command.opted_out for command in told(decided, SetPreference)] == [True, False]
-    assert intended(decided) == [Purpose.OPTED_OUT, Purpose.OPTED_IN]
+    assert intended(decided) == [confirms(Purpose.OPTED_OUT, "1"), confirms(Purpose.OPTED_IN, "2")]
 
 
 def test_who_writes_after_the_conclusion_is_left_to_a_person() -> None:

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contacts.domain.commands import Known, decide
-from contacts.domain.consent import Request, with_preference
+from contacts.domain.commands import HANDLED, Known, decide
+from contacts.domain.consent import LEDGER, Request, with_preference
 from contacts.domain.contact import Contact, Details, created, erased
 from contacts.domain.contact_type import ContactType
 from contracts.contacts import ContactChanged, OptOut, Phone, SetPreference, UpsertContact
 from contracts.vocabulary import ContactId, PreferenceKind
-from servicekit.verdict import Become, GiveUp, Unchanged
+from servicekit.verdict import Become, GiveUp, Unchanged, Write
 from tests.contacts.conftest import PERSON
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -32,6 +32,23 @@ LATER = NOW + timedelta(hours=1)
 def request(number: int, opted_out: bool, minute: int) -> Request:
     return Request(
         f"entry-{number}", SMS, opted_out, "sms", f"actor-{number}", NOW + timedelta(minutes=minute)
+    )
+
+
+def entry(contact: Contact, wish: Request, applied: bool, recorded_at: datetime) -> Write:
+    """The row of the ledger that the change to this contact leaves."""
+    return Write.new(
+        LEDGER,
+        wish.entry_id,
+        contact_id=contact.contact_id,
+        version=contact.version,
+        preference=SMS,
+        opted_out=wish.opted_out,
+        applied=applied,
+        source=wish.source,
+        actor=wish.actor,
+        occurred_at=wish.occurred_at,
+        recorded_at=recorded_at,
     )
 
 
@@ -57,7 +74,7 @@ def test_an_opt_out_from_the_future_can_be_taken_back_today() -> None:
     mistaken = request(1, opted_out=True, minute=400 * 365 * 24 * 60)
     out = with_preference(a_contact(), mistaken, NOW)
     assert out.state.preferences[SMS].at == NOW
-    assert out.also[0].update["$setOnInsert"]["occurred_at"] == mistaken.occurred_at
+    assert out.also == (entry(out.state, mistaken, True, NOW),)
     back = with_preference(out.state, request(2, opted_out=False, minute=1), NOW)
     assert back.state.preferences == {}
 
@@ -71,10 +88,10 @@ def test_the_newest_wish_holds_and_an_opt_out_keeps_its_first_time(wishes: list[
         wish = request(number, opted_out, minute)
         verdict = with_preference(contact, wish, LATER)
         assert verdict.state.version == contact.version + 1
-        (written,) = verdict.also
         was_out = SMS in contact.preferences
         contact = verdict.state
-        assert written.update["$setOnInsert"]["applied"] is ((SMS in contact.preferences) != was_out)
+        applied = (SMS in contact.preferences) is not was_out
+        assert verdict.also == (entry(contact, wish, applied, LATER),)
         asked.append(wish)
         newest = max(reversed(asked), key=lambda each: each.occurred_at)
         told = contact.preferences.get(SMS)
@@ -195,7 +212,7 @@ def test_an_upsert_that_says_nothing_new_is_remembered_and_changes_nothing() -> 
     told = upsert(phones=[{"number": "+12025550143"}])
     verdict = decide(told, a_contact(), KNOWN)
     assert isinstance(verdict, Unchanged)
-    assert [write.filter["_id"] for write in verdict.also] == ["u-1"]
+    assert verdict.also == (Write.new(HANDLED, "u-1", contact_id="c-1"),)
 
 
 def test_a_wrong_upsert_is_given_up_without_repeating_values() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -184,12 +184,7 @@ async def test_of_many_who_want_one_place_exactly_one_gets_it(engines: Engines, 
             def decide(seat: Seat | None) -> Verdict[Seat]:
                 if not free:
                     return Unchanged("taken")
-                place = Write(
-                    "places",
-                    {"_id": "the place", "holders": []},
-                    {"$push": {"holders": who}},
-                    upsert=True,
-                )
+                place = Write.joining_empty("places", "the place", "holders", who)
                 return Become(Seat(seat_id=who, version=1, taken_by=who), also=(place,))
 
             try:
@@ -212,7 +207,7 @@ async def test_what_is_decided_later_is_written_later(engines: Engines, wire: Wi
         await service.mongo.ensure_indexes({"places": ()})
 
         def made(id_: str) -> Write:
-            return Write("places", {"_id": id_}, {"$setOnInsert": {"free": True}}, upsert=True)
+            return Write.once("places", id_, free=True)
 
         def taken(id_: str) -> Write:
             return Write("places", {"_id": id_}, {"$set": {"free": False}}, must_match=False)
@@ -220,6 +215,78 @@ async def test_what_is_decided_later_is_written_later(engines: Engines, wire: Wi
         await service.committer.commit(Changes(also=[taken("a"), made("b"), taken("b"), made("a")]))
         places = {row["_id"]: row["free"] async for row in service.mongo["places"].find()}
         assert places == {"a": True, "b": False}
+
+
+Writes = Callable[..., Awaitable[Document | None]]
+
+
+@pytest.fixture
+async def written(engines: Engines, wire: Wire) -> AsyncIterator[Writes]:
+    """Commits writes and gives back the place `a` as it then is."""
+    await wire.create_topics((SAID, HEARD))
+    async with running(seating, ServiceSettings, engines, wire.namespace) as service:
+        await service.mongo.ensure_indexes({"places": ()})
+
+        async def write(*also: Write) -> Document | None:
+            await service.committer.commit(Changes(also=list(also)))
+            found: Document | None = await service.mongo["places"].find_one({"_id": "a"})
+            return found
+
+        yield write
+
+
+async def test_what_is_new_cannot_be_there_already(written: Writes) -> None:
+    assert await written(Write.new("places", "a", sign=None, free=True)) == {
+        "_id": "a",
+        "sign": None,
+        "free": True,
+    }
+    with pytest.raises(Conflict):
+        await written(Write.new("places", "a", sign="north", free=False))
+    with pytest.raises(Conflict):
+        await written(Write.new("places", "b", sign="b"), Write.new("places", "a", sign="north"))
+    assert await written(Write.new("places", "b", sign="free still")) == {
+        "_id": "a",
+        "sign": None,
+        "free": True,
+    }
+
+
+async def test_what_is_kept_once_stays_as_it_was(written: Writes) -> None:
+    for number in (1, 2):
+        assert await written(Write.once("places", "a", number=number)) == {"_id": "a", "number": 1}
+
+
+async def test_fields_are_set_where_there_is_something(written: Writes) -> None:
+    with pytest.raises(Conflict):
+        await written(Write.setting("places", "a", free=False))
+    await written(Write.once("places", "a", free=True, sign="north"))
+    for _ in range(2):
+        assert await written(Write.setting("places", "a", free=False)) == {
+            "_id": "a",
+            "free": False,
+            "sign": "north",
+        }
+
+
+async def test_who_wants_a_place_alone_finds_it_empty(written: Writes) -> None:
+    async def holders(kind: Callable[[str, str, str, str], Write], who: str) -> list[str]:
+        place = await written(kind("places", "a", "holders", who))
+        return list(place["holders"]) if place is not None else []
+
+    assert await holders(Write.leaving, "nobody") == []
+    assert await holders(Write.joining_empty, "anna") == ["anna"]
+    for again in ("anna", "berta"):
+        with pytest.raises(Conflict):
+            await holders(Write.joining_empty, again)
+    assert await holders(Write.joining, "berta") == ["anna", "berta"]
+    assert await holders(Write.joining, "anna") == ["anna", "berta"]
+    assert await holders(Write.leaving, "anna") == ["berta"]
+    assert await holders(Write.leaving, "anna") == ["berta"]
+    with pytest.raises(Conflict):
+        await holders(Write.joining_empty, "anna")
+    assert await holders(Write.leaving, "berta") == []
+    assert await holders(Write.joining_empty, "anna") == ["anna"]
 
 
 @pytest.fixture

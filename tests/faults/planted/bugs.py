@@ -262,9 +262,9 @@ BUGS = (
     Bug(
         "duplicate rule not atomic",
         "P2",
-        "services/activities/src/activities/domain/moves.py",
-        '"holders": {"$size": 0}}',
-        '"holders": {"$type": "array"}}',
+        f"{KIT}/verdict.py",
+        'members: {"$size": 0}}',
+        'members: {"$type": "array"}}',
         ("tests/activities/test_through_topics.py::test_of_two_that_saw_the_slot_empty_one_is_made",),
     ),
     Bug(

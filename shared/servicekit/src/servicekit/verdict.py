@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel
 
@@ -35,7 +35,8 @@ class Write:
     """One more write that belongs to the same transaction, with its condition inside it.
 
     With `must_match`, a filter that matches nothing (and inserts nothing) undoes the whole decision,
-    which is then made again from fresh state.
+    which is then made again from fresh state. A domain says what it means with one of the constructors;
+    filters and updates are the database's words.
     """
 
     collection: str
@@ -43,6 +44,40 @@ class Write:
     update: Mapping[str, Any]
     upsert: bool = False
     must_match: bool = True
+
+    @classmethod
+    def new(cls, collection: str, id_: str, /, **fields: Any) -> Self:
+        """A document with these fields, of which there is at least one; a conflict if its id is taken."""
+        # Who is there has the first of them, is not matched, and collides with what is inserted instead.
+        free = {"_id": id_, next(iter(fields)): {"$exists": False}}
+        return cls(collection, free, {"$setOnInsert": fields}, upsert=True)
+
+    @classmethod
+    def once(cls, collection: str, id_: str, /, **fields: Any) -> Self:
+        """A document with these fields; one that is there already stays as it is."""
+        return cls(collection, {"_id": id_}, {"$setOnInsert": fields}, upsert=True)
+
+    @classmethod
+    def setting(cls, collection: str, id_: str, /, **fields: Any) -> Self:
+        """These fields of a document that is there; a conflict if none is."""
+        return cls(collection, {"_id": id_}, {"$set": fields})
+
+    @classmethod
+    def joining(cls, collection: str, id_: str, members: str, one: str) -> Self:
+        """One more of the members of a document, which its first makes. Who joins twice is there once."""
+        return cls(collection, {"_id": id_}, {"$addToSet": {members: one}}, upsert=True)
+
+    @classmethod
+    def joining_empty(cls, collection: str, id_: str, members: str, one: str) -> Self:
+        """The same, if there are no members; else a conflict."""
+        # One with members is not matched, and collides with what is inserted instead.
+        empty = {"_id": id_, members: {"$size": 0}}
+        return cls(collection, empty, {"$push": {members: one}}, upsert=True)
+
+    @classmethod
+    def leaving(cls, collection: str, id_: str, members: str, one: str) -> Self:
+        """One less of the members, if it is one of them."""
+        return cls(collection, {"_id": id_}, {"$pull": {members: one}}, must_match=False)
 
 
 @dataclass(frozen=True, slots=True)

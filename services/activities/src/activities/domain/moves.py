@@ -560,13 +560,11 @@ def _hold_slot(begun: Activity) -> tuple[Write, ...]:
     """Every open activity holds the slot of its contact and subject; an exclusive one finds it empty."""
     if begun.is_final:
         return ()
-    if begun.exclusive:
-        empty = {"_id": begun.slot, "holders": {"$size": 0}}
-        return (Write(SLOTS, empty, {"$push": {"holders": begun.activity_id}}, upsert=True),)
-    return (Write(SLOTS, {"_id": begun.slot}, {"$addToSet": {"holders": begun.activity_id}}, upsert=True),)
+    hold = Write.joining_empty if begun.exclusive else Write.joining
+    return (hold(SLOTS, begun.slot, "holders", begun.activity_id),)
 
 
 def _release_slot(before: Activity, after: Activity) -> tuple[Write, ...]:
     if before.is_final or not after.is_final:
         return ()
-    return (Write(SLOTS, {"_id": after.slot}, {"$pull": {"holders": after.activity_id}}, must_match=False),)
+    return (Write.leaving(SLOTS, after.slot, "holders", after.activity_id),)

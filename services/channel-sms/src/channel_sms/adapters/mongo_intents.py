@@ -60,7 +60,7 @@ def new(intent: Intent, trace: str | None) -> Write:
     if trace is not None:
         document["trace"] = trace
     id_ = document.pop("_id")
-    return Write(COLLECTION, {"_id": id_}, {"$setOnInsert": document}, upsert=True)
+    return Write.once(COLLECTION, id_, **document)
 
 
 def are_added(changes: Changes) -> bool:

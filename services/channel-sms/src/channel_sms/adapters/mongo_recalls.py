@@ -29,6 +29,4 @@ class MongoRecalls:
 
 def recall(activity_id: str, real_now: datetime) -> Write:
     """Once, however often it is told."""
-    return Write(
-        COLLECTION, {"_id": activity_id}, {"$setOnInsert": {"stored_real_at": real_now}}, upsert=True
-    )
+    return Write.once(COLLECTION, activity_id, stored_real_at=real_now)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from collections.abc import Collection as Several
 from datetime import datetime
-from typing import Any
 
 from pymongo import ASCENDING, IndexModel
 
@@ -91,21 +90,17 @@ class MongoImports:
         await self._mongo[REJECTS].delete_many({"identifiers": {"$in": list(identifiers)}})
 
     def mark_seen(self, import_id: str, line: int, contact_ids: list[str]) -> Write:
-        return Write(
-            SEEN,
-            {"_id": f"{import_id}/{line}"},
-            {"$setOnInsert": {"import_id": import_id, "contact_ids": contact_ids}},
-            upsert=True,
-        )
+        return Write.once(SEEN, f"{import_id}/{line}", import_id=import_id, contact_ids=contact_ids)
 
     def keep_reject(self, import_id: str, reject: Rejected, at: datetime) -> Write:
-        kept: dict[str, Any] = {
-            "import_id": import_id,
-            "line": reject.line,
-            "reason": reject.fault.reason.value,
-            "what": reject.fault.what,
-            "cells": list(reject.cells),
-            "identifiers": list(reject.identifiers),
-            "at": at,
-        }
-        return Write(REJECTS, {"_id": f"{import_id}/{reject.line}"}, {"$setOnInsert": kept}, upsert=True)
+        return Write.once(
+            REJECTS,
+            f"{import_id}/{reject.line}",
+            import_id=import_id,
+            line=reject.line,
+            reason=reject.fault.reason.value,
+            what=reject.fault.what,
+            cells=list(reject.cells),
+            identifiers=list(reject.identifiers),
+            at=at,
+        )

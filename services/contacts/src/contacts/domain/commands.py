@@ -94,9 +94,4 @@ def _described(command: UpsertContact, type_: ContactType) -> Details:
 
 
 def _handled(command: UpsertContact) -> Write:
-    return Write(
-        HANDLED,
-        {"_id": command.command_id, "contact_id": {"$exists": False}},
-        {"$setOnInsert": {"contact_id": command.contact_id}},
-        upsert=True,
-    )
+    return Write.new(HANDLED, command.command_id, contact_id=command.contact_id)

@@ -69,27 +69,22 @@ def _comes_too_late(at: datetime, opted_out: bool, noted: datetime, now: datetim
 
 
 def row(contact: Contact, request: Request, applied: bool, now: datetime) -> Write:
-    """Inserts, or conflicts when the entry is there already."""
-    return Write(
+    """Conflicts when the entry is there already."""
+    return Write.new(
         LEDGER,
-        {"_id": request.entry_id, "contact_id": {"$exists": False}},
-        {
-            "$setOnInsert": {
-                "contact_id": contact.contact_id,
-                "version": contact.version,
-                "preference": request.preference,
-                "opted_out": request.opted_out,
-                "applied": applied,
-                "source": request.source,
-                "actor": request.actor,
-                "occurred_at": request.occurred_at,
-                "recorded_at": now,
-            }
-        },
-        upsert=True,
+        request.entry_id,
+        contact_id=contact.contact_id,
+        version=contact.version,
+        preference=request.preference,
+        opted_out=request.opted_out,
+        applied=applied,
+        source=request.source,
+        actor=request.actor,
+        occurred_at=request.occurred_at,
+        recorded_at=now,
     )
 
 
 def without_actor(entry_id: str) -> Write:
     """What an erasure leaves of a row: that it happened, not who did it."""
-    return Write(LEDGER, {"_id": entry_id}, {"$set": {"actor": "erased"}})
+    return Write.setting(LEDGER, entry_id, actor="erased")
