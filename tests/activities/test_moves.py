@@ -53,6 +53,15 @@ LATER = NOON + timedelta(hours=1)
 S = ActivityState
 
 agents = st.sampled_from(("ann", "bob"))
+TRIED: set[Move] = set()
+"""What some rule of `Life` asks."""
+
+
+def asks(move: Move, **given: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A rule of `Life` that tries this move, and is told which."""
+    TRIED.add(move)
+    tried: Callable[[Callable[..., None]], Callable[..., None]] = rule(move=st.just(move), **given)
+    return tried
 
 
 class Life(RuleBasedStateMachine):
@@ -105,7 +114,8 @@ class Life(RuleBasedStateMachine):
         self.activity = after
         self.messages.extend(verdict.messages)
 
-    @rule(
+    @asks(
+        Move.JUDGE,
         ruling=st.sampled_from(
             (
                 ALLOW,
@@ -113,78 +123,78 @@ class Life(RuleBasedStateMachine):
                 Defer(Objection.OUTSIDE_WINDOW, LATER),
                 Defer(Objection.CAMPAIGN_PAUSED, hold="c"),
             )
-        )
+        ),
     )
-    def is_judged(self, ruling: Ruling) -> None:
-        self.tries(Move.JUDGE, lambda activity: moves.judged(activity, ruling, self.now))
+    def is_judged(self, move: Move, ruling: Ruling) -> None:
+        self.tries(move, lambda activity: moves.judged(activity, ruling, self.now))
 
-    @rule()
-    def is_offered(self) -> None:
-        self.tries(Move.OFFER, lambda activity: moves.offer(activity, self.now))
+    @asks(Move.OFFER)
+    def is_offered(self, move: Move) -> None:
+        self.tries(move, lambda activity: moves.offer(activity, self.now))
 
-    @rule(agent=agents)
-    def is_claimed(self, agent: str) -> None:
-        self.tries(Move.CLAIM, lambda activity: moves.claim(activity, agent, self.now))
+    @asks(Move.CLAIM, agent=agents)
+    def is_claimed(self, move: Move, agent: str) -> None:
+        self.tries(move, lambda activity: moves.claim(activity, agent, self.now))
 
-    @rule(agent=st.none() | agents)
-    def is_released(self, agent: str | None) -> None:
-        self.tries(Move.RELEASE, lambda activity: moves.release(activity, agent, self.now))
+    @asks(Move.RELEASE, agent=st.none() | agents)
+    def is_released(self, move: Move, agent: str | None) -> None:
+        self.tries(move, lambda activity: moves.release(activity, agent, self.now))
 
-    @rule(agent=agents)
-    def is_started(self, agent: str) -> None:
-        self.tries(Move.START, lambda activity: moves.start(activity, agent, self.now))
+    @asks(Move.START, agent=agents)
+    def is_started(self, move: Move, agent: str) -> None:
+        self.tries(move, lambda activity: moves.start(activity, agent, self.now))
 
-    @rule(agent=agents)
-    def is_completed(self, agent: str) -> None:
-        self.tries(Move.COMPLETE, lambda activity: moves.complete(activity, SOLD, agent, self.now))
+    @asks(Move.COMPLETE, agent=agents)
+    def is_completed(self, move: Move, agent: str) -> None:
+        self.tries(move, lambda activity: moves.complete(activity, SOLD, agent, self.now))
 
-    @rule()
-    def is_rescheduled(self) -> None:
-        self.tries(Move.RESCHEDULE, lambda activity: moves.reschedule(activity, LATER, "ann", self.now))
+    @asks(Move.RESCHEDULE)
+    def is_rescheduled(self, move: Move) -> None:
+        self.tries(move, lambda activity: moves.reschedule(activity, LATER, "ann", self.now))
 
     @precondition(lambda self: self.activity.version > 4)
-    @rule()
-    def is_cancelled(self) -> None:
-        self.tries(Move.CANCEL, lambda activity: moves.cancel(activity, "no", "ann", self.now))
+    @asks(Move.CANCEL)
+    def is_cancelled(self, move: Move) -> None:
+        self.tries(move, lambda activity: moves.cancel(activity, "no", "ann", self.now))
 
-    @rule(disposition=st.sampled_from((None, SOLD, NOTE)))
-    def is_corrected(self, disposition: Any) -> None:
+    @asks(Move.CORRECT, disposition=st.sampled_from((None, SOLD, NOTE)))
+    def is_corrected(self, move: Move, disposition: Any) -> None:
         self.tries(
-            Move.CORRECT,
+            move,
             lambda activity: moves.correct(activity, "ann", self.now, disposition=disposition, notes="n"),
         )
 
-    @rule()
-    def is_purged(self) -> None:
-        self.tries(Move.PURGE, lambda activity: moves.purge(activity, "ann", self.now))
+    @asks(Move.PURGE)
+    def is_purged(self, move: Move) -> None:
+        self.tries(move, lambda activity: moves.purge(activity, "ann", self.now))
 
-    @rule(state=st.sampled_from(("in_progress", "awaiting_reply")))
-    def progresses(self, state: str) -> None:
+    @asks(Move.PROGRESS, state=st.sampled_from(("in_progress", "awaiting_reply")))
+    def progresses(self, move: Move, state: str) -> None:
         order = [S.DISPATCHED, S.IN_PROGRESS, S.AWAITING_REPLY]
         before = self.activity
-        self.hears(progressed(state=state))
+        self.hears(move, progressed(state=state))
         if self.activity is not before:
             assert order.index(self.activity.state) > order.index(before.state)
 
     @precondition(lambda self: self.activity.dispatch_number)
-    @rule(older=st.integers(0, 1))
-    def is_returned(self, older: int) -> None:
+    @asks(Move.RETURN, older=st.integers(0, 1))
+    def is_returned(self, move: Move, older: int) -> None:
         before = self.activity
         number = max(1, before.dispatch_number - older)
         if before.state is S.AWAITING_REPLY and number == before.dispatch_number:
             facts = OutcomeFacts(self.now, catalog(), {"contact-1": contact()})
             assert isinstance(hear(returned(number), before, facts), GiveUp)
             return
-        self.hears(returned(number))
+        self.hears(move, returned(number))
         if self.activity is not before:
             assert (number, self.activity.state) == (before.dispatch_number, S.SCHEDULED)
 
-    @rule(result=st.sampled_from(("completed", "failed", "unknown")), again=st.booleans())
-    def ends(self, result: str, again: bool) -> None:
+    @asks(Move.REPORT, result=st.sampled_from(("completed", "failed", "unknown")), again=st.booleans())
+    def ends(self, move: Move, result: str, again: bool) -> None:
         self.heard += not again
-        self.hears(outcome(outcome_id=f"outcome-{self.heard}", result=result, reason="why"))
+        self.hears(move, outcome(outcome_id=f"outcome-{self.heard}", result=result, reason="why"))
 
-    def hears(self, message: Any) -> None:
+    def hears(self, move: Move, message: Any) -> None:
         facts = OutcomeFacts(self.now, catalog(), {"contact-1": contact()})
         verdict = hear(message, self.activity, facts)
         if isinstance(verdict, Become):
@@ -192,6 +202,8 @@ class Life(RuleBasedStateMachine):
                 beside = {"version", "late_outcomes"}
                 left = (each.model_dump(exclude=beside) for each in (self.activity, verdict.state))
                 assert next(left) == next(left), "what was called off stays so"
+            else:
+                assert self.activity.state in MAY[move][self.activity.mode]
             self.becomes(self.activity, verdict)
             assert isinstance(hear(message, self.activity, facts), Unchanged)
         else:
@@ -216,6 +228,10 @@ class Life(RuleBasedStateMachine):
 
 Life.TestCase.settings = settings(max_examples=60, stateful_step_count=25)
 TestLife = Life.TestCase
+
+
+def test_a_life_tries_every_move() -> None:
+    assert set(Move) == TRIED == MAY.keys()
 
 
 def test_buckets_are_those_of_the_leases() -> None:
