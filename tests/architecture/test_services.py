@@ -144,6 +144,31 @@ def test_no_topic_is_spelled_outside_the_contracts() -> None:
     assert found == []
 
 
+def unchecked_copies(source: str) -> int:
+    """How many copies are changed by pydantic itself, which takes a misspelt name for one more field."""
+    return sum(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "model_copy"
+        and any(keyword.arg in ("update", None) for keyword in node.keywords)
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+def test_whoever_changes_a_copy_has_its_names_checked() -> None:
+    """By `copied` or `following`."""
+    assert [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "services").rglob("*.py")
+        if unchecked_copies(path.read_text())
+    ] == []
+
+
+@pytest.mark.parametrize("planted", ["model_copy(update={'a': 1})", "evolve().model_copy(**{'update': {}})"])
+def test_an_unchecked_copy_is_found(planted: str) -> None:
+    assert unchecked_copies(f"def decide(state):\n    return state.{planted}, state.model_copy(deep=True)\n")
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_has_the_same_skeleton(name: str) -> None:
     package = ROOT / "services" / name / "src" / name.replace("-", "_")

@@ -35,8 +35,9 @@ def stable_id(*parts: object) -> str:
 def copied(model: B, changes: Mapping[str, Any]) -> B:
     """A copy that differs in these fields. Raises TypeError for one that it has not: pydantic's own copy
     checks no name, and what is misspelt would be told as it was."""
-    if unknown := changes.keys() - type(model).model_fields.keys():
-        raise TypeError(f"{type(model).__name__} has no {', '.join(sorted(unknown))}")
+    known = type(model).model_fields.keys()
+    if not changes.keys() <= known:
+        raise TypeError(f"{type(model).__name__} has no {', '.join(sorted(changes.keys() - known))}")
     return model.model_copy(update=changes)
 
 

@@ -13,7 +13,7 @@ from activities.domain.announcements import changed, completed, decided, dispatc
 from activities.domain.gate import Allow, Defer, Deny, Ruling, pause_after
 from contracts.activities import ActivityOutcome, ActivityProgressed, ActivityRecalled, ActivityReturned
 from contracts.campaigns import DispositionChanged
-from contracts.message import Message
+from contracts.message import Message, copied
 from contracts.reasons import Objection, Skipped
 from contracts.vocabulary import FINAL_STATES, NAMELESS, URGENCY_RANK, ActivityState, Mode, Urgency
 from servicekit.verdict import Become, GiveUp, Unchanged, Verdict, Write, following
@@ -129,21 +129,19 @@ def come_to_life(activity: Activity, ruling: Ruling | None, now: datetime) -> Be
     if ruling is not None:
         activity, messages = _judged(activity, ruling, now, activity.version)
     elif activity.mode is Mode.MANUAL and activity.due_at <= now:
-        activity = activity.model_copy(update=_offered(activity, now))
+        activity = copied(activity, _offered(activity, now))
     return Become(activity, (*messages, changed(activity)), _hold_slot(activity))
 
 
 def refuse_as_duplicate(activity: Activity) -> Become[Activity]:
     """The duplicate rule: the contact has an open activity of the same subject."""
-    refused = activity.model_copy(update={"state": S.CANCELLED, "reason": Skipped.DUPLICATE.value})
+    refused = copied(activity, {"state": S.CANCELLED, "reason": Skipped.DUPLICATE.value})
     return Become(refused, (changed(refused),))
 
 
 def refuse_as_erased(activity: Activity) -> Become[Activity]:
     """Nobody works for somebody who was erased."""
-    refused = activity.model_copy(
-        update={"state": S.CANCELLED, "reason": Objection.CONTACT_ERASED.value, **_FORGOTTEN}
-    )
+    refused = copied(activity, {"state": S.CANCELLED, "reason": Objection.CONTACT_ERASED.value, **_FORGOTTEN})
     return Become(refused, (changed(refused),))
 
 
@@ -199,7 +197,7 @@ def _judged(
                 changes["due_at"] = ruling.until
         case _:
             assert_never(ruling)
-    after = activity.model_copy(update=changes)
+    after = copied(activity, changes)
     messages: list[Message] = [decided(after, ruling, now)]
     if isinstance(ruling, Allow):
         messages.append(dispatched(after, ruling, now))

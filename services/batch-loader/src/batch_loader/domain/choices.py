@@ -12,6 +12,7 @@ from batch_loader.domain.filters import Filters
 from batch_loader.domain.schedule import LocalTime, Now, Schedule
 from contracts.catalogue import CHANNELS
 from contracts.channels import KIND_OF_CHANNEL
+from contracts.message import copied
 from contracts.vocabulary import (
     ActivityKind,
     CampaignId,
@@ -213,7 +214,7 @@ def resolve(wanted: Wanted, catalog: Catalog) -> Choices:
 def resolve_filters(filters: Filters, catalog: Catalog) -> Filters:
     """Subjects by id. Raises UnknownItem."""
     subjects = tuple(_find("subject", name, catalog.subjects).id for name in filters.last_subjects)
-    return filters.model_copy(update={"last_subjects": subjects})
+    return copied(filters, {"last_subjects": subjects})
 
 
 def resolve_subject(wanted: str, catalog: Catalog) -> SubjectId:

@@ -15,7 +15,7 @@ from batch_loader.domain.filters import Filters
 from batch_loader.domain.schedule import due_at
 from contracts.activities import ActivityCreated
 from contracts.channels import NEED_AN_ADDRESS, PREFERENCE_OF_CHANNEL
-from contracts.message import Message, stable_id
+from contracts.message import Message, copied, stable_id
 from contracts.reasons import Skipped
 from contracts.vocabulary import (
     ActivityId,
@@ -135,8 +135,8 @@ def _reservation(batch: Batch, activity: ActivityCreated) -> Reservation:
 def _going_on(batch: Batch, now: datetime) -> Batch:
     left = max(batch.expected - batch.selected, 0)
     end = now + timedelta(seconds=left / batch.per_second) if batch.per_second else None
-    return batch.model_copy(update={"estimated_end_at": end})
+    return copied(batch, {"estimated_end_at": end})
 
 
 def _finished(batch: Batch) -> Batch:
-    return batch.model_copy(update={"state": BatchState.LOADED, "estimated_end_at": None})
+    return copied(batch, {"state": BatchState.LOADED, "estimated_end_at": None})

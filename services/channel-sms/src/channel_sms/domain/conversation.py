@@ -15,7 +15,7 @@ from channel_sms.domain.intent import CHANNEL, Intent, Purpose, new_intent
 from contracts.activities import ActivityCreated, ActivityDispatched, ActivityOutcome, ActivityReturned
 from contracts.campaigns import EndpointChanged, SubjectChanged
 from contracts.channels import KIND_OF_CHANNEL
-from contracts.message import Message, stable_id
+from contracts.message import Message, copied, stable_id
 from contracts.opening import filled
 from contracts.reasons import Objection
 from contracts.vocabulary import (
@@ -147,10 +147,10 @@ def open_conversation(message: ActivityDispatched, standing: Conversation | None
     )
     if ending := _obstacle(known, text):
         concluded, outcome = ended(conversation, ending, known.now)
-        return Opening(concluded.model_copy(update={"version": conversation.version}), None, (outcome,))
+        return Opening(copied(concluded, {"version": conversation.version}), None, (outcome,))
     if known.endpoint_disabled:
         concluded, returned = given_back(conversation, Objection.ENDPOINT_DISABLED, known.now)
-        return Opening(concluded.model_copy(update={"version": conversation.version}), None, (returned,))
+        return Opening(copied(concluded, {"version": conversation.version}), None, (returned,))
     intent = new_intent(
         intent_id=stable_id("intent", message.activity_id, message.dispatch_number, 0),
         contact_id=message.contact_id,
@@ -168,7 +168,7 @@ def open_conversation(message: ActivityDispatched, standing: Conversation | None
         subject_id=message.subject_id,
         no_response_seconds=known.subject.no_response_seconds,
     )
-    return Opening(conversation.model_copy(update={"intent_id": intent.intent_id}), intent)
+    return Opening(copied(conversation, {"intent_id": intent.intent_id}), intent)
 
 
 def _obstacle(known: Known, text: str) -> Ending | None:
@@ -240,8 +240,8 @@ def forgotten(conversation: Conversation, now: datetime) -> Conversation | None:
     """What stays when its contact is erased; None if that is all there is."""
     blank = {"their_address": "", "opening": "", "dialogue": Dialogue(turns=conversation.dialogue.turns)}
     if conversation.is_open:
-        return recalled(conversation, Objection.CONTACT_ERASED, now).model_copy(update=blank)
-    if conversation.model_copy(update=blank) == conversation:
+        return copied(recalled(conversation, Objection.CONTACT_ERASED, now), blank)
+    if copied(conversation, blank) == conversation:
         return None
     return conversation.evolve(**blank, changed_at=now)
 
@@ -321,7 +321,7 @@ def agent_concluded(
     conversation: Conversation, answer: Conclude, now: datetime
 ) -> tuple[Conversation, ActivityOutcome]:
     return ended(
-        conversation.model_copy(update={"dialogue": answer.dialogue}),
+        copied(conversation, {"dialogue": answer.dialogue}),
         Ending(answer.disposition, "agent_concluded", AGENT, answer.summary),
         now,
     )
@@ -332,7 +332,7 @@ def handed_over(
 ) -> tuple[Conversation, tuple[Message, ...]]:
     """The automated activity fails with the reason, and a manual one for the same contact takes over."""
     concluded, outcome = ended(
-        conversation.model_copy(update={"dialogue": answer.dialogue}),
+        copied(conversation, {"dialogue": answer.dialogue}),
         Ending(None, f"handed_over: {answer.reason}", AGENT, "The automated agent handed over to a person."),
         now,
     )

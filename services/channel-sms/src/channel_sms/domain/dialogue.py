@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.campaigns import SubjectChanged
+from contracts.message import copied
 
 
 class Dialogue(BaseModel):
@@ -25,7 +26,7 @@ class Dialogue(BaseModel):
     """Messages of the agent after the opening."""
 
     def evolve(self, **changes: Any) -> Dialogue:
-        return self.model_copy(update=changes)
+        return copied(self, changes)
 
 
 @dataclass(frozen=True, slots=True)

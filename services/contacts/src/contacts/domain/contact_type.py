@@ -12,7 +12,7 @@ from contacts.domain.storable import good_name
 from contracts.vocabulary import Code, PreferenceKind
 from servicekit import json_schema
 from servicekit.json_schema import JsonSchema, Judge
-from servicekit.verdict import Become, Unchanged, Verdict
+from servicekit.verdict import Become, Unchanged, Verdict, following
 
 OWN_NAMES = frozenset(
     {"external_id", "first_name", "last_name", "organisation", "phone", "email", "time_zone", "opted_out"}
@@ -61,7 +61,7 @@ def define(code: str, definition: Definition, standing: ContactType | None) -> V
     _check(definition)
     version = 1 if standing is None else standing.version + 1
     defined = ContactType(code=code, version=version, **dict(definition))
-    if standing is not None and defined == standing.model_copy(update={"version": version}):
+    if standing is not None and defined == following(standing):
         return Unchanged("the same definition")
     return Become(defined)
 

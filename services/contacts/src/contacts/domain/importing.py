@@ -25,7 +25,7 @@ from contacts.domain.contact import (
 from contacts.domain.contact_type import ContactType
 from contacts.domain.import_columns import Column, Row, read_row
 from contracts.contacts import OptOut, Phone
-from contracts.message import stable_id
+from contracts.message import copied, stable_id
 from contracts.vocabulary import Code, PreferenceKind, Time
 from servicekit.verdict import Write, following
 
@@ -177,17 +177,16 @@ def take(
         return Imported(standing, "unchanged")
     contact = created(contact_id, type_.code, details, now)
     if standing is not None:
-        contact = contact.model_copy(
-            update={"version": standing.version + 1, "created_at": standing.created_at}
-        )
+        contact = copied(contact, {"version": standing.version + 1, "created_at": standing.created_at})
     requests = [_request(import_id, contact_id, kind, now) for kind in fresh]
     opted_out = {r.preference: OptOut(at=now, source=r.source, actor=r.actor) for r in requests}
     wishes = {} if standing is None else standing.newest_wishes
-    contact = contact.model_copy(
-        update={
+    contact = copied(
+        contact,
+        {
             "preferences": {**preferences, **opted_out},
             "newest_wishes": wishes | dict.fromkeys(opted_out, now),
-        }
+        },
     )
     ledger = tuple(consent.row(contact, request, True, now) for request in requests)
     return Imported(contact, "created" if standing is None else "updated", ledger, standing)
@@ -196,13 +195,14 @@ def take(
 def _merged(standing: Details, candidate: Candidate) -> Details:
     told = candidate.details
     texts = ("external_id", "first_name", "last_name", "organisation", "time_zone")
-    return standing.model_copy(
-        update={
+    return copied(
+        standing,
+        {
             **{name: getattr(told, name) or getattr(standing, name) for name in texts},
             "phones": _phones(standing.phones, told.phones),
             "emails": (*(e for e in told.emails if e not in standing.emails), *standing.emails),
             "fields": {**standing.fields, **told.fields},
-        }
+        },
     )
 
 

@@ -10,7 +10,7 @@ from typing import Literal, assert_never
 from contracts import contacts
 from contracts.activities import ActivityCompleted, ActivityCreated
 from contracts.campaigns import catalog_id
-from contracts.message import Message, stable_id
+from contracts.message import Message, copied, stable_id
 from contracts.vocabulary import ActivityId, CampaignId, EndpointId, Source, SubjectId
 from servicekit.verdict import Become, Unchanged, Verdict
 from workflow.domain.actions import (
@@ -88,16 +88,17 @@ def conclude(
     """What that version of the flow makes of it."""
     if completed.disposition.code not in version.rules.when:
         under = {"flow_id": flow.flow_id, "flow_version": version.number}
-        return _undecided(completed).model_copy(update=under), ()
+        return copied(_undecided(completed), under), ()
     code = completed.disposition.code
     effects = list(_run(version.rules.when[code], completed, code))
-    decision = _undecided(completed).model_copy(
-        update={
+    decision = copied(
+        _undecided(completed),
+        {
             "result": "decided",
             "flow_id": flow.flow_id,
             "flow_version": version.number,
             "actions": tuple(effect.taken for effect in effects),
-        }
+        },
     )
     return decision, tuple(effect.message for effect in effects if effect.message is not None)
 

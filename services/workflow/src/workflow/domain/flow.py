@@ -11,7 +11,7 @@ from pydantic import Field
 
 from contracts.activities import ActivityCompleted
 from contracts.campaigns import catalog_id
-from contracts.message import stable_id
+from contracts.message import copied, stable_id
 from contracts.vocabulary import Code
 from servicekit.verdict import Become, Unchanged, Verdict, following
 from workflow.domain.actions import MOST_ACTIONS, Branch, Frozen, count_of, faults_of
@@ -135,7 +135,7 @@ def roll_back(flow: Flow, number: int, now: datetime) -> Verdict[Flow]:
     if flow.latest and flow.latest.rules == old.rules:
         return Unchanged("in force already")
     become = flow._publishing(old.rules, now, restores=number)
-    return replace(become, state=become.state.model_copy(update={"draft": flow.draft}))
+    return replace(become, state=copied(become.state, {"draft": flow.draft}))
 
 
 def flow_ids_for(completed: ActivityCompleted) -> tuple[str, ...]:
