@@ -7,10 +7,12 @@ from datetime import timedelta
 
 import pytest
 
+from channel_sms.webhooks import INBOUND_PATH
 from contracts.activities import ActivityOutcome
 from contracts.contacts import ContactChanged, Phone, SetPreference
 from servicekit.clock import real_now
-from tests.channel_sms.world import Scene, Stage
+from servicekit.leases import bucket_of
+from tests.channel_sms.world import NOW, Scene, Stage
 from tests.kit import eventually
 
 
@@ -56,6 +58,48 @@ async def test_a_stop_waits_for_what_is_being_written(stage: Stage) -> None:
         assert len(await talk.find("inbound", {"state": "new"})) == 1
         await intents.update_one({"_id": talk.opening_id(1)}, {"$set": {"state": "sent"}})
         await talk.until("suppressions", {"_id": talk.theirs(1), "state": "active"})
+
+
+async def test_a_stop_is_answered_when_nothing_can_be_written_any_more(stage: Stage) -> None:
+    async with stage.scene(receipts=0) as talk:
+        await talk.know([1])
+        await talk.dispatch(1)
+        await talk.until("intents", {"state": "sent"})
+        intents = talk.service.mongo["intents"]
+        being_written = {"state": "sending", "claimed_real_at": real_now() + timedelta(seconds=20)}
+        await intents.update_one({"_id": talk.opening_id(1)}, {"$set": being_written})
+        answer = asyncio.create_task(talk.webhook(INBOUND_PATH, talk.form(1, "STOP")))
+        await talk.until("suppressions", {"_id": talk.theirs(1), "state": "stopping"})
+        later = talk.form(1, "and who is this?") | {"MessageSid": f"SM{1:032x}"}
+        assert await talk.webhook(INBOUND_PATH, later) == 200, "what is no opt-out waits for nothing"
+        assert not answer.done()
+        await intents.update_one({"_id": talk.opening_id(1)}, {"$set": {"state": "sent"}})
+        assert await answer == 200
+
+
+async def test_no_text_goes_to_whom_nobody_has_heard_yet(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1])
+        unheard = {
+            "_id": f"SM{talk.number:016x}{9:016x}",
+            "sender": talk.theirs(1),
+            "to": talk.ours,
+            "text": "STOP",
+            "received_at": NOW,
+            "stored_real_at": real_now(),
+            "state": "new",
+            "b": -1,  # in nobody's hands, as when whoever has it is frozen
+        }
+        inbound = talk.service.mongo["inbound"]
+        await inbound.insert_one(unheard)
+        await talk.dispatch(1)
+        await talk.until("intents", {"state": "pending", "attempts": {"$gte": 3}})
+        assert talk.journal() == []
+        await inbound.update_one({"_id": unheard["_id"]}, {"$set": {"b": bucket_of(talk.theirs(1).encode())}})
+        (outcome,) = await talk.expect(ActivityOutcome, 1)
+        assert (outcome.disposition, outcome.reason) == ("opted-out", "opted_out")
+        await talk.accepted(1)
+        assert [entry["body"][:13] for entry in talk.journal()] == ["You are opted"]
 
 
 async def test_a_stop_ends_every_open_conversation_of_the_contact(stage: Stage) -> None:

@@ -151,14 +151,14 @@ async def test_no_reply_in_time_is_an_outcome_of_its_own(stage: Stage) -> None:
 
 async def test_an_answer_that_nobody_has_worked_yet_was_in_time(stage: Stage) -> None:
     async with stage.scene() as talk:
-        await talk.know([1, 2], no_response_seconds=1.0)
+        await talk.know([1, 2], no_response_seconds=5.0)
+        await talk.dispatch(1)
+        await talk.until("conversations", {"state": "awaiting_reply"})
         inbound = talk.service.mongo["inbound"]
         kept = {"sender": talk.theirs(1), "to": talk.ours, "text": "yes", "received_at": real_now()}
         # In a bucket that nobody works.
         row = {"_id": talk.activity_id(1), "state": "new", "b": -1, "stored_real_at": real_now(), **kept}
         await inbound.insert_one(row)
-        await talk.dispatch(1)
-        await talk.until("conversations", {"state": "awaiting_reply"})
         await talk.dispatch(2)
         (outcome,) = await talk.expect(ActivityOutcome, 1)
         assert outcome.contact_id == talk.contact_id(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 
 from channel_sms import http
@@ -102,7 +103,8 @@ def build(settings: Settings) -> Service:
     receipting = MongoIntake(mongo, mongo_inbound.RECEIPTS)
     tokens = tuple(filter(None, (settings.sms_auth_token, settings.sms_auth_token_other)))
     rejected = service.metrics.counter("parley_webhooks_rejected_total", "Webhooks refused", "reason")
-    webhooks = Webhooks(arriving, receipting, public_url, tokens, clock, rejected)
+    write_window = timedelta(seconds=settings.sms_send_timeout_seconds)
+    webhooks = Webhooks(arriving, receipting, intents, public_url, tokens, clock, rejected, write_window)
 
     # What it does
     start = StartConversations(
@@ -119,6 +121,7 @@ def build(settings: Settings) -> Service:
         provider,
         intents,
         conversations,
+        inbound,
         suppressions,
         knowledge,
         results,

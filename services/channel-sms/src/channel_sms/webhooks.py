@@ -1,11 +1,13 @@
 """The doors that a provider knocks at. Plain Starlette routes: they are the busiest of this service.
 
-A forged or malformed request is answered 403, a genuine one 2xx as soon as it is stored.
+A forged or malformed request is answered 403, a genuine one 2xx as soon as it is stored; an opt-out when,
+besides, nothing can be written to its number any more: who is told that it was taken is left alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from urllib.parse import unquote_to_bytes
 
 import structlog
@@ -15,6 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from channel_sms.adapters.mongo_inbound import MongoIntake
+from channel_sms.adapters.mongo_intents import MongoIntents
+from channel_sms.domain.wording import Meaning, meaning_of
 from channel_sms.signature import is_genuine
 from servicekit.clock import Clock, real_now
 from servicekit.leases import bucket_of
@@ -40,13 +44,18 @@ class Webhooks:
         self,
         inbound: MongoIntake,
         receipts: MongoIntake,
+        intents: MongoIntents,
         public_url: Callable[[], str],
         tokens: tuple[str, ...],
         clock: Clock,
         rejected: Counter,
+        write_window: timedelta,
     ) -> None:
+        """write_window: how long after its claim a text may still be written to a socket."""
         self._inbound = inbound
         self._receipts = receipts
+        self._intents = intents
+        self._write_window = write_window
         self._public_url = public_url
         self._tokens = tokens
         self._clock = clock
@@ -66,12 +75,13 @@ class Webhooks:
             id_, sender, to = (_needed(form, name) for name in ("MessageSid", "From", "To"))
         except Rejected as rejected:
             return self._refuse(rejected.reason)
+        text = form.get("Body", "")[:_TEXT_LIMIT]
         await self._inbound.store(
             {
                 "_id": id_,
                 "sender": sender,
                 "to": to,
-                "text": form.get("Body", "")[:_TEXT_LIMIT],
+                "text": text,
                 "received_at": self._clock.now(),
                 "stored_real_at": real_now(),
                 "state": "new",
@@ -79,6 +89,9 @@ class Webhooks:
                 "b": bucket_of(sender.encode()),
             }
         )
+        if meaning_of(text) is Meaning.OPT_OUT:
+            # What is claimed from now on sees that something of theirs is unheard.
+            await self._intents.none_is_being_sent_to({sender}, self._write_window)
         return Response(_NOTHING_TO_SAY, media_type="text/xml")
 
     async def receive_status(self, request: Request) -> Response:

@@ -31,6 +31,7 @@ INBOUND_INDEXES = (
     IndexModel(
         [("sender", ASCENDING)], partialFilterExpression={"state": "unmatched"}, name="unmatched_from"
     ),
+    IndexModel([("sender", ASCENDING)], partialFilterExpression={"state": "new"}, name="new_from"),
     IndexModel([("state", ASCENDING), ("_id", ASCENDING)]),
 )
 RECEIPT_INDEXES = (IndexModel([("stored_real_at", ASCENDING)]),)

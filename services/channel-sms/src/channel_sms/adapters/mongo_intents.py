@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection as Members
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -12,6 +13,7 @@ from uuid import uuid4
 from pymongo import ASCENDING, IndexModel
 
 from channel_sms.domain.intent import Intent, IntentState, Purpose
+from servicekit.clock import real_now
 from servicekit.leases import bucket_of
 from servicekit.mongo import Collection, Document, Mongo, given, rows_behind
 from servicekit.unit_of_work import Changes
@@ -19,6 +21,7 @@ from servicekit.verdict import Write
 
 COLLECTION = "intents"
 _ENOUGH = 10_000
+_BETWEEN_LOOKS = 0.02
 _IN_DOUBT = [IntentState.SENDING.value, IntentState.UNKNOWN.value]
 INDEXES = (
     # Few are being sent or unknown, so that the order of pending ones serves them too.
@@ -161,8 +164,17 @@ class MongoIntents:
         rows = await self.collection.find({"_id": {"$in": ids}, "claim": token}).to_list(len(ids))
         return [from_document(row) for row in rows]
 
-    async def being_sent_to(self, addresses: Members[str], since: datetime) -> int:
-        """How many claimed messages may at this moment be written to a socket."""
+    async def none_is_being_sent_to(self, addresses: Members[str], window: timedelta) -> None:
+        """Returns when nothing that was claimed before can still be written to a socket.
+
+        window: how long after its claim that is possible.
+        """
+        while True:
+            if not await self._being_sent_to(addresses, real_now() - window):
+                return
+            await asyncio.sleep(_BETWEEN_LOOKS)
+
+    async def _being_sent_to(self, addresses: Members[str], since: datetime) -> int:
         count: int = await self.collection.count_documents(
             {"to": {"$in": list(addresses)}, "state": IntentState.SENDING, "claimed_real_at": {"$gt": since}}
         )

@@ -38,6 +38,8 @@ def respond(turn: Turn) -> Answer:
     heard = leaning(turn.text)
     if heard is Leaning.PERSON:
         return HandOver("asked for a person", turn.dialogue)
+    if heard is Leaning.LEAVING:
+        return HandOver("may want no more texts", turn.dialogue)
     if not turn.dialogue.agreed:
         return _opening_answered(turn, heard)
     return _question_answered(turn, heard)

@@ -20,6 +20,8 @@ class Leaning(StrEnum):
     NO = "no"
     PERSON = "person"
     """Asks for a human being."""
+    LEAVING = "leaving"
+    """May want no more texts, in words that are no clear opt-out: a person looks."""
     UNCLEAR = "unclear"
 
 
@@ -35,6 +37,13 @@ _COURTESY = frozenset(
     {"please", "pls", "plz", "thanks", "thank", "thx", "you", "now", "all", "ok", "okay", "hey", "hi"}
 )
 
+_URGENCY = re.compile(
+    r"\b(?:right (?:now|away)|at once|for good|this (?:instant|minute|second)|very much|so much|a lot"
+    r"|immediately|asap|forever|permanently|completely|today|tonight|then|everything|already|just|kindly"
+    r"|yes|yeah|yep|no|sir|madam|maam|mam|miss|mister|guys|dude|bro|man|folks|people|alright|again)\b"
+)
+"""What a keyword may be said with and still be nothing but the keyword."""
+
 _OPT_OUT_PHRASES = re.compile(
     r"\b(?:"
     r"(?:stop|quit) (?:texting|messaging|contacting|sending|sms|spamming|bothering)(?! you)"
@@ -47,6 +56,8 @@ _OPT_OUT_PHRASES = re.compile(
     r"|omg |guys |it )stop it(?: now| please| already)*$"
     r"|(?<!never )(?<!not )(?<!nobody )(?<!didnt )(?<!havent )(?<!remember )"
     r"(?:told|asked|tell|ask|telling|asking) you to stop\b(?! (?:by|at|in|over|for)\b)"
+    r"|(?<!not )(?<!dont )(?<!never )(?:want|need|like) you to stop"
+    r"(?: it| this| now| please| immediately| right now)*$"
     r"|i (?:said|told you) stop$"
     r"|wrong number (?:please |pls )?stop|^stop wrong number"
     r"|(?:do not|dont|never) (?:ever )?(?:text|message|contact|sms|write to|write) (?:me|us|this|my)"
@@ -103,6 +114,11 @@ _NEGATED = re.compile(
     r"|(?:^|please |pls )(?:do not|dont) (?:remove|take|delete))\b"
 )
 """Whoever wishes it goes on with `or`; who complains of us begins otherwise."""
+_LEAVING = re.compile(
+    r"\b(?:stop(?:ped)?|unsubscribed?|opt(?:ed)? out|optout|leave me|remove me|take me off)\b"
+)
+_SHORT = 6
+"""Words. Who writes more than that says what else it is about."""
 _PERSON = re.compile(
     r"\b(?:human|real person|live person|live agent|representative|call me|speak to|talk to"
     r"|somebody real|someone real|operator|manager)\b"
@@ -190,7 +206,8 @@ def _is_keyword(part: str) -> bool:
 
 
 def _says_opt_out(said: str, bare: str, more: Iterable[str]) -> bool:
-    if said in _OPT_OUT_WORDS or bare in _OPT_OUT_WORDS:
+    urged = _bare(" ".join(_URGENCY.sub("", said).split()))
+    if not _OPT_OUT_WORDS.isdisjoint((said, bare, urged)):
         return True
     if {"stop"} <= set(bare.split()) - _IMPATIENT <= {"stop", "stopall"} or bare == "stopall":
         return True
@@ -206,10 +223,13 @@ def _asks_to_stop(said: str) -> bool:
 
 
 def leaning(text: str) -> Leaning:
-    """Whether a person agrees. A question is never agreement."""
+    """Whether a person agrees. A question is never agreement, and neither is what may be an opt-out."""
     said = plain(text)
     if _PERSON.search(said):
         return Leaning.PERSON
+    leaving = bool(_LEAVING.search(said))
+    if leaving and len(said.split()) <= _SHORT:
+        return Leaning.LEAVING
     if said in _NO:
         return Leaning.NO
     if said in _YES:
@@ -218,6 +238,6 @@ def leaning(text: str) -> Leaning:
         return Leaning.UNCLEAR
     if _NO_START.search(said):
         return Leaning.NO
-    if _YES_START.search(said) and not re.search(r"\b(?:but|not|no|dont)\b", said):
+    if _YES_START.search(said) and not leaving and not re.search(r"\b(?:but|not|no|dont)\b", said):
         return Leaning.YES
     return Leaning.UNCLEAR

@@ -11,6 +11,7 @@ import structlog
 from prometheus_client import Counter
 
 from channel_sms.adapters.mongo_conversations import MongoConversations
+from channel_sms.adapters.mongo_inbound import MongoInbound
 from channel_sms.adapters.mongo_intents import MongoIntents
 from channel_sms.adapters.mongo_knowledge import MongoKnowledge
 from channel_sms.adapters.mongo_suppressions import MongoSuppressions
@@ -49,6 +50,7 @@ _LASTING_FAILURES = 3
 """In a row; a single "too many requests" is nothing that anybody should look at."""
 _NAMES = {Accepted: "accepted", NotSent: "not_sent", Refused: "refused", Ambiguous: "ambiguous"}
 _LONGEST_REST = 5.0
+_UNHEARD_SECONDS = 0.5
 _LONGEST_TOLD = 60.0
 """Confirmations of an opt-out wait as well, so a provider is asked again after a minute, whatever it said."""
 
@@ -59,6 +61,7 @@ class SendDue:
         provider: Provider,
         intents: MongoIntents,
         conversations: MongoConversations,
+        inbound: MongoInbound,
         suppressions: MongoSuppressions,
         knowledge: MongoKnowledge,
         results: RecordResults,
@@ -73,6 +76,7 @@ class SendDue:
         self._provider = provider
         self._intents = intents
         self._conversations = conversations
+        self._inbound = inbound
         self._suppressions = suppressions
         self._knowledge = knowledge
         self._results = results
@@ -179,12 +183,17 @@ class SendDue:
         return campaigns, await self._knowledge.endpoints.get({intent.endpoint_id for intent in intents})
 
     async def _still_allowed(self, claimed: Sequence[Intent]) -> list[Intent]:
-        """Looked at after the claim: an opt-out that is recorded later waits for what is claimed before."""
+        """Looked at after the claim: an opt-out that is stored later waits for what is claimed before.
+
+        Texts that nobody has worked yet first: whoever works an opt-out marks its number before that. One of
+        them may be an opt-out, and whoever is to work it may be frozen or dead.
+        """
         addresses = {intent.to for intent in claimed if intent.purpose not in SENT_IN_SPITE_OF_OPT_OUT}
         contacts = {
             intent.contact_id for intent in claimed if intent.purpose not in SENT_IN_SPITE_OF_PREFERENCE
         }
         outlived = [intent.activity_id for intent in claimed if intent.may_have_outlived_its_conversation]
+        unheard = await self._inbound.unworked_from(addresses)
         suppressed, opted_out, concluded, (campaigns, endpoints) = await asyncio.gather(
             self._suppressions.among(addresses),
             self._knowledge.opted_out_among(contacts),
@@ -200,6 +209,8 @@ class SendDue:
             declined = intent.contact_id in opted_out and intent.purpose not in SENT_IN_SPITE_OF_PREFERENCE
             if forgotten or left or declined:
                 self._results.note(intent, Suppressed())
+            elif intent.to in unheard and intent.purpose not in SENT_IN_SPITE_OF_OPT_OUT:
+                self._results.note(intent, Unsent("what they wrote is heard first", _UNHEARD_SECONDS))
             elif intent.may_have_outlived_its_conversation and intent.activity_id in concluded:
                 self._results.note(intent, Pointless())
             elif objection := intent.objection(

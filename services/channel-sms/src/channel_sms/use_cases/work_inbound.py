@@ -169,10 +169,7 @@ class WorkInbound:
         before it is settled or can no longer be written."""
         await self._suppressions.announce(addresses)
         _AFTER_STOP_ANNOUNCED()
-        while True:
-            if not await self._intents.being_sent_to(addresses, real_now() - self._write_window):
-                return
-            await asyncio.sleep(0.02)
+        await self._intents.none_is_being_sent_to(addresses, self._write_window)
 
     async def _directory(
         self, batch: Sequence[Arrived], meanings: Sequence[Meaning], conversations: Sequence[Conversation]
