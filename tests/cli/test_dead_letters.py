@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from cli.commands.dlq import app as dlq
 from cli.commands.dlq import document, for_people, mended
 from cli.console import print_json
 from cli.dead_letters import DeadLetters, Letter
@@ -38,8 +40,10 @@ def dead(wire: Wire) -> DeadLetters:
     return DeadLetters(Parley({}, wire.engines.kafka, wire.namespace))
 
 
-async def bury(wire: Wire, number: int, value: bytes | None = b"{}", key: bytes = b"contact-1") -> None:
-    origin = ORIGIN | {"dlq_topic": wire.name(TOPIC)}
+async def bury(
+    wire: Wire, number: int, value: bytes | None = b"{}", key: bytes = b"contact-1", **told: str
+) -> None:
+    origin = ORIGIN | {"dlq_topic": wire.name(TOPIC)} | told
     headers = [("ce_id", str(number).encode()), *((name, text.encode()) for name, text in origin.items())]
     await wire.publish_raw(f"{TOPIC}.dlq", value, key, headers)
 
@@ -69,6 +73,60 @@ async def test_they_are_counted_by_topic_and_reason(wire: Wire, dead: DeadLetter
         await bury(wire, number)
     counted = await in_thread(dead.count)
     assert counted == {(wire.name(f"{TOPIC}.dlq"), "invalid_body", False): 3}
+
+
+async def test_the_newest_are_listed_and_first_whatever_partition_tells_first(
+    wire: Wire, dead: DeadLetters
+) -> None:
+    failed_at = [(number * 37) % 101 + 1_795_702_000_000 for number in range(101)]
+    for number, at in enumerate(failed_at):
+        await bury(wire, number, key=f"contact-{number}".encode(), dlq_failed_at=str(at))
+    newest = sorted(failed_at, reverse=True)
+    for limit in (101, 7):
+        listed = await in_thread(dead.listed, TOPIC, limit)
+        assert [int(letter.headers["dlq_failed_at"]) for letter in listed] == newest[:limit]
+
+
+def test_of_what_failed_at_one_time_the_place_decides() -> None:
+    at = {"dlq_failed_at": "1795702000000"}
+    letters = [
+        Letter("b.dlq", 0, 0, None, b"", {"dlq_failed_at": "1795702000001"}, False),
+        Letter("a.dlq", 0, 4, None, b"", at, False),
+        Letter("a.dlq", 0, 3, None, b"", at, False),
+        Letter("a.dlq", 1, 9, None, b"", at, False),
+        Letter("b.dlq", 0, 1, None, b"", at, False),
+        Letter("a.dlq", 0, 1, None, b"", {"dlq_failed_at": "never"}, False, buried_at=1_795_600_000_000),
+    ]
+    mixed = letters[3:] + letters[:3]
+    assert sorted(mixed, key=lambda each: each.newest_first) == letters
+
+
+async def test_those_of_one_reason_are_counted_and_listed(wire: Wire, dead: DeadLetters) -> None:
+    for number, reason in enumerate(("invalid_body", "wrong_key", "invalid_body")):
+        await bury(wire, number, dlq_reason=reason)
+    name = wire.name(f"{TOPIC}.dlq")
+    assert await in_thread(dead.count, None, "wrong_key") == {(name, "wrong_key", False): 1}
+    (only,) = await in_thread(dead.listed, None, 1, "wrong_key")
+    assert only.headers["ce_id"] == "1"
+    assert await in_thread(dead.listed, TOPIC, 10, "unknown_type") == []
+
+
+async def test_the_command_hands_reason_and_topic_on(wire: Wire) -> None:
+    for number, reason in enumerate(("invalid_body", "wrong_key")):
+        await bury(wire, number, dlq_reason=reason)
+    where = {"KAFKA_BOOTSTRAP_SERVERS": wire.engines.kafka, "PARLEY_NAMESPACE": wire.namespace}
+
+    async def told(*words: str) -> str:
+        asked = [*words, "--topic", TOPIC, "--against", "127.0.0.1"]
+        done = await in_thread(CliRunner().invoke, dlq, asked, None, where)
+        assert done.exit_code == 0, done.output
+        return str(done.output)
+
+    (counted,) = json.loads(await told("list", "--reason", "wrong_key", "--json"))
+    assert (counted["reason"], counted["waiting"]) == ("wrong_key", 1)
+    (letter,) = json.loads(await told("list", "--reason", "wrong_key", "--letters", "--json"))
+    assert letter["headers"]["ce_id"] == "1"
+    assert "No dead letters with the reason 'late'" in await told("list", "--reason", "late")
 
 
 async def test_what_is_replayed_arrives_as_it_was_and_is_not_offered_again(
@@ -174,9 +232,9 @@ def test_what_was_mended_badly_is_told(change: dict[str, Any], told: str) -> Non
 async def test_one_out_of_its_turn_is_replayed_and_stays_in_the_list(wire: Wire, dead: DeadLetters) -> None:
     for number in range(2):
         await bury(wire, number)
-    first, second = await in_thread(dead.listed, TOPIC, 10)
+    second, first = await in_thread(dead.listed, TOPIC, 10)
     assert not await in_thread(dead.replay_one, second)
-    assert [each.name for each in await in_thread(dead.listed, TOPIC, 10)] == [first.name, second.name]
+    assert [each.name for each in await in_thread(dead.listed, TOPIC, 10)] == [second.name, first.name]
     assert await in_thread(dead.replay_one, first)
     assert await in_thread(dead.replay_one, second)
     assert await in_thread(dead.listed, TOPIC, 10) == []
@@ -210,7 +268,7 @@ async def test_what_was_dismissed_or_replayed_does_not_come_back_with_a_rewind(
     for body in (b"first", b"second", b"third"):
         await wire.publish_raw(TOPIC, body, b"contact-1")
     await refuse(wire)
-    first, second, third = await in_thread(dead.listed, TOPIC, 10)
+    third, second, first = await in_thread(dead.listed, TOPIC, 10)
     await in_thread(dead.dismiss, first)
     assert await in_thread(dead.replay_one, mended(second, b"better"))
     assert await in_thread(dead.replay, TOPIC, lambda _: None) == 1
@@ -218,7 +276,7 @@ async def test_what_was_dismissed_or_replayed_does_not_come_back_with_a_rewind(
     assert (better.value, unmended.value) == (b"better", third.value)
     await refuse(wire)
     new = await in_thread(dead.listed, TOPIC, 10)
-    assert [letter.headers["dlq_offset"] for letter in new] == [str(better.offset), str(unmended.offset)], (
+    assert [letter.headers["dlq_offset"] for letter in new] == [str(unmended.offset), str(better.offset)], (
         "what was refused once more is new"
     )
     assert sum((await in_thread(dead.count)).values()) == 5
@@ -231,7 +289,7 @@ async def test_the_same_letter_again_is_done_away_with_in_the_turn_of_the_first(
         await wire.publish_raw(TOPIC, body, b"contact-1")
     await refuse(wire)
     await refuse(wire)
-    first, second = await in_thread(dead.listed, TOPIC, 10)
+    second, first = await in_thread(dead.listed, TOPIC, 10)
     again = await in_thread(dead.show, first.name.replace(f":{first.offset}", f":{second.offset + 1}"))
     second_again = await in_thread(dead.show, first.name.replace(f":{first.offset}", f":{second.offset + 2}"))
     with pytest.raises(WrongUsage, match=f"replay or dismiss {first.name} first"):
@@ -249,7 +307,7 @@ async def test_one_record_is_a_letter_for_each_of_its_readers(wire: Wire, dead: 
     await wire.publish_raw(TOPIC, b"broken", b"contact-1")
     for reader in ("activities.create-activities", "stats.record-interactions"):
         await refuse(wire, reader)
-    first, second = await in_thread(dead.listed, TOPIC, 10)
+    second, first = await in_thread(dead.listed, TOPIC, 10)
     await in_thread(dead.dismiss, first)
     assert await in_thread(dead.listed, TOPIC, 10) == [second]
 
@@ -257,11 +315,11 @@ async def test_one_record_is_a_letter_for_each_of_its_readers(wire: Wire, dead: 
 async def test_what_nobody_can_mend_is_put_away_in_order(wire: Wire, dead: DeadLetters) -> None:
     for number in range(3):
         await bury(wire, number, b"broken")
-    first, second, third = await in_thread(dead.listed, TOPIC, 10)
+    third, second, first = await in_thread(dead.listed, TOPIC, 10)
     with pytest.raises(WrongUsage, match=f"replay or dismiss {first.name} first"):
         await in_thread(dead.dismiss, second)
     await in_thread(dead.dismiss, first)
-    assert [letter.name for letter in await in_thread(dead.listed, TOPIC, 10)] == [second.name, third.name]
+    assert [letter.name for letter in await in_thread(dead.listed, TOPIC, 10)] == [third.name, second.name]
     with pytest.raises(WrongUsage, match="was replayed or dismissed before"):
         await in_thread(dead.dismiss, first)
     assert await in_thread(dead.replay, TOPIC, lambda _: None) == 2

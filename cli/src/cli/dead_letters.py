@@ -8,6 +8,7 @@ has another offset in its topic, so it is a new one.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -34,6 +35,9 @@ _PLACE = ("dlq_topic", "dlq_partition", "dlq_offset", "dlq_subscriber")
 _SAME_RECORD = (*_PLACE, "dlq_timestamp")
 """With the record's time, for a topic that is made anew counts its offsets anew."""
 
+LONGEST_MILLISECONDS = 14
+"""Digits of a header that is still a time."""
+
 _SILENCE = 15.0
 """Seconds without a record that is there, until the broker counts as away."""
 
@@ -53,6 +57,8 @@ class Letter:
     replayed: bool
     origin: bytes | None = None
     """Whose record it was, in few bytes; None if its headers do not say. A mended letter keeps it."""
+    buried_at: int = 0
+    """The broker's time of it, milliseconds since 1970."""
 
     @property
     def name(self) -> str:
@@ -61,6 +67,14 @@ class Letter:
     @property
     def reason(self) -> str:
         return self.headers.get("dlq_reason", "unknown")
+
+    @property
+    def newest_first(self) -> tuple[int, str, int, int]:
+        """Its place in a list. Of what failed at one time in one partition the later offset is the newer."""
+        told = self.headers.get("dlq_failed_at", "")
+        # Other systems bury letters too, and may say nothing that is a time.
+        failed_at = int(told) if told.isdecimal() and len(told) <= LONGEST_MILLISECONDS else self.buried_at
+        return -failed_at, self.topic, self.partition, -self.offset
 
     @property
     def home(self) -> str:
@@ -101,14 +115,15 @@ class DeadLetters:
         self._servers = parley.kafka_bootstrap_servers
         self._prefix = f"{parley.namespace}." if parley.namespace else ""
 
-    def count(self, topic: str | None = None) -> Counter[tuple[str, str, bool]]:
+    def count(self, topic: str | None = None, reason: str | None = None) -> Counter[tuple[str, str, bool]]:
         """(topic, reason, replayed) -> letters; in the memory of one batch and a hundred bytes a letter."""
 
         async def count() -> Counter[tuple[str, str, bool]]:
             found: Counter[tuple[str, str, bool]] = Counter()
             async with self._consumer() as consumer:
                 async for letter in self._read(consumer, await self._spans(consumer, topic)):
-                    found[letter.topic, letter.reason, letter.replayed] += 1
+                    if reason in (None, letter.reason):
+                        found[letter.topic, letter.reason, letter.replayed] += 1
             return found
 
         return self._run(count())
@@ -131,17 +146,16 @@ class DeadLetters:
 
         return self._run(get())
 
-    def listed(self, topic: str | None, limit: int) -> list[Letter]:
-        """Those not yet replayed, oldest first in each partition."""
+    def listed(self, topic: str | None, limit: int, reason: str | None = None) -> list[Letter]:
+        """The newest of those not yet replayed, newest first; in the memory of as many, a batch, and a
+        hundred bytes a letter."""
 
         async def list_() -> list[Letter]:
             found: list[Letter] = []
             async with self._consumer() as consumer:
-                async for letter in self._read(consumer, await self._spans(consumer, topic)):
-                    if not letter.replayed:
-                        found.append(letter)
-                    if len(found) >= limit:
-                        break
+                async for batch in self._batches(consumer, await self._spans(consumer, topic)):
+                    asked = [letter for letter in batch if reason in (None, letter.reason)]
+                    found = heapq.nsmallest(limit, [*found, *asked], key=lambda each: each.newest_first)
             return found
 
         return self._run(list_())
@@ -349,6 +363,7 @@ def _letter(record: Any, replayed: bool) -> Letter:
         headers,
         replayed,
         _origin(headers),
+        record.timestamp,
     )
 
 

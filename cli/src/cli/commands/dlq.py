@@ -13,7 +13,7 @@ import typer
 
 from cli import console
 from cli.console import Json
-from cli.dead_letters import DeadLetters, Letter, rows
+from cli.dead_letters import LONGEST_MILLISECONDS, DeadLetters, Letter, rows
 from cli.exits import WrongUsage
 from cli.found import find
 from cli.options import Against, DataDir, same_again
@@ -22,7 +22,6 @@ from servicekit.storable import why_not_storable
 app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay, dismiss.")
 
 _MILLISECONDS = ("dlq_timestamp", "dlq_failed_at")
-_LONGEST_MILLISECONDS = 14
 _DEEPEST = 64
 """Levels of a body shown as JSON. A deeper one is shown as text; so is what only Python takes for JSON."""
 
@@ -30,12 +29,16 @@ _EDIT_HELP = (
     "With one letter: a file with what `show --json` prints of it, mended; or with the mended body alone."
 )
 Topic = Annotated[str | None, typer.Option(help="One topic, for example activity-created.")]
+Reason = Annotated[str | None, typer.Option(help="One reason, for example invalid_body.")]
 
 
 @app.command("list")
 def list_(
     topic: Topic = None,
-    letters: Annotated[bool, typer.Option("--letters", help="Name each one that waits.")] = False,
+    reason: Reason = None,
+    letters: Annotated[
+        bool, typer.Option("--letters", help="Name each one that waits, the newest first.")
+    ] = False,
     limit: Annotated[int, typer.Option(help="With --letters: at most so many.", min=1)] = 100,
     data_dir: DataDir = Path(".parley"),
     against: Against = None,
@@ -48,15 +51,18 @@ def list_(
       parley dlq list
 
       parley dlq list --topic activity-created --letters
+
+      parley dlq list --reason invalid_body --letters --limit 500
     """
     dead, where = DeadLetters(find(data_dir, against)), same_again(data_dir, against)
+    with_reason = "" if reason is None else f" with the reason {reason!r}"
     if letters:
-        waiting = dead.listed(topic, limit + 1)
+        waiting = dead.listed(topic, limit + 1, reason)
         found = waiting[:limit]
         if json:
             console.print_json([document(letter) for letter in found])
         elif not found:
-            console.say("No dead letters wait.")
+            console.say(f"No dead letters{with_reason} wait.")
         else:
             columns = ("letter", "reason", "subscriber", "key")
             shown = [
@@ -68,7 +74,7 @@ def list_(
                 console.say_cut(limit)
             console.say(f"Next: parley dlq show LETTER{where}, then replay LETTER, or dismiss it")
         return
-    counted = list(rows(dead.count(topic)))
+    counted = list(rows(dead.count(topic, reason)))
     if json:
         console.print_json(counted)
     elif counted:
@@ -78,7 +84,7 @@ def list_(
         if any(row["waiting"] for row in counted):
             console.say(f"Next, name each one: parley dlq list --letters{where}")
     else:
-        console.say("No dead letters.")
+        console.say(f"No dead letters{with_reason}.")
 
 
 @app.command()
@@ -241,6 +247,6 @@ def for_people(header: str, value: str) -> str:
     >>> for_people("dlq_failed_at", "1795702002802")
     '2026-11-26T14:06:42.802+00:00'
     """
-    if header not in _MILLISECONDS or not value.isdecimal() or len(value) > _LONGEST_MILLISECONDS:
+    if header not in _MILLISECONDS or not value.isdecimal() or len(value) > LONGEST_MILLISECONDS:
         return value
     return datetime.fromtimestamp(int(value) / 1000, UTC).isoformat(timespec="milliseconds")
