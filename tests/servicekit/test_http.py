@@ -378,6 +378,44 @@ async def test_a_condition_that_nobody_looks_at_is_refused(
     assert (await client.get("/v1/orders", headers=condition)).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ({}, "is missing"),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, "is application/x-www-form-urlencoded"),
+        ({"Content-Type": "Text/JSON; charset=utf-8"}, "is text/json"),
+    ],
+)
+async def test_a_body_that_is_not_called_json_is_refused_with_the_header_to_mend(
+    client: httpx.AsyncClient, kitchen: Kitchen, sent: dict[str, str], said: str
+) -> None:
+    key = {"Idempotency-Key": "k1"}
+    refused = await client.post("/v1/orders", content=json.dumps(SOUP), headers=sent | key)
+    assert (refused.status_code, refused.headers["content-type"]) == (415, MEDIA_TYPE)
+    assert refused.json()["type"] == "urn:parley:problem:not-called-json"
+    assert refused.json()["detail"] == (
+        f"The header Content-Type {said}: send the JSON body with Content-Type: application/json."
+    )
+    mended = await client.post("/v1/orders", json=SOUP, headers=key)
+    assert (mended.status_code, kitchen.cooked) == (201, ["soup"]), "the key is free for the mended request"
+
+
+@pytest.mark.parametrize(
+    "called", ["application/json; charset=utf-8", "Application/JSON", "application/merge-patch+json"]
+)
+async def test_a_body_that_is_called_json_in_any_way_is_read(client: httpx.AsyncClient, called: str) -> None:
+    taken = await client.post("/v1/orders", content=json.dumps(SOUP), headers={"Content-Type": called})
+    assert taken.status_code == 201
+    assert (await client.post("/v1/orders")).status_code == 422, "no body has no content type"
+
+
+async def test_the_document_tells_where_a_body_must_be_called_json(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    named = {f"{method} {path}": each for path in paths for method, each in paths[path].items()}
+    refusing = {name for name, operation in named.items() if "415" in operation["responses"]}
+    assert refusing == {"post /v1/orders", "put /v1/orders/{id_}"}
+
+
 async def test_a_parameter_with_one_value_is_not_taken_twice(client: httpx.AsyncClient) -> None:
     twice = await client.get("/v1/orders", params=[("dish", "soup"), ("dish", "stew")])
     assert twice.status_code == 422

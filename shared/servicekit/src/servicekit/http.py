@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 from urllib.parse import unquote
 
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, params
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from prometheus_client import generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -92,17 +93,24 @@ def create_app(
     app.add_middleware(Unchanged)
     app.add_middleware(TraceContext)
     app.add_middleware(SlashesInIds)
-    asked = [Depends(with_slashes), Depends(only_known_parameters), Depends(only_heard_conditions)]
+    asked = [
+        Depends(with_slashes),
+        Depends(only_known_parameters),
+        Depends(only_heard_conditions),
+        Depends(only_bodies_called_json),
+    ]
     for router in routers:
         app.include_router(router, dependencies=asked)
     app.include_router(_process_routes(service, asyncapi))
-    _document_headers(app)
+    _document_headers(app, routers)
     return app
 
 
-def _document_headers(app: FastAPI) -> None:
-    """Idempotency-Key and If-None-Match are taken outside all routes, so that no route declares them."""
+def _document_headers(app: FastAPI, routers: tuple[APIRouter, ...]) -> None:
+    """What is taken or refused outside all routes, so that no route declares it."""
     plain = app.openapi
+    routes = [each for router in routers for each in router.routes if isinstance(each, APIRoute)]
+    reading_json = [each for each in routes if each.include_in_schema and _reads_json(each)]
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -111,6 +119,10 @@ def _document_headers(app: FastAPI) -> None:
                     idempotency.document(path["post"])
                 if "get" in path:
                     unchanged.document(path["get"])
+            for route in reading_json:
+                for method in route.methods or ():
+                    answers = plain()["paths"][route.path_format][method.lower()]["responses"]
+                    answers["415"] = problems.NOT_CALLED_JSON
         return plain()
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -150,6 +162,32 @@ async def only_heard_conditions(request: Request) -> None:
         raise problems.Problem(
             400, "if-match-not-taken", "If-Match is not taken here", "Nothing was changed; leave it out."
         )
+
+
+_JSON = re.compile(r"application/([^/]*\+)?json")
+"""The content types whose bodies FastAPI reads as JSON."""
+
+
+async def only_bodies_called_json(request: Request) -> None:
+    """FastAPI hands a body with another content type on as a text, which then is no object to anybody."""
+    route = request.scope["route"]
+    if not _reads_json(route) or not await request.body():
+        return
+    told = request.headers.get("content-type", "")
+    given = told.partition(";")[0].strip().lower()
+    if not _JSON.fullmatch(given):
+        is_ = f"is {given[:80]}" if given else "is missing"
+        raise problems.Problem(
+            415,
+            "not-called-json",
+            "The body is not called JSON",
+            f"The header Content-Type {is_}: send the JSON body with Content-Type: application/json.",
+        )
+
+
+def _reads_json(route: APIRoute) -> bool:
+    """Whether FastAPI reads its body; a route that reads it alone minds its content type alone."""
+    return route.body_field is not None and not isinstance(route.body_field.field_info, params.Form)
 
 
 def _parameters(dependant: Dependant) -> dict[str, bool]:

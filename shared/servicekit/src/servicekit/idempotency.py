@@ -2,7 +2,8 @@
 
 Same key and other request: 422. Same key while the first is still running: 409. Kept for 24 hours.
 What ran in a process that is gone is run again: at once if that was an earlier life of this instance.
-A 5xx answer is forgotten, so that the request may be tried again; a 412 too, for a fresh ETag.
+A 5xx answer is forgotten, so that the request may be tried again; a 412 and a 415 too: the header
+that mends it is no part of what makes a request the same.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ INDEXES = (IndexModel("at", expireAfterSeconds=86_400),)
 BODY_LIMIT = 256 * 1024
 _RUNNING_FOR = timedelta(seconds=60)
 _KEY_LIMIT = 255
-_VERSION_MOVED = 412
+_MENDED_BY_A_HEADER = (412, 415)
 KEY_PARAMETER = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The same key is answered like the first time, for 24 hours, but after 5xx and 412; "
+    "description": "The same key is answered like the first time, for 24 hours, but after 5xx, 412 and 415; "
     "with another request 422.",
     "schema": {"type": "string", "minLength": 1, "maxLength": _KEY_LIMIT},
 }
@@ -229,7 +230,7 @@ class RequestGuard:
         headers = [list(pair) for pair in start["headers"]]
         done: Stored = {"status": start["status"], "headers": headers, "body": body}
         status = start["status"]
-        keeps = status < 500 and status != _VERSION_MOVED and scope["path"] not in self._streamed
+        keeps = status < 500 and status not in _MENDED_BY_A_HEADER and scope["path"] not in self._streamed
         await self._end(id_, done if keeps else None)
         await send(start)
         await send({"type": "http.response.body", "body": body})

@@ -129,6 +129,10 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
         "content": _DOCUMENT,
     },
 }
+NOT_CALLED_JSON: dict[str, Any] = {
+    "description": "Content-Type calls the body neither application/json nor anything that ends in +json",
+    "content": _DOCUMENT,
+}
 
 
 _UNPARSED = "There was an error parsing the body"
