@@ -63,6 +63,13 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
             place = place[step]
 
 
+def test_every_message_says_in_whole_sentences_what_it_is() -> None:
+    messages = merged_document()["components"]["messages"]
+    summaries = {name: message["summary"] for name, message in messages.items()}
+    assert {name for name, summary in summaries.items() if summary == name} == set()
+    assert {name for name, summary in summaries.items() if not summary.endswith(".")} == set()
+
+
 def test_a_schema_has_a_name_of_its_own() -> None:
     ids = [document["$id"] for path, document in documents() if path.parent.name == "schemas"]
     assert len(ids) == len(set(ids)) == len(catalogue.MESSAGES)

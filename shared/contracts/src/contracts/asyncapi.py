@@ -180,7 +180,7 @@ def _message(message: type[Message]) -> Part:
     return {
         "name": wire.type,
         "title": message.__name__,
-        "summary": (message.__doc__ or message.__name__).strip().partition("\n")[0],
+        "summary": _summary(message),
         "contentType": "application/json",
         "headers": {
             "allOf": [
@@ -192,6 +192,11 @@ def _message(message: type[Message]) -> Part:
         "bindings": {"kafka": _key_binding(f"Equals {message.key_rule()}. {_PARTITION}")},
         "examples": [_example(message)],
     }
+
+
+def _summary(message: type[Message]) -> str:
+    """The first paragraph of what the class says of itself, however its lines are broken."""
+    return " ".join((message.__doc__ or message.__name__).strip().partition("\n\n")[0].split())
 
 
 def _example(message: type[Message]) -> Part:

@@ -52,6 +52,8 @@ class SubjectChanged(
     published_by=("campaigns",),
     read_by=("activities", "batch-loader", "channel-sms"),
 ):
+    """What activities are about, and the data that they capture. The full state."""
+
     subject_id: SubjectId
     version: Version
     code: Code
@@ -89,6 +91,8 @@ class DispositionChanged(
     published_by=("campaigns",),
     read_by=("activities", "channel-sms", "stats"),
 ):
+    """How an activity may end. The full state."""
+
     disposition_id: str
     version: Version
     code: Code
@@ -119,6 +123,8 @@ class CampaignChanged(
     published_by=("campaigns",),
     read_by=("activities", "batch-loader", "channel-sms", "stats"),
 ):
+    """A campaign: whether it runs, and on which channel and terms. The full state."""
+
     campaign_id: CampaignId
     version: Version
     code: Code
@@ -187,6 +193,8 @@ class PolicyChanged(
     published_by=("campaigns",),
     read_by=("activities",),
 ):
+    """At which hours and on which days contacts may be reached. The full state."""
+
     policy_id: PolicyId
     version: Version
     code: Code
