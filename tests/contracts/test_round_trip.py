@@ -1,5 +1,6 @@
 """Whatever a message may say, it says the same after a journey."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -24,6 +25,8 @@ def test_any_message_survives_the_journey(message: type[Message], data: st.DataO
     assert received.event_id() == sent.event_id()
     assert (received.topic(), received.key()) == (sent.topic(), sent.key())
     assert "{" not in sent.topic()
+    body = json.loads(sent.to_json())
+    assert sent.identity() == ":".join(str(body[field]) for field in message.wire.identity)
     headers = dict(wire_headers(sent, "parley/test", "2026-11-23T00:00:00Z"))
     assert headers["ce_type"].decode() == message.wire.type
     assert headers["ce_id"].decode() == sent.event_id()

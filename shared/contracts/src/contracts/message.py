@@ -83,7 +83,8 @@ class Wire:
 
     type: CloudEvents type with its version, for example `parley.activity.created.v1`.
     key: the field whose value is the Kafka key, or a property that says in words what it is. identity:
-    the fields that, with the type, make up `ce_id`: two deliveries of one fact have equal ids.
+    the fields that, with the type, make up `ce_id`, as the body writes them: two deliveries of one fact have
+    equal ids.
     published_by, read_by: services, by folder name.
     """
 
@@ -138,8 +139,10 @@ class Message(Record):
         return " ".join(told.split()) if told else f"`{cls.wire.key}` of the body"
 
     def identity(self) -> str:
-        """Tells the facts of one type apart: equal for two deliveries of the same."""
-        return ":".join(str(getattr(self, field)) for field in self.wire.identity)
+        """Tells the facts of one type apart: equal for two deliveries of the same. Each part is written as in
+        the body, so that whoever has the body can make it."""
+        written = self.model_dump(mode="json", include=set(self.wire.identity))
+        return ":".join(str(written[field]) for field in self.wire.identity)
 
     def event_id(self) -> str:
         """The CloudEvents id: equal for two deliveries of the same fact, different otherwise. One source has
