@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -442,6 +443,18 @@ async def test_health_metrics_and_documents_are_served(client: httpx.AsyncClient
     order = document["paths"]["/v1/orders"]["post"]
     assert [each["name"] for each in order["parameters"]] == ["Idempotency-Key"]
     assert {"4XX", "503"} <= order["responses"].keys()
+
+
+async def test_the_reference_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
+    page = await client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "//" not in re.sub(r"<!--.*?-->", "", page.text, flags=re.DOTALL)
+    named = re.findall(r"""(?:src=|href=|url: )["']([^"']+)["']""", page.text)
+    assert len(named) == 4, "script, style, icon and the document"
+    for each in named:
+        found = await client.get(str(page.url.join(each)))
+        assert (found.status_code, len(found.content) > 1000) == (200, True), each
+    assert (await client.get("/redoc")).status_code == 404
 
 
 async def test_a_background_task_that_keeps_failing_is_told_by_its_name(

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from servicekit import idempotency, problems, unchanged
 from servicekit.idempotency import RequestGuard
+from servicekit.reference import serve_reference
 from servicekit.tracing import child_of, current_traceparent, valid_traceparent
 from servicekit.unchanged import Unchanged
 
@@ -85,8 +86,11 @@ def create_app(
         responses=problems.PROBLEM_RESPONSES,
         separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
+        docs_url=None,
+        redoc_url=None,
     )
     problems.install(app)
+    serve_reference(app)
     app.add_middleware(
         RequestGuard, mongo=service.mongo, instance=service.settings.instance, streamed=streamed
     )
