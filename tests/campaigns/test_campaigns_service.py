@@ -157,3 +157,20 @@ async def test_an_item_may_ask_for_the_version_its_author_saw(campaigns: Running
     started = await campaigns.api.post(start, headers={"If-Match": '"1"', **key})
     assert (started.status_code, started.json()["state"]) == (200, "running"), "with a fresh ETag it is tried"
     assert (await campaigns.api.post(start, headers={"If-Match": '"1"'})).status_code == 200
+
+
+async def test_an_item_may_be_made_only_if_there_is_none(campaigns: Running) -> None:
+    path, unless = "/v1/endpoints/main", {"If-None-Match": "*"}
+    written = {"channel": "sms", "address": "+12025550109"}
+    made = await campaigns.api.put(path, json=written, headers=unless)
+    assert (made.status_code, made.headers["ETag"]) == (200, '"1"')
+    for again in (written, written | {"address": "+12025550108"}):
+        stands = await campaigns.api.put(path, json=again, headers=unless)
+        assert (stands.status_code, stands.json()["type"]) == (412, "urn:parley:problem:stands-already")
+    assert (await campaigns.api.get(path)).json() == made.json()
+    for odd in ({"If-None-Match": '"1"'}, unless | {"If-Match": '"1"'}):
+        refused = await campaigns.api.put(path, json=written, headers=odd)
+        assert (refused.status_code, refused.json()["type"]) == (400, "urn:parley:problem:bad-if-none-match")
+    operation = (await campaigns.api.get("/openapi.json")).json()["paths"]["/v1/endpoints/{code}"]["put"]
+    named = {parameter["name"].lower() for parameter in operation["parameters"]}
+    assert {"if-match", "if-none-match"} <= named

@@ -274,6 +274,12 @@ async def test_contact_types_are_defined_once_and_replaced(contacts: Running) ->
         "/v1/contact-types/company", json={"name": "Firm"}, headers={"If-Match": '"7"'}
     )
     assert (stale.status_code, stale.json()["type"]) == (412, "urn:parley:problem:version-moved")
+    unless = {"If-None-Match": "*"}
+    for written in (company, {"name": "Firm"}):
+        stands = await contacts.api.put("/v1/contact-types/company", json=written, headers=unless)
+        assert (stands.status_code, stands.json()["type"]) == (412, "urn:parley:problem:stands-already")
+    standing = (await contacts.api.get("/v1/contact-types/company")).json()
+    assert (standing["name"], standing["version"]) == ("Company", 1)
     bad = await contacts.api.put("/v1/contact-types/company", json={"name": "X", "fields_schema": {}})
     assert bad.status_code == 422
     codes = [item["code"] for item in (await contacts.api.get("/v1/contact-types")).json()["items"]]

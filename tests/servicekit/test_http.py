@@ -374,6 +374,11 @@ async def test_a_condition_that_nobody_looks_at_is_refused(
     condition = {"If-Match": '"3"'}
     refused = await client.post("/v1/orders", json=SOUP, headers=condition)
     assert (refused.status_code, refused.json()["type"]) == (400, "urn:parley:problem:if-match-not-taken")
+    unless = {"If-None-Match": "*"}
+    for method, path in (("POST", "/v1/orders"), ("PUT", "/v1/orders/7")):
+        refused = await client.request(method, path, json=SOUP, headers=unless)
+        told = refused.status_code, refused.json()["type"]
+        assert told == (400, "urn:parley:problem:if-none-match-not-taken")
     assert kitchen.cooked == []
     assert (await client.put("/v1/orders/7", json=SOUP, headers=condition)).json() == 3
     assert (await client.get("/v1/orders", headers=condition)).status_code == 200

@@ -17,7 +17,7 @@ from campaigns.use_cases.apply_bundle import ApplyBundle
 from campaigns.use_cases.move_campaign import MoveCampaign
 from contracts.campaigns import CampaignChanged
 from contracts.vocabulary import Code
-from servicekit.pages import TAGGED, IdCursor, IfMatch, Limit, Page, etag, page_by_id, version_of
+from servicekit.pages import TAGGED, IdCursor, IfMatch, IfNoneMatch, Limit, Page, etag, page_by_id, version_of
 from servicekit.problems import Problem, answered_by, errors_at
 from servicekit.refusals import NotFound
 
@@ -99,12 +99,19 @@ def _item_routes(kind: Kind, stores: MongoCatalog, apply_bundle: ApplyBundle) ->
         responses=TAGGED,
         openapi_extra=_json_body(kind.written, spared="code"),
     )
-    async def put(code: Code, request: Request, response: Response, if_match: IfMatch = None) -> Any:
+    async def put(
+        code: Code,
+        request: Request,
+        response: Response,
+        if_match: IfMatch = None,
+        if_none_match: IfNoneMatch = None,
+    ) -> Any:
         """Create or replace one item, written as in a bundle; `code` may be left out of the body."""
         raw = await _body(request)
         if not isinstance(raw, dict) or raw.get("code", code) != code:
             raise InvalidBundle([Fault("code", f"must be {code!r}, as in the path")])
-        plan = await apply_bundle({kind.plural: [raw | {"code": code}]}, version=version_of(if_match))
+        version = version_of(if_match, if_none_match)
+        plan = await apply_bundle({kind.plural: [raw | {"code": code}]}, version=version)
         (item,) = plan.items
         response.headers["ETag"] = etag(item.version)
         return item

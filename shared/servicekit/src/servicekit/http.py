@@ -159,13 +159,14 @@ async def only_known_parameters(request: Request) -> None:
 
 async def only_heard_conditions(request: Request) -> None:
     """A change that nobody holds against its condition would be somebody's lost update."""
-    if request.method == "GET" or "if-match" not in request.headers:
+    if request.method == "GET":
         return
     taken = {parameter.alias.lower() for parameter in request.scope["route"].dependant.header_params}
-    if "if-match" not in taken:
-        raise problems.Problem(
-            400, "if-match-not-taken", "If-Match is not taken here", "Nothing was changed; leave it out."
-        )
+    for condition in ("If-Match", "If-None-Match"):
+        name = condition.lower()
+        if name in request.headers and name not in taken:
+            title = f"{condition} is not taken here"
+            raise problems.Problem(400, f"{name}-not-taken", title, "Nothing was changed; leave it out.")
 
 
 _JSON = re.compile(r"application/([^/]*\+)?json")

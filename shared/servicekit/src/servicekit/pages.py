@@ -12,6 +12,7 @@ from fastapi import Header, Query, Response
 from pydantic import AfterValidator, BaseModel
 
 from servicekit.problems import Problem
+from servicekit.refusals import NO_VERSION
 
 Item = TypeVar("Item")
 
@@ -19,6 +20,10 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(max_length=2000, description="`next_cursor` of the page before")]
 AnId = Annotated[str | None, Query(description="The id itself; a code finds nothing")]
 IfMatch = Annotated[str | None, Header(description="The ETag of the version that is to be changed")]
+IfNoneMatch = Annotated[
+    str | None, Header(description="`*` makes what is not there, and changes nothing that is: then 412")
+]
+"""For a route that makes what its path names."""
 
 
 class Page(BaseModel, Generic[Item]):
@@ -119,7 +124,13 @@ def etag(version: int) -> str:
     return f'"{version}"'
 
 
-def version_of(if_match: str | None) -> int | None:
+def version_of(if_match: str | None, if_none_match: str | None = None) -> int | None:
+    """What the caller expects to stand, for `expect_version`."""
+    if if_none_match is not None:
+        if if_none_match.strip() != "*" or if_match is not None:
+            rule = "In a change it takes *, and no If-Match beside it."
+            raise Problem(400, "bad-if-none-match", "If-None-Match cannot be used", rule)
+        return NO_VERSION
     if if_match is None or if_match == "*":
         return None
     told = if_match.removeprefix("W/").strip('"')

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from servicekit.mongo import Conflict, is_unavailable
-from servicekit.refusals import NotFound, TooLargeToAnnounce, VersionMoved
+from servicekit.refusals import NotFound, StandsAlready, TooLargeToAnnounce, VersionMoved
 
 log = structlog.get_logger()
 
@@ -167,6 +167,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(VersionMoved)
     async def _moved(_: Request, moved: VersionMoved) -> JSONResponse:
         return answer(Problem(412, "version-moved", "It changed meanwhile", str(moved)))
+
+    @app.exception_handler(StandsAlready)
+    async def _stands(_: Request, stands: StandsAlready) -> JSONResponse:
+        return answer(Problem(412, "stands-already", "It is there already", str(stands)))
 
     @app.exception_handler(TooLargeToAnnounce)
     async def _large(_: Request, large: TooLargeToAnnounce) -> JSONResponse:

@@ -33,7 +33,7 @@ from servicekit.mongo import (
     rows_behind,
 )
 from servicekit.outbox import Outbox
-from servicekit.refusals import TooLargeToAnnounce, expect_version
+from servicekit.refusals import TooLargeToAnnounce, expect_none_if_asked, expect_version
 from servicekit.tracing import current_traceparent, span
 from servicekit.verdict import Become, GiveUp, Outcome, TryAgain, Unchanged, Verdict, Versioned, Write
 
@@ -319,12 +319,14 @@ class Commands(Generic[S]):
         """Load, decide, write; decides again from fresh state on a conflict.
 
         expected: the version that the caller saw; only what changes something is held against it, so that a
-        repeat whose answer got lost is a repeat. Returns the state that now stands, and the verdict. An error
-        that `decide` raises passes through and nothing is written. Raises VersionMoved, TooLargeToAnnounce.
+        repeat whose answer got lost is a repeat. NO_VERSION: nothing may stand, whatever it says. Returns the
+        state that now stands, and the verdict. An error that `decide` raises passes through and nothing is
+        written. Raises VersionMoved, StandsAlready, TooLargeToAnnounce.
         """
 
         async def change() -> tuple[S | None, Verdict[S]]:
             state = await self._store.get(id_)
+            expect_none_if_asked(expected, stands=state is not None)
             verdict = decide(state)
             match verdict:
                 case Become():

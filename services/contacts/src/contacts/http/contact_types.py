@@ -11,6 +11,7 @@ from servicekit.pages import (
     TAGGED,
     IdCursor,
     IfMatch,
+    IfNoneMatch,
     Limit,
     Page,
     etag,
@@ -44,9 +45,15 @@ def routes(types: MongoContactTypes, define: DefineContactType) -> APIRouter:
         return type_
 
     @router.put("/{code}", operation_id="put_contact_type", responses=TAGGED)
-    async def put(code: Code, body: Definition, response: Response, if_match: IfMatch = None) -> ContactType:
+    async def put(
+        code: Code,
+        body: Definition,
+        response: Response,
+        if_match: IfMatch = None,
+        if_none_match: IfNoneMatch = None,
+    ) -> ContactType:
         """Create or replace. Contacts that exist are checked again when they change."""
-        type_, _ = await define(code, body, version=version_of(if_match))
+        type_, _ = await define(code, body, version=version_of(if_match, if_none_match))
         response.headers["ETag"] = etag(type_.version)
         return type_
 

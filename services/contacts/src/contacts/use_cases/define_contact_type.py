@@ -18,9 +18,9 @@ class DefineContactType:
         self, code: str, definition: Definition, *, new: bool = False, version: int | None = None
     ) -> tuple[ContactType, bool]:
         """The type that now stands, and whether that changed anything. `new`: refuse if there is one.
-        `version`: the one the caller saw.
+        `version`: the one the caller saw, or NO_VERSION.
 
-        Raises BadContactType, ContactTypeExists, VersionMoved.
+        Raises BadContactType, ContactTypeExists, VersionMoved, StandsAlready.
         """
 
         def decide(standing: ContactType | None) -> Verdict[ContactType]:
