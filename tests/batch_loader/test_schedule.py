@@ -103,6 +103,8 @@ def test_a_spread_is_even() -> None:
         {"kind": "at"},
         {"kind": "at", "at": "2026-03-01T09:00:00"},
         {"kind": "at", "at": "9999-12-31T23:00:00Z"},
+        {"kind": "at", "at": "1798761600"},
+        {"kind": "at", "at": 1798761600},
         {"kind": "local_time", "date": "2026-02-30", "time": "09:00"},
         {"kind": "local_time", "date": "0001-01-01", "time": "09:00"},
         {"kind": "local_time", "date": "2026-02-03", "time": "24:00"},

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import types
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import EnumType
 from functools import cache
 from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
 
 from hypothesis import strategies as st
-from pydantic import AwareDatetime, BaseModel, StringConstraints
+from pydantic import BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
 
 from contracts.message import Message
@@ -47,7 +47,7 @@ def _values(annotation: Any, limits: tuple[Any, ...] = ()) -> st.SearchStrategy[
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, NewType):
         return _values(annotation.__supertype__, limits)
-    if annotation is AwareDatetime:
+    if annotation is datetime:
         return TIMES
     if origin is Annotated:
         return _values(arguments[0], (*arguments[1:], *limits))

@@ -534,6 +534,16 @@ async def test_the_edges_of_the_calendar_are_refused(line: Line, path: str, aske
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:parley:problem:invalid-request")
 
 
+@pytest.mark.parametrize("told", ["20261128", "0", "-1", "1.5", "2026-11-28T12:00:00Z", "today"])
+@pytest.mark.parametrize("path", ["activity", "backlog", "histograms/hours"])
+async def test_a_day_is_written_like_one(line: Line, path: str, told: str) -> None:
+    asked = {"first": told, "last": told}
+    answer = await line.http.get(f"/v1/reports/{path}", params=asked)
+    assert answer.status_code == 422
+    assert "not a day such as 2026-03-01" in answer.text
+    assert "zero time" not in answer.text
+
+
 async def test_a_histogram_is_not_grouped(line: Line) -> None:
     asked = {"first": "2026-03-01", "last": "2026-03-01", "group_by": "channel"}
     answer = await line.http.get("/v1/reports/histograms/hours", params=asked)

@@ -32,8 +32,8 @@ from contracts.vocabulary import (
     Mode,
     OwnId,
     SubjectId,
+    Time,
     Urgency,
-    WrittenTime,
 )
 from servicekit.clock import Clock
 from servicekit.pages import (
@@ -81,7 +81,7 @@ class NewActivity(_Request):
     endpoint_id: EndpointId | None = None
     destination: str | None = Field(default=None, max_length=320)
     agent_profile_id: str | None = None
-    scheduled_at: WrittenTime | None = None
+    scheduled_at: Time | None = None
     """Null means now."""
     urgency: Urgency = Urgency.NORMAL
     instructions: Notes = ""
@@ -111,7 +111,7 @@ class Complete(_Request):
     captured: dict[str, Any] = {}
     preparation_notes: Notes = ""
     """Become the instructions of a follow-up."""
-    follow_up_at: WrittenTime | None = None
+    follow_up_at: Time | None = None
     """A time agreed with the contact."""
     direction: Literal[Direction.INCOMING, Direction.OUTGOING] = Direction.OUTGOING
     """`incoming` when the contact called or wrote."""
@@ -123,7 +123,7 @@ class Cancel(_Request):
 
 
 class Reschedule(_Request):
-    scheduled_at: WrittenTime | None = None
+    scheduled_at: Time | None = None
     """Null means now."""
     urgency: Urgency | None = None
     actor: Person = "api"

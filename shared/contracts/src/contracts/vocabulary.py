@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Annotated, NewType
+from typing import Annotated, Any, NewType
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import CoreSchema, no_info_plain_validator_function
 
 ContactId = NewType("ContactId", str)
 ActivityId = NewType("ActivityId", str)
@@ -29,19 +31,45 @@ def as_kept(told: datetime) -> datetime:
     return to_millisecond(at) if at.microsecond % 1000 else at
 
 
-Time = Annotated[AwareDatetime, Field(ge=FIRST_TIME, lt=END_OF_TIME), AfterValidator(as_kept)]
+# A type and a sentence of pydantic's errors each.
+_NO_TIME = "no_time", "not an instant such as 2026-03-01T12:00:00Z"
+_NO_DAY = "no_day", "not a day such as 2026-03-01"
+_OUT_OF_BOUNDS = "out_of_bounds", "must be of 1970 or later and before 9000"
+
+
+class _Written:
+    """What is written out, or was read before. A number is no time, in quotes or not: who sends seconds may
+    well have meant milliseconds. Pydantic takes a quoted one, and in strict JSON nobody looks before it."""
+
+    def __get_pydantic_core_schema__(self, _type: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_plain_validator_function(_time)
+
+
+def _time(told: object) -> datetime:
+    at = _read(told) if isinstance(told, str) else told
+    if not isinstance(at, datetime) or at.tzinfo is None:
+        raise PydanticCustomError(*_NO_TIME)
+    if at.tzinfo is not UTC:
+        if not FIRST_TIME <= at < END_OF_TIME:
+            raise PydanticCustomError(*_OUT_OF_BOUNDS)
+        return as_kept(at)
+    if not FIRST_TIME.year <= at.year < END_OF_TIME.year:
+        raise PydanticCustomError(*_OUT_OF_BOUNDS)
+    return to_millisecond(at) if at.microsecond % 1000 else at
+
+
+def _read(told: str) -> datetime | None:
+    """Whatever else ISO 8601 calls a time (weeks, no punctuation) is none here."""
+    if told[4:14:3] not in ("--T:", "-- :", "--t:"):
+        return None
+    try:
+        return datetime.fromisoformat(told.upper())
+    except ValueError:
+        return None
+
+
+Time = Annotated[datetime, _Written(), WithJsonSchema({"type": "string", "format": "date-time"})]
 """An instant with an offset (RFC 3339), kept and published in UTC to the millisecond."""
-
-
-def _as_written(told: object) -> object:
-    """A number is no time, in quotes or not: who sends seconds may well have meant milliseconds."""
-    if isinstance(told, int | float) or (isinstance(told, str) and not re.match(r"\d{4}-", told)):
-        raise ValueError("not an instant such as 2026-03-01T12:00:00Z")
-    return told
-
-
-WrittenTime = Annotated[Time, BeforeValidator(_as_written)]
-"""A time as a request gives it: written out."""
 
 _UNESCAPED = re.compile(r"(:\d\d(?:\.\d+)?) (\d\d:?\d\d)$")
 
@@ -51,11 +79,20 @@ def _with_its_plus(told: object) -> object:
     return _UNESCAPED.sub(r"\1+\2", told) if isinstance(told, str) else told
 
 
-AskedTime = Annotated[WrittenTime, BeforeValidator(_with_its_plus)]
+AskedTime = Annotated[Time, BeforeValidator(_with_its_plus)]
 """A time as a query gives it."""
 
-Day = Annotated[date, Field(ge=FIRST_TIME.date(), lt=END_OF_TIME.date())]
-"""A day of somebody's calendar, between the same bounds."""
+_is_day = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII).fullmatch
+
+
+def _as_a_day(told: object) -> object:
+    if type(told) is date or (isinstance(told, str) and _is_day(told)):
+        return told
+    raise PydanticCustomError(*_NO_DAY)
+
+
+Day = Annotated[date, Field(ge=FIRST_TIME.date(), lt=END_OF_TIME.date()), BeforeValidator(_as_a_day)]
+"""A day of somebody's calendar, between the same bounds, and written like one."""
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _OWN_ID = r"^[A-Za-z0-9][A-Za-z0-9._:~-]{0,199}$"

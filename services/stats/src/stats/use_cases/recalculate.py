@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
-from contracts.vocabulary import WrittenTime
+from contracts.vocabulary import Time
 from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases, bucket_of
@@ -56,9 +56,9 @@ class Scope(BaseModel):
 
     target_type: str | None = Field(default=None, max_length=64)
     target_id: str | None = Field(default=None, max_length=200)
-    contacted_from: WrittenTime | None = None
+    contacted_from: Time | None = None
     """Only targets with an attempt at or after this time."""
-    contacted_to: WrittenTime | None = None
+    contacted_to: Time | None = None
     """Only targets with an attempt before this time."""
 
     @property

@@ -19,8 +19,8 @@ from contracts.vocabulary import (
     Identifier,
     Mode,
     Source,
+    Time,
     Urgency,
-    WrittenTime,
     to_millisecond,
 )
 from servicekit.clock import Clock
@@ -54,13 +54,13 @@ class Completion(Frozen):
     urgency: Urgency = Urgency.NORMAL
     instructions: str = ""
     preparation_notes: str = ""
-    follow_up_at: WrittenTime | None = None
+    follow_up_at: Time | None = None
     attempt_number: int = Field(default=1, ge=1, le=1000)
     chain_depth: int = Field(default=0, ge=0, le=1000)
     root_id: Identifier | None = None
-    created_at: WrittenTime | None = None
+    created_at: Time | None = None
     """Null means just now: under the version in force."""
-    completed_at: WrittenTime | None = None
+    completed_at: Time | None = None
     """Null means now."""
     completed_by: str = "preview"
 
