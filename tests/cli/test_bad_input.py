@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -139,6 +140,11 @@ async def test_a_wrong_bundle_is_told_with_its_place(here: Here, old: str, new: 
             2,
             "The field 'visits' of 'member' is of type integer; not 'many'.",
         ),
+        (
+            (*BATCH, "--type", "member", "--field", "level=gold", "--field", "level=bronze"),
+            2,
+            "is one of: gold, silver; not 'bronze'.",
+        ),
         ((*BATCH, "--field", "visits"), 2, "'visits' is not NAME=VALUE."),
         ((*BATCH, "--zone", "Mars/Base"), 1, "'Mars/Base' is not an IANA time zone;"),
         ((*BATCH, "--agent-profile", "robot"), 1, "There is no agent profile 'robot'; known: none yet."),
@@ -148,6 +154,11 @@ async def test_a_wrong_bundle_is_told_with_its_place(here: Here, old: str, new: 
         (("activities", "show", "nothing"), 1, "There is no activity with id 'nothing'."),
         (("activities", "claim", "nothing", "--agent", "ada"), 1, "There is no activity with id 'nothing'."),
         (("activities", "complete", "x", "--disposition", "y"), 1, "There is no activity with id 'x'."),
+        (
+            ("activities", "complete", "x", "--disposition", "y", "--field", "fee=5", "--field", "fee=7"),
+            2,
+            "parley: The field 'fee' is given more than once; it has one value.",
+        ),
         (("activities", "list", "--limit", "0"), 2, "greater than or equal to 1"),
         (("activities", "list", "--state", "flying"), 1, "Input should be 'scheduled', 'available',"),
         (
@@ -237,6 +248,23 @@ async def test_an_illegal_move_is_told_with_the_legal_ones(here: Here) -> None:
     assert told.exit_code == 1
     assert "This batch is draft and cannot be paused; only one that is loading can." in told.stderr
     assert await here.everything() == before
+
+
+@pytest.mark.parametrize(
+    ("values", "kept", "count"),
+    [(("3", "1"), [3, 1], 2), (("3", "7"), [3, 7], 1), (("3", "3"), 3, 1)],
+    ids=["both", "one of them", "the same"],
+)
+@pytest.mark.parametrize("type_", [("--type", "member"), ()], ids=["of a type", "of any type"])
+async def test_a_field_named_again_finds_any_of_its_values(
+    here: Here, values: tuple[str, ...], kept: object, count: int, type_: tuple[str, ...]
+) -> None:
+    asked = [word for value in values for word in ("--field", f"visits={value}")]
+    drafted = json.loads((await here.parley(*BATCH, *type_, *asked, "--json")).stdout)
+    if type_:
+        assert drafted["filters"]["fields"] == {"visits": kept}
+    seen = await here.parley("batch", "preview", drafted["batch_id"], "--json")
+    assert json.loads(seen.stdout)["count"] == count
 
 
 async def test_a_contact_is_shown_for_people_to_read(here: Here) -> None:

@@ -142,6 +142,10 @@ def test_a_problem_document_becomes_one_sentence(refusing_service: str) -> None:
         (("batch", "list", "--against", "batch-loader=ftp://x"), "begins with http"),
         (("demo", "--contacts", "-5"), "--contacts -5 cannot be made"),
         (("batch", "list", "--against", "postman=http://x"), "there is no service 'postman'"),
+        (
+            ("batch", "list", "--against", "stats=http://x,stats=http://y"),
+            "--against names the service 'stats' more than once; it is at one place.",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -70,6 +70,8 @@ def _urls(against: str) -> dict[str, str]:
             raise WrongUsage(f"--against {part!r}: after the = comes a URL that begins with http.")
         elif name not in ports:
             raise WrongUsage(f"--against {part!r}: there is no service {name!r}.")
+        elif name in named:
+            raise WrongUsage(f"--against names the service {name!r} more than once; it is at one place.")
         else:
             named[name] = url.rstrip("/")
     scheme, _, bare = host.rpartition("://")

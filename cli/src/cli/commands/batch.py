@@ -61,7 +61,10 @@ def create(
     campaign: Annotated[str | None, typer.Option(help="Code of the campaign.")] = None,
     subject: Annotated[str | None, typer.Option(help="Code of the subject.")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="Contact type.")] = None,
-    field: Annotated[list[str] | None, typer.Option(help="Custom field NAME=VALUE; repeatable.")] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(help="Custom field NAME=VALUE; repeatable: of one name, any of its values."),
+    ] = None,
     zone: Annotated[list[str] | None, typer.Option(help="IANA time zone; repeatable.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many contacts.", min=1)] = None,
     channel: Annotated[
@@ -367,10 +370,12 @@ def _wall_clock(text: str) -> tuple[str, str]:
 
 def _fields(api: Api, type_: str | None, texts: list[str]) -> dict[str, Any]:
     """The batch-loader takes any word for a contact type, a field or its value; a slip would find nobody."""
+    asked = {name: list(dict.fromkeys(written)) for name, written in _by_name(texts).items()}
     if type_ is None:
         # Nobody says what the field holds: a postcode is found as the text that it is, a month as a number.
         return {
-            name: [guess, text] if guess != text else text for name, (guess, text) in _both(texts).items()
+            name: _any_of([value for text in written for value in _readings(text)])
+            for name, written in asked.items()
         }
     an_id(type_)
     try:
@@ -380,23 +385,29 @@ def _fields(api: Api, type_: str | None, texts: list[str]) -> dict[str, Any]:
             raise
         raise unknown(api, "contact type", type_) from refused
     known = schema.get("properties", {})
-    found = pairs(texts, known)
-    for name, value in found.items():
+    found = {name: [_as_ruled(text, known.get(name)) for text in written] for name, written in asked.items()}
+    for name, values in found.items():
         if name not in known and not schema.get("additionalProperties"):
             there = ", ".join(known) or "none"
             raise WrongUsage(f"The contact type {type_!r} has no field {name!r}; there are: {there}.")
-        rule = _of_one(known.get(name))
-        choices = [str(choice) for choice in rule.get("enum", ())]
-        if choices and str(value) not in choices:
-            raise WrongUsage(
-                f"The field {name!r} of {type_!r} is one of: {', '.join(choices)}; not {value!r}."
-            )
-        types = _types(rule)
-        if types and _type_of(value) not in types and not (type(value) is int and "number" in types):
-            raise WrongUsage(
-                f"The field {name!r} of {type_!r} is of type {' or '.join(types)}; not {value!r}."
-            )
-    return found
+        for value in values:
+            _holds(type_, name, _of_one(known.get(name)), value)
+    return {name: _any_of(values) for name, values in found.items()}
+
+
+def _holds(type_: str, name: str, rule: Mapping[str, Any], value: object) -> None:
+    """Raises WrongUsage of a value that no contact of the type can have there."""
+    choices = [str(choice) for choice in rule.get("enum", ())]
+    if choices and str(value) not in choices:
+        raise WrongUsage(f"The field {name!r} of {type_!r} is one of: {', '.join(choices)}; not {value!r}.")
+    types = _types(rule)
+    if types and _type_of(value) not in types and not (type(value) is int and "number" in types):
+        raise WrongUsage(f"The field {name!r} of {type_!r} is of type {' or '.join(types)}; not {value!r}.")
+
+
+def _any_of(values: list[object]) -> object:
+    """As a filter says it: the value, or a list of which any will do."""
+    return values if len(values) > 1 else values[0]
 
 
 def _type_of(value: object) -> str:
@@ -405,20 +416,33 @@ def _type_of(value: object) -> str:
 
 def pairs(texts: list[str], rules: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """`NAME=VALUE`; a value that reads as a number or a truth value is one, unless its rule says text."""
-    return {
-        name: text if _is_text((rules or {}).get(name)) else guess
-        for name, (guess, text) in _both(texts).items()
-    }
+    found: dict[str, Any] = {}
+    for name, written in _by_name(texts).items():
+        if len(written) > 1:
+            raise WrongUsage(f"The field {name!r} is given more than once; it has one value.")
+        found[name] = _as_ruled(written[0], (rules or {}).get(name))
+    return found
 
 
-def _both(texts: list[str]) -> dict[str, tuple[object, str]]:
-    found: dict[str, tuple[object, str]] = {}
+def _by_name(texts: list[str]) -> dict[str, list[str]]:
+    """Every value that a name was given."""
+    found: dict[str, list[str]] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
             raise WrongUsage(f"{text!r} is not NAME=VALUE.")
-        found[name] = (_value(value), value)
+        found.setdefault(name, []).append(value)
     return found
+
+
+def _as_ruled(text: str, rule: object) -> object:
+    return text if _is_text(rule) else _value(text)
+
+
+def _readings(text: str) -> list[object]:
+    """All that it may mean."""
+    guess = _value(text)
+    return [guess, text] if guess != text else [text]
 
 
 def _is_text(rule: object) -> bool:
