@@ -18,7 +18,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
-from servicekit.service import Service
 from tests.engines import Engines
 from tests.kit import eventually, running, settled
 
@@ -35,17 +34,24 @@ campaigns:
   - {code: welcome, name: Welcome, channel: voice, dispositions: [joined], state: running}
 flows:
   - subject: welcome
-    when: {joined: [{finish: {}}]}
+    when: {joined: [{finish: {reason: all is done}}]}
 """
 PEOPLE = "external_id,first_name,phone,visits\nP-1,Ada,+12025550101,3\nP/2#b,Zoë,+12025550102,1\n"
 BATCH = ("batch", "create", "--name", "A", "--campaign", "welcome", "--subject", "welcome")
 
 
 @dataclass
+class Nowhere:
+    """A service that does not answer."""
+
+    port: int = 9
+
+
+@dataclass
 class Here:
     """Five services with a small configuration and two contacts."""
 
-    services: dict[str, Service]
+    services: dict[str, Any]
     directory: Path
 
     async def parley(self, *words: str) -> Result:
@@ -311,6 +317,23 @@ async def test_a_worklist_is_worked(here: Here) -> None:
     shown = (await here.parley("activities", "show", activity)).stdout
     assert re.search(r"rescheduled +ada *$", shown, re.MULTILINE)
     assert '": ' not in shown, "no JSON"
+    assert "What followed" not in shown, "it is open"
+
+    completed = await here.parley(
+        "activities", "complete", activity, "--disposition", "joined", "--actor", "ada"
+    )
+    assert completed.exit_code == 0, completed.output
+    await settled(*here.services.values())
+    assert re.search(
+        r"What followed.*on joined: finish all is done +workflow *$",
+        (await here.parley("activities", "show", activity)).stdout,
+        re.DOTALL | re.MULTILINE,
+    )
+    told = await here.parley("activities", "show", activity, "--json")
+    assert json.loads(told.stdout)["followed"]["actions"][0]["action"] == "finish"
+    elsewhere = Here({**here.services, "workflow": Nowhere()}, here.directory)
+    told = await elsewhere.parley("activities", "show", activity)
+    assert (told.exit_code, "What followed" in told.stdout) == (0, False), told.output
 
 
 async def test_a_date_without_quotes_is_a_date(here: Here) -> None:

@@ -77,6 +77,9 @@ async def test_every_command_of_the_page_does_what_the_page_says(engines: Engine
     assert re.search(r"ada +[A-Z]\w+ \w+, \+1\d{10} ", answers["activities next"])
     assert re.search(r"renewal +renewals", answers["activities list"])
     assert "is completed with reached (ada)." in answers["activities complete"]
+    assert re.search(
+        r"What followed.*on reached: finish done +workflow", answers["activities show"], re.DOTALL
+    )
     assert re.search(r"all channels +1 +0 +1 .* 0 *$", answers["stats show"], re.MULTILINE)
 
 

@@ -13,8 +13,10 @@ from cli.commands.batch import pairs
 from cli.commands.contacts import find_contact
 from cli.console import Json
 from cli.exits import Unavailable
+from cli.followed import what_followed
 from cli.found import find
 from cli.options import Against, DataDir, an_id
+from contracts.vocabulary import ActivityState
 
 app = typer.Typer(no_args_is_help=True, help="Activities: list, next, show, claim, reschedule, complete.")
 
@@ -115,7 +117,7 @@ def next_(
 def show(
     activity_id: ActivityId, data_dir: DataDir = Path(".parley"), against: Against = None, json: Json = False
 ) -> None:
-    """Show one activity and the newest verdict of the policy gate.
+    """Show one activity, the newest verdict of the policy gate, and what its flow made of the outcome.
 
     Example:
 
@@ -124,8 +126,9 @@ def show(
     with Api(find(data_dir, against)) as api:
         activity = api.get("activities", f"/v1/activities/{activity_id}")
         decision = api.get("activities", "/v1/decisions", activity_id=activity_id)["decision"]
+        followed = _followed(api, activity)
         if json:
-            console.print_json(activity | {"decision": decision})
+            console.print_json(activity | {"decision": decision, "followed": followed})
             return
         named = {"contact": _whom(api, activity["contact_id"]), **_named(api, [activity])[0]}
     audit, late = named.pop("audit"), named.pop("late_outcomes", ())
@@ -137,6 +140,9 @@ def show(
     told.sort(key=lambda event: event[0])
     happened = [(console.time_of(at, seconds=True), what, who) for at, what, who in told]
     console.table("What happened", ("at", "what", "who"), happened)
+    if followed is not None:
+        lines = what_followed(followed, console.time_of)
+        console.table("What followed", ("what", "who"), [(line, "workflow") for line in lines])
 
 
 @app.command()
@@ -268,6 +274,16 @@ def _seen(decision: dict[str, Any] | None) -> str | None:
         return None
     inputs = {name.replace("_", " "): _in_words(value) for name, value in decision["inputs"].items()}
     return ", ".join(f"{name} {words}" for name, words in inputs.items() if words)
+
+
+def _followed(api: Api, activity: dict[str, Any]) -> dict[str, Any] | None:
+    """What the flow decided; None where it has not, or the workflow service does not say."""
+    if activity["state"] != ActivityState.COMPLETED:
+        return None
+    try:
+        return dict(api.get("workflow", f"/v1/decisions/{activity['activity_id']}"))
+    except (Unavailable, Refused):
+        return None
 
 
 def _in_words(value: object) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from cli.api import Api, Refused
+from cli.followed import what_followed
 
 
 @dataclass(frozen=True)
@@ -111,20 +112,7 @@ class Story:
             decision = self._api.get("workflow", f"/v1/decisions/{activity['activity_id']}")
         except Refused:
             return []
-        taken = [self._taken(action) for action in decision["actions"]] or ["nothing follows"]
-        return [
-            (decision["completed_at"], "workflow", f"on {decision['disposition']}: {what}") for what in taken
-        ]
-
-    def _taken(self, action: dict[str, Any]) -> str:
-        name = action["action"].replace("_", " ")
-        match action["outcome"]:
-            case "activity":
-                return f"{name}, due {self._local(action['scheduled_at'])}"
-            case "exhausted":
-                return f"{name}: {action['reason']}"
-            case _:
-                return f"{name} {action.get('reason') or ''}".strip()
+        return [(decision["completed_at"], "workflow", what) for what in what_followed(decision, self._local)]
 
     def _counters(self) -> list[Event]:
         path = f"/v1/contacts/{self.contact['contact_id']}/stats"
