@@ -128,6 +128,24 @@ async def test_every_request_that_a_document_names_can_be_made() -> None:
     ] == []
 
 
+def anchors(document: Path) -> set[str]:
+    """Of its headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_every_link_between_documents_leads_somewhere() -> None:
+    link = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/*/README.md")]
+    found = [(page, *place) for page in documents for place in link.findall(page.read_text())]
+    assert found
+    assert [
+        f"{page.relative_to(ROOT)}: {path}#{anchor}"
+        for page, path, anchor in found
+        if not (to := page.parent / path if path else page).exists() or (anchor and anchor not in anchors(to))
+    ] == []
+
+
 def sources() -> Iterator[Path]:
     for folder in ("services", "cli", "simulators"):
         yield from (ROOT / folder).rglob("*.py")
