@@ -134,6 +134,10 @@ def test_a_problem_document_becomes_one_sentence(refusing_service: str) -> None:
     [
         (("contacts", "import", "nowhere.csv", "--type", "customer"), "There is no file nowhere.csv."),
         (("apply", "nowhere.yaml"), "There is no file nowhere.yaml."),
+        (("contacts", "import", ".", "--type", "customer"), ". is a folder."),
+        (("apply", "."), ". is a folder."),
+        (("batch", "create", "--file", "."), ". is a folder."),
+        (("apply", "pyproject.toml/x"), "pyproject.toml/x cannot be read: Not a directory."),
         (("up", "--only", "contacts,postman"), "There is no service 'postman'"),
         (("dlq", "replay"), "Name one letter, or give --topic or --all."),
         (("dlq", "replay", "--all", "--edit", "x.json"), "--edit needs the one letter that it mends."),

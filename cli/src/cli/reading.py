@@ -8,7 +8,7 @@ import re
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -94,13 +94,24 @@ class Written:
         return _where(self.file, found.start_mark)
 
 
+def opened(file: Path) -> BinaryIO:
+    """Of whatever command: a file that cannot be read is told in the same sentence."""
+    try:
+        return file.open("rb")
+    except FileNotFoundError:
+        raise WrongUsage(f"There is no file {file}.") from None
+    except IsADirectoryError:
+        raise WrongUsage(f"{file} is a folder.") from None
+    except OSError as error:
+        raise WrongUsage(f"{file} cannot be read: {error.strerror}.") from error
+
+
 def read_yaml(file: Path, such_as: str = "subjects") -> Written:
     """A mapping; `such_as` is a key of it. Raises a Failure that names line and column."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise WrongUsage(f"There is no file {file}.") from None
-    except (OSError, UnicodeDecodeError) as error:
+        with opened(file) as bytes_:
+            text = bytes_.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise WrongUsage(f"{file} cannot be read: {error}.") from error
     try:
         loader = _Strict(text)

@@ -18,6 +18,7 @@ from cli.console import Json
 from cli.exits import Failure, WrongUsage
 from cli.found import find
 from cli.options import Against, DataDir
+from cli.reading import opened
 from cli.waiting import follow
 from contracts.vocabulary import is_own_id
 
@@ -53,8 +54,9 @@ def import_(
 
       parley contacts import people.csv --type customer --region US
     """
-    if not file.is_file():
-        raise WrongUsage(f"{file} is a folder." if file.is_dir() else f"There is no file {file}.")
+    with opened(file) as content:
+        if not content.seekable():
+            raise WrongUsage(f"{file} is a pipe; save it as a file, beside which rejected rows can stand.")
     with Api(find(data_dir, against)) as api, console.progress() as bars:
         import_id = send_list(api, file, type_, region, key=str(uuid4()))
         done = watch_import(api, import_id, bars, f"Importing {file.name}")

@@ -17,6 +17,7 @@ from cli.dead_letters import LONGEST_MILLISECONDS, DeadLetters, Letter, rows
 from cli.exits import WrongUsage
 from cli.found import find
 from cli.options import Against, DataDir, same_again
+from cli.reading import opened
 from servicekit.storable import why_not_storable
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay, dismiss.")
@@ -182,11 +183,8 @@ def _all(dead: DeadLetters, topic: str | None) -> int:
 def _mended(letter: Letter, edit: Path | None) -> Letter:
     if edit is None:
         return letter
-    try:
-        written = edit.read_bytes()
-    except OSError:
-        raise WrongUsage(f"There is no file {edit}.") from None
-    return mended(letter, written)
+    with opened(edit) as content:
+        return mended(letter, content.read())
 
 
 def mended(letter: Letter, written: bytes) -> Letter:
