@@ -45,6 +45,14 @@ def test_what_the_gate_said_and_saw_is_told_in_words() -> None:
     assert _seen(held) == "endpoint enabled yes, weekdays 1 2, opted out none"
 
 
+def test_no_line_of_what_is_piped_ends_with_spaces(capsys: pytest.CaptureFixture[str]) -> None:
+    console.fields("Of Ada", {"state": "completed", "gate_saw": "window 08:00 to 21:00, opted out none"})
+    console.table("What happened", ("what", "who"), [("completed", "ada"), ("told late", "")])
+    told = capsys.readouterr().out
+    assert "completed" in told
+    assert [line for line in told.split("\n") if line != line.rstrip()] == []
+
+
 @pytest.mark.parametrize(("width", "lines"), [(200, 4), (80, 6)])
 def test_what_does_not_fit_beside_each_other_stands_in_blocks(
     monkeypatch: pytest.MonkeyPatch, width: int, lines: int

@@ -101,7 +101,7 @@ def table(
         for row_of_cells in cells:
             _block(columns, row_of_cells)
     else:
-        out.print(shown)
+        _print(shown)
 
 
 def _block(columns: Sequence[str], row: Sequence[str | Text]) -> None:
@@ -126,7 +126,17 @@ def fields(title: str, values: Mapping[str, object], as_named: bool = False) -> 
     for name, value in values.items():
         if value not in (None, "", {}, []):
             shown.add_row(Text(name if as_named else name.replace("_", " "), style="dim"), _cell(value))
-    out.print(shown)
+    _print(shown)
+
+
+def _print(shown: Table) -> None:
+    """A table pads each line to its longest, which nobody sees on a terminal and everybody in a file."""
+    if out.is_terminal:
+        out.print(shown)
+        return
+    with out.capture() as printed:
+        out.print(shown)
+    out.file.write("\n".join(line.rstrip(" ") for line in printed.get().split("\n")))
 
 
 def say(text: str | Text) -> None:
