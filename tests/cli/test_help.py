@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from cli.main import app
+from contracts.vocabulary import ActivityState, BatchState
 
 
 def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -36,3 +38,14 @@ def test_nothing_is_cut_on_a_terminal_of_80_columns(path: str, command: Any) -> 
     names = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
     assert {name for name in names if name not in shown} == set()
     assert "…" not in shown
+
+
+@pytest.mark.parametrize(("group", "states"), [("activities", ActivityState), ("batch", BatchState)])
+def test_a_list_by_state_says_which_there_are(group: str, states: type[StrEnum]) -> None:
+    shown = CliRunner().invoke(app, [group, "list", "--help"], env={"COLUMNS": "200"}).output
+    assert [state for state in states if state not in shown] == []
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands(typer.main.get_command(app), "parley")))
+def test_an_example_has_whole_ids(path: str, command: Any) -> None:
+    assert "..." not in (command.help or ""), path

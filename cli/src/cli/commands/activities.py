@@ -42,7 +42,10 @@ _OPTIONS = {
 
 @app.command("list")
 def list_(
-    state: Annotated[list[str] | None, typer.Option(help="Only in this state; repeatable.")] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Only in this state; repeatable. There are: {', '.join(ActivityState)}."),
+    ] = None,
     mode: Annotated[str | None, typer.Option(help="manual or automated.")] = None,
     owner: Annotated[str | None, typer.Option(help="Who it is for, or who has it.")] = None,
     contact: Annotated[
@@ -204,9 +207,11 @@ def complete(
 ) -> None:
     """Complete an activity with an outcome.
 
-    Example:
+    Examples:
 
-      parley activities complete 6f1d... --disposition reached --actor ada --field satisfied=true
+      parley activities complete 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11 --disposition reached --actor ada
+
+      parley activities complete 5f1c0a9e-7d2b-5c1e-9a3f-2b8f6f0d4c11 --disposition sold --field plan=plus
     """
     body: dict[str, Any] = {
         "disposition": disposition,

@@ -22,6 +22,7 @@ from cli.options import Against, DataDir, an_id, same_again
 from cli.reading import read_yaml
 from cli.waiting import follow
 from contracts.channels import PREFERENCE_OF_CHANNEL
+from contracts.vocabulary import BatchState
 
 app = typer.Typer(
     no_args_is_help=True, help="Batches: draft, preview, load, watch, pause, resume, cancel, list."
@@ -278,7 +279,7 @@ def cancel(
 
 @app.command("list")
 def list_(
-    state: Annotated[str | None, typer.Option(help="Only in this state.")] = None,
+    state: Annotated[str | None, typer.Option(help=f"Only in this state: {', '.join(BatchState)}.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,
     data_dir: DataDir = Path(".parley"),
     against: Against = None,
