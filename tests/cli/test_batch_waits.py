@@ -53,6 +53,8 @@ def said(answer: dict[str, Any], *words: str) -> str:
     ("told", "sentence"),
     [
         ({"behind": 1421}, "1,421 messages are still to be read and may change this; a load waits for them."),
+        ({"behind": 1}, "1 message is still to be read and may change this; a load waits for it."),
+        ({"count": 1, "selected": 1}, "1 contact matches, 1 would be selected."),
         ({"behind": None}, "Kafka does not say whether all contacts are known: there may be others."),
     ],
 )

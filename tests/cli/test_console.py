@@ -45,6 +45,20 @@ def test_what_the_gate_said_and_saw_is_told_in_words() -> None:
     assert _seen(held) == "endpoint enabled yes, weekdays 1 2, opted out none"
 
 
+@pytest.mark.parametrize(
+    ("count", "what", "told"),
+    [
+        (1, "rows of x.csv", "1 row of x.csv"),
+        (2000, "rows of x.csv", "2,000 rows of x.csv"),
+        (0, "activities", "0 activities"),
+        (1, "activities", "1 activity"),
+        (1, "channel-sms", "1 channel-sms"),
+    ],
+)
+def test_one_of_a_thing_is_not_many(count: int, what: str, told: str) -> None:
+    assert console.counted(count, what) == told
+
+
 def test_no_line_of_what_is_piped_ends_with_spaces(capsys: pytest.CaptureFixture[str]) -> None:
     console.fields("Of Ada", {"state": "completed", "gate_saw": "window 08:00 to 21:00, opted out none"})
     console.table("What happened", ("what", "who"), [("completed", "ada"), ("told late", "")])

@@ -68,7 +68,7 @@ async def test_every_command_of_the_page_does_what_the_page_says(engines: Engine
     assert "created flows/renewal" in answers["apply"]
     assert "rejected: bad_phone" in answers["contacts import"]
     assert "2 contacts match, 2 would be selected." in answers["batch preview"]
-    assert "1 contacts match, 1 would be selected." in answers["batch preview"]
+    assert "1 contact matches, 1 would be selected." in answers["batch preview"]
     assert "Second calls is loaded: 1 selected = 1 loaded" in answers["batch load"]
     assert "  2 would be skipped: duplicate_open_activity\n" in answers["batch preview"]
     assert "1 would be skipped: opted_out" in answers["batch preview"]

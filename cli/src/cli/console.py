@@ -41,6 +41,9 @@ _INDENT = "  "
 _ROOM_FOR_BARS = 112
 """Columns of a terminal; on a narrower one the counts beside the bars would be cut."""
 
+_ONE = {"rows": "row", "contacts": "contact", "activities": "activity"}
+"""Of each noun that is counted."""
+
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -141,6 +144,12 @@ def _print(shown: Table) -> None:
 
 def say(text: str | Text) -> None:
     out.print(text)
+
+
+def counted(count: int, what: str) -> str:
+    """`1 row of it`, `2,000 rows of it`."""
+    noun, _, rest = what.partition(" ")
+    return " ".join(filter(None, (f"{count:,}", _ONE.get(noun, noun) if count == 1 else noun, rest)))
 
 
 def say_cut(limit: int) -> None:

@@ -176,7 +176,10 @@ def preview(
     if json:
         console.print_json(seen)
         return
-    console.say(f"{seen['count']:,} contacts match, {seen['selected']:,} would be selected.")
+    match = "matches" if seen["count"] == 1 else "match"
+    console.say(
+        f"{console.counted(seen['count'], 'contacts')} {match}, {seen['selected']:,} would be selected."
+    )
     for reason, count in sorted(seen["skipped"].items()):
         console.say(f"  {count:,} would be skipped: {reason}")
     if (looked_at := seen.get("looked_at")) is not None and looked_at < seen["count"]:
@@ -187,7 +190,8 @@ def preview(
     if seen.get("behind", 0) is None:
         console.say("Kafka does not say whether all contacts are known: there may be others.")
     elif behind := seen.get("behind", 0):
-        console.say(f"{behind:,} messages are still to be read and may change this; a load waits for them.")
+        those, them = ("message is", "it") if behind == 1 else ("messages are", "them")
+        console.say(f"{behind:,} {those} still to be read and may change this; a load waits for {them}.")
     columns = ["!contact_id", "contact_type", "time_zone", "phone"]
     if any(row.get("skipped") for row in seen["sample"]):
         columns.append("skipped")

@@ -139,8 +139,7 @@ def _need_region(done: dict[str, Any], region: str | None) -> bool:
 def _show(done: dict[str, Any], rejects: Path | None) -> None:
     rows: list[tuple[object, object]] = [(name, done[name]) for name in ("created", "updated", "unchanged")]
     rows += [(f"rejected: {reason}", count) for reason, count in sorted(done["rejected"].items())]
-    title = "1 row" if done["rows"] == 1 else f"{done['rows']:,} rows"
-    console.table(title, ("what became of them", "#rows"), rows)
+    console.table(console.counted(done["rows"], "rows"), ("what became of them", "#rows"), rows)
     if rejects:
         console.say(f"Rejected rows and what would be right: {rejects}")
 

@@ -163,7 +163,7 @@ def _demo(
                 }
             )
         else:
-            rows = f"{marker.contacts:,} rows"
+            rows = console.counted(marker.contacts, "rows")
             show(books, f"{rows} reconciled" if agree else f"{rows}, NOT reconciled")
             told = _tell_a_story(api, data_dir / LIST)
             _say_where_to_look(data_dir, seconds, memory.bytes, told, worth_listing(api), keep, against)

@@ -60,7 +60,8 @@ def show(found: Sequence[Equation], title: str) -> None:
 
 
 def _sides(equation: Equation) -> str:
-    text = " = ".join(f"{count:,} {name}" for name, count in equation.counts.items())
+    text = " = ".join(console.counted(count, name) for name, count in equation.counts.items())
     if any(equation.parts.values()):
-        text += "\n= " + " + ".join(f"{count:,} {name}" for name, count in equation.parts.items() if count)
+        parts = (console.counted(count, name) for name, count in equation.parts.items() if count)
+        text += f"\n= {' + '.join(parts)}"
     return text
