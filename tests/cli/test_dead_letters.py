@@ -11,7 +11,7 @@ from cli.commands.dlq import app as dlq
 from cli.commands.dlq import document, for_people, mended
 from cli.console import print_json
 from cli.dead_letters import DeadLetters, Letter
-from cli.exits import WrongUsage
+from cli.exits import ExitCode, Failure, WrongUsage
 from cli.found import Parley
 from contracts.catalogue import topics
 from servicekit.delivery import Rejected, headers_of
@@ -297,8 +297,9 @@ async def test_the_same_letter_again_is_done_away_with_in_the_turn_of_the_first(
     await in_thread(dead.dismiss, again)
     assert await in_thread(dead.listed, TOPIC, 10) == [second]
     for gone in (first, again):
-        with pytest.raises(WrongUsage, match="was replayed or dismissed before"):
+        with pytest.raises(Failure, match="was replayed or dismissed before") as refused:
             await in_thread(dead.dismiss, gone)
+        assert refused.value.code == ExitCode.DIFFERENCE
     assert await in_thread(dead.replay_one, mended(second_again, b"better"))
     assert await in_thread(dead.listed, TOPIC, 10) == []
 
@@ -320,13 +321,24 @@ async def test_what_nobody_can_mend_is_put_away_in_order(wire: Wire, dead: DeadL
         await in_thread(dead.dismiss, second)
     await in_thread(dead.dismiss, first)
     assert [letter.name for letter in await in_thread(dead.listed, TOPIC, 10)] == [third.name, second.name]
-    with pytest.raises(WrongUsage, match="was replayed or dismissed before"):
+    with pytest.raises(Failure, match="was replayed or dismissed before") as refused:
         await in_thread(dead.dismiss, first)
+    assert refused.value.code == ExitCode.DIFFERENCE
     assert await in_thread(dead.replay, TOPIC, lambda _: None) == 2
     assert len(await wire.records(TOPIC)) == 2, "what was put away is not published"
 
 
-@pytest.mark.parametrize("name", ["activity-created.dlq", "nonsense:0:0", "activity-created.dlq:0:5"])
-async def test_a_letter_that_is_not_there_is_told(name: str, wire: Wire, dead: DeadLetters) -> None:
-    with pytest.raises(WrongUsage):
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("activity-created.dlq", ExitCode.USAGE),
+        ("nonsense:0:0", ExitCode.USAGE),
+        ("activity-created.dlq:0:5", ExitCode.DIFFERENCE),
+    ],
+)
+async def test_a_letter_that_is_not_there_is_told(
+    name: str, code: ExitCode, wire: Wire, dead: DeadLetters
+) -> None:
+    with pytest.raises(Failure) as refused:
         await in_thread(dead.show, name)
+    assert refused.value.code == code

@@ -138,11 +138,11 @@ class DeadLetters:
                 place = TopicPartition(topic_, partition)
                 ends = await self._assign(consumer, [place]) if partition < 10_000 else {}
                 if not 0 <= offset < ends.get(place, 0):
-                    raise WrongUsage(f"There is no dead letter {name}.")
+                    raise Failure(f"There is no dead letter {name}.")
                 consumer.seek(place, offset)
                 async for letter in self._until(consumer, {place: offset + 1}, replayed=False):
                     return letter
-            raise WrongUsage(f"There is no dead letter {name} any more.")
+            raise Failure(f"There is no dead letter {name} any more.")
 
         return self._run(get())
 
@@ -212,7 +212,7 @@ class DeadLetters:
             async with self._consumer() as consumer:
                 first, done = await self._first(consumer, letter)
                 if first is None or done:
-                    raise WrongUsage(f"{letter.name} was replayed or dismissed before.")
+                    raise Failure(f"{letter.name} was replayed or dismissed before.")
                 if not _is_again(letter, first):
                     raise WrongUsage(f"An earlier letter waits: replay or dismiss {first.name} first.")
                 await consumer.commit(_after([first]))
