@@ -334,6 +334,8 @@ async def test_what_nobody_can_mend_is_put_away_in_order(wire: Wire, dead: DeadL
         ("activity-created.dlq", ExitCode.USAGE),
         ("nonsense:0:0", ExitCode.USAGE),
         ("activity-created.dlq:0:5", ExitCode.DIFFERENCE),
+        ("activity-created.dlq:99:0", ExitCode.DIFFERENCE),
+        ("activity-created.dlq:10000000000:0", ExitCode.DIFFERENCE),
     ],
 )
 async def test_a_letter_that_is_not_there_is_told(
