@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import io
 import logging
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from socket import gaierror
 from typing import Literal
 
 import pytest
+import uvloop
 from pymongo.errors import AutoReconnect
 
 from contracts.message import DAY_MS, Topic
@@ -20,6 +24,7 @@ from servicekit.clock import DrivenClock, SystemClock, real_now
 from servicekit.failpoints import Failpoints, InjectedFault, UnknownFailpoint, UnknownFailpointAction
 from servicekit.logs import Repeats, mask, mask_personal_data
 from servicekit.mongo import Mongo
+from servicekit.producer import Outgoing, Producer
 from servicekit.service import Service, surely_ahead
 from servicekit.settings import BadSettings, ServiceSettings, brokers_named, without_login
 from servicekit.topics import Topics, WrongTopics
@@ -206,10 +211,40 @@ def test_a_library_that_repeats_itself_is_heard_once_and_then_how_often() -> Non
     )
     assert [repeats.filter(unmade) for _ in range(2)] == [True, False]
     assert unmade.exc_info is None
+    task = "Task exception was never retrieved"
+    assert repeats.filter(
+        logging.LogRecord("asyncio", 40, "file", 1, task, (), (gaierror, gaierror(-2, "dns"), None))
+    )
     time.sleep(0.25)
     again = said("no node %s", 5)
     assert repeats.filter(again)
     assert vars(again)["left_out"] == 4
+
+
+def test_a_lookup_that_was_given_up_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever gives up says so; in an outage of a broker whose name is gone with it, that is everybody."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.addFilter(Repeats())
+
+    async def give_up() -> None:
+        producer = Producer("nowhere.invalid:9092", "test")
+        assert await producer.publish([Outgoing("word-said", None, b"word", [])], timeout=0)
+        await producer.close()
+
+        async def complained() -> bool:
+            gc.collect()
+            return "Future exception was never retrieved" in caplog.text
+
+        await eventually(complained, "asyncio to complain of the lookup")
+
+    logging.getLogger("asyncio").addHandler(handler)
+    try:
+        uvloop.run(give_up())
+    finally:
+        logging.getLogger("asyncio").removeHandler(handler)
+    assert "gaierror" in caplog.text
+    assert written.getvalue() == ""
 
 
 async def test_a_driven_clock_is_the_same_in_every_hand(tmp_path: Path) -> None:

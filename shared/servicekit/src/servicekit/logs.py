@@ -7,6 +7,7 @@ import math
 import re
 import sys
 import time
+from socket import gaierror
 from typing import Any, Literal
 
 import orjson
@@ -75,7 +76,8 @@ class Repeats(logging.Filter):
 
     Without its broker a service's consumers complain a hundred times a second, and the log of what went
     before is rotated away within minutes. What comes with a traceback is never left out, but for a connection
-    that was not made and nobody waited for any more.
+    that was not made and nobody waited for any more. Of a name whose lookup was given up nothing is said at
+    all: whoever gave it up tells of its broker, and at a service's end this would be the log's last line.
     """
 
     def __init__(self, seconds: float = 10.0) -> None:
@@ -87,6 +89,8 @@ class Repeats(logging.Filter):
         if record.exc_info:
             if not (record.name == "asyncio" and isinstance(record.exc_info[1], OSError)):
                 return True
+            if _is_lookup_given_up(record):
+                return False
             record.exc_info = None
             _lower(record)
         elif _of_a_client(record) and str(record.msg).startswith(_WITHOUT_A_BROKER):
@@ -106,6 +110,12 @@ class Repeats(logging.Filter):
 
 def _of_a_client(record: logging.LogRecord) -> bool:
     return record.name.startswith(("aiokafka", "asyncio"))
+
+
+def _is_lookup_given_up(record: logging.LogRecord) -> bool:
+    """uvloop leaves its future of the name's address behind when a connection is cancelled meanwhile."""
+    error = record.exc_info[1] if record.exc_info else None
+    return isinstance(error, gaierror) and str(record.msg).startswith("Future exception was never retrieved")
 
 
 def _lower(record: logging.LogRecord) -> None:
