@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from cli.accounts import Activities, Attempts, Equation, _batch, _of_attempts
+from cli.accounts import Activities, Attempts, Equation, RecordedMessages, _batch, _of_attempts
 from cli.commands import reconcile
 from cli.exits import Failure
 from cli.found import Parley
+from contracts.channel_sms import MessageRecorded
+from contracts.samples import sample
+from contracts.vocabulary import Direction
 
 
 def activity(**told: Any) -> dict[str, Any]:
@@ -101,6 +106,42 @@ def test_where_no_carrier_is_simulated_its_journal_is_not_asked_for() -> None:
     books = books_of_attempts(journal=None)
     assert [equation.title for equation in books] == ["messages sent", "messages received", "attempts"]
     assert [equation.title for equation in books if not equation.holds] == []
+
+
+def told(**changes: Any) -> SimpleNamespace:
+    """A record of the topic message-recorded."""
+    return SimpleNamespace(value=sample(MessageRecorded.wire.type).evolve(**changes).to_json())
+
+
+def test_a_message_counts_once_and_as_its_newest_version_tells_it() -> None:
+    recorded = RecordedMessages()
+    for id_, version, direction, status in (
+        ("sent", 3, Direction.OUTGOING, "delivered"),
+        ("sent", 1, Direction.OUTGOING, "failed"),
+        ("sent", 3, Direction.OUTGOING, "delivered"),
+        ("never left", 1, Direction.OUTGOING, "sent"),
+        ("never left", 2, Direction.OUTGOING, "failed"),
+        ("in doubt", 1, Direction.OUTGOING, "unknown"),
+        ("answer", 1, Direction.INCOMING, "received"),
+        ("another answer", 1, Direction.INCOMING, "received"),
+    ):
+        recorded.take(told(message_id=id_, version=version, direction=direction, status=status))
+    assert recorded.by_direction() == Counter(outgoing=1, incoming=2)
+
+
+def test_of_each_recorded_message_little_is_kept() -> None:
+    """Or a container with little memory is killed for it: the topic grows with every message."""
+    recorded, messages = RecordedMessages(), 5000
+    recorded.take(told())
+    tracemalloc.start()
+    try:
+        for number in range(messages):
+            recorded.take(told(message_id=f"message-{number}", text="What do you say? " * 10))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert recorded.by_direction().total() == messages + 1
+    assert kept / messages < 400, "bytes a message"
 
 
 def test_what_was_completed_and_purged_was_completed_once() -> None:

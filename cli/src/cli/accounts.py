@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,17 @@ from cli.dead_letters import DeadLetters
 from cli.found import Parley
 from cli.topic_records import for_each_record
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
+from contracts.message import Record
 from contracts.reasons import Skipped
 from contracts.stats import SetTargetLink
-from contracts.vocabulary import FINAL_STATES
+from contracts.vocabulary import FINAL_STATES, Direction, Identifier, Version
 
 _WITH_PEOPLE = ("available", "assigned")
 _IN_A_CHANNEL = ("dispatched", "in_progress", "awaiting_reply", "outcome_unknown")
 _SIMULATED = "simulated"
 _SENT = ("sent", "delivered", "undelivered")
+_DIRECTIONS = tuple(Direction)
+_NONE, _SIDES = len(_DIRECTIONS), len(_DIRECTIONS) + 1
 
 
 @dataclass(frozen=True)
@@ -266,20 +270,42 @@ def _journal(api: Api) -> Counter[str] | None:
     return found
 
 
+class _Told(Record):
+    """What is counted of a message; its text and its addresses are most of it."""
+
+    message_id: Identifier
+    version: Version
+    direction: Direction
+    status: str
+
+
+class RecordedMessages:
+    """Different messages, each as its newest version tells it.
+
+    A hash and one number stay of each, since a topic has more messages than a container has memory for.
+    """
+
+    def __init__(self) -> None:
+        self._newest: dict[bytes, int] = {}
+
+    def take(self, record: Any) -> None:
+        told = _Told.model_validate_json(record.value, strict=True)
+        id_ = blake2b(told.message_id.encode(), digest_size=16).digest()
+        if self._newest.get(id_, 0) // _SIDES < told.version:
+            left = told.status in (*_SENT, "received")
+            self._newest[id_] = told.version * _SIDES + (_DIRECTIONS.index(told.direction) if left else _NONE)
+
+    def by_direction(self) -> Counter[str]:
+        """Without those that never left."""
+        found = Counter(number % _SIDES for number in self._newest.values())
+        return Counter({direction.value: found[side] for side, direction in enumerate(_DIRECTIONS)})
+
+
 def _recorded(parley: Parley) -> Counter[str] | None:
-    """Different messages on the topic, by direction, without those that never left; None if it was cut."""
-    newest: dict[str, MessageRecorded] = {}
-
-    def take(record: Any) -> None:
-        message = MessageRecorded.from_json(record.value)
-        standing = newest.get(message.message_id)
-        if standing is None or standing.version < message.version:
-            newest[message.message_id] = message
-
-    if not for_each_record(parley, MessageRecorded.wire.topic.name, take):
-        return None
-    gone = (message for message in newest.values() if message.status in (*_SENT, "received"))
-    return Counter(message.direction.value for message in gone)
+    """Messages on the topic, by direction; None if it was cut."""
+    found = RecordedMessages()
+    whole = for_each_record(parley, MessageRecorded.wire.topic.name, found.take)
+    return found.by_direction() if whole else None
 
 
 def _channels_of_others(parley: Parley) -> frozenset[str] | None:
