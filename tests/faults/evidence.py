@@ -25,6 +25,25 @@ _READ = (
     ("channel-sms", "inbound"),
 )
 
+_NEEDED: dict[str, dict[str, type]] = {
+    "parley.activity.created.v1": {"activity_id": str, "contact_id": str},
+    "parley.activity.completed.v1": {"activity_id": str},
+    "parley.activity.changed.v1": {"activity_id": str, "version": int},
+    "parley.activity.dispatched.v1": {"destination": str},
+    "parley.contact-stats.changed.v1": {"version": int, "total": dict},
+    "parley.interaction.recorded.v1": {
+        "interaction_type": str,
+        "interaction_id": str,
+        "version": int,
+        "contact_id": str,
+    },
+    "parley.stats.merge-targets.v1": {"target_id": str, "survivor_id": str},
+    "parley.stats.erase-target.v1": {"target_id": str},
+}
+"""Without these nothing can be concluded from a body, and no reader takes it."""
+
+_ORIGIN = ("dlq_topic", "dlq_partition", "dlq_offset", "dlq_timestamp")
+
 
 @dataclass
 class Event:
@@ -33,6 +52,21 @@ class Event:
     key: str
     headers: dict[str, str]
     body: Json | None
+    place: tuple[str, ...] = ()
+    """Topic, partition, offset and time: how a dead letter names its origin."""
+    torn: bool = False
+    """It has a body that is no JSON object."""
+
+    @property
+    def is_tombstone(self) -> bool:
+        return self.body is None and not self.torn
+
+    @property
+    def fits(self) -> bool:
+        needed = _NEEDED.get(self.headers.get("ce_type", ""), {})
+        return self.body is not None and all(
+            type(self.body.get(name)) is type_ for name, type_ in needed.items()
+        )
 
     @property
     def id(self) -> tuple[str, str]:
@@ -51,12 +85,33 @@ class Evidence:
     """What the load says it put in, where there was one that says so."""
 
     def of_type(self, topic: str, type_: str) -> Iterator[Json]:
-        """The bodies of one type on a topic, each event once."""
-        seen: set[tuple[str, str]] = set()
+        """The bodies of one type on a topic, each event once.
+
+        What became a dead letter may have come again under its name, mended: that is what was told.
+        """
+        given_up = self._given_up()
+        told: dict[tuple[str, str], Event] = {}
         for event in self.topics.get(topic, ()):
-            if event.headers.get("ce_type") == type_ and event.body is not None and event.id not in seen:
-                seen.add(event.id)
-                yield event.body
+            if event.headers.get("ce_type") != type_ or not event.fits or not all(event.id):
+                continue
+            if event.id not in told or (told[event.id].place in given_up and event.place not in given_up):
+                told[event.id] = event
+        yield from (event.body for event in told.values() if event.body is not None)
+
+    def taken(self, topic: str, type_: str) -> Iterator[Json]:
+        """Of a topic with one reader, the same without what is a dead letter of that reader's."""
+        given_up = self._given_up()
+        events = [event for event in self.topics.get(topic, ()) if event.place not in given_up]
+        yield from Evidence([], {topic: events}, {}).of_type(topic, type_)
+
+    def _given_up(self) -> set[tuple[str, ...]]:
+        """Where the records lie that a dead letter has as its origin."""
+        return {
+            tuple(event.headers.get(name, "") for name in _ORIGIN)
+            for topic, events in self.topics.items()
+            if topic.endswith(".dlq")
+            for event in events
+        }
 
     def rows(self, place: str) -> list[Json]:
         return self.stored.get(place, [])
@@ -136,6 +191,7 @@ def _event(record: Any) -> Event:
         body = json.loads(record.value) if record.value else None
     except ValueError:
         body = None
-    return Event(
-        (record.key or b"").decode("utf-8", "replace"), headers, body if isinstance(body, dict) else None
-    )
+    key = (record.key or b"").decode("utf-8", "replace")
+    place = (record.topic, str(record.partition), str(record.offset), str(record.timestamp))
+    whole = body if isinstance(body, dict) else None
+    return Event(key, headers, whole, place, torn=bool(record.value) and whole is None)

@@ -26,6 +26,8 @@ from tests.services import SERVICES
 
 RESTING = {"completed", "failed", "cancelled", "expired", "purged", "outcome_unknown"}
 WAITING = {"scheduled", "available", "assigned"}
+DIRECTIONS = (None, "incoming", "outgoing", "unknown")
+"""What an interaction may say; None leaves it to others."""
 KEYWORD = re.compile(
     r"^\W*(stop|stopall|unsubscribe|cancel|end|quit|revoke|optout|start|unstop|help|info)\W*$", re.I
 )
@@ -227,7 +229,9 @@ def statistics_add_up(evidence: Evidence) -> Finding:
     """P3. Counters = recount of the interactions = what the carrier saw."""
     found = Finding("P3", "the counters equal the interactions equal the carrier's journal")
     newest: dict[tuple[str, str], Json] = {}
-    for body in evidence.of_type("interaction-recorded", "parley.interaction.recorded.v1"):
+    for body in evidence.taken("interaction-recorded", "parley.interaction.recorded.v1"):
+        if body.get("direction") not in DIRECTIONS:
+            continue
         key = body["interaction_type"], body["interaction_id"]
         if key not in newest or newest[key]["version"] < body["version"]:
             newest[key] = body
@@ -252,8 +256,9 @@ def statistics_add_up(evidence: Evidence) -> Finding:
             counted[str(target)][direction] += 1
     announced: dict[str, Json] = {}
     for event in evidence.topics.get("contact-stats-changed", ()):
-        if event.body is None:
-            announced.pop(event.key, None)
+        if event.body is None or not event.fits:
+            if event.is_tombstone:
+                announced.pop(event.key, None)
         elif event.body["version"] >= announced.get(event.key, {"version": 0})["version"]:
             announced[event.key] = event.body
     for target in counted.keys() | announced.keys():
@@ -295,12 +300,12 @@ def _whom_it_counts_for(evidence: Evidence) -> Callable[[str], str | None]:
         _target_key(body.get("target_type"), body["target_id"]): _target_key(
             body.get("target_type"), body["survivor_id"]
         )
-        for body in evidence.of_type("stats-commands", "parley.stats.merge-targets.v1")
+        for body in evidence.taken("stats-commands", "parley.stats.merge-targets.v1")
     }
     erased = {
         _target_key(body.get("target_type"), body["target_id"])
-        for body in evidence.of_type("stats-commands", "parley.stats.erase-target.v1")
-    } | {event.key for event in evidence.topics.get("contact-changed", ()) if event.body is None}
+        for body in evidence.taken("stats-commands", "parley.stats.erase-target.v1")
+    } | {event.key for event in evidence.topics.get("contact-changed", ()) if event.is_tombstone}
 
     def final(target: str) -> str | None:
         while target in survivors:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.evidence import Event, Evidence, Json
+from servicekit.delivery import Rejected
+from servicekit.pipeline import dead_letter
+from tests.faults.evidence import Event, Evidence, Json, gather
 from tests.faults.judge import judge
+from tests.kit import Wire
 
 NUMBER, OTHER = "+12025550101", "+12025550102"
 OPENING = "Hi Ada, shall we renew?"
@@ -293,3 +298,95 @@ def test_what_a_person_did_by_the_same_channel_is_none_of_the_carriers() -> None
     again("interaction-recorded", "i k1", interaction_id="k2")(evidence)
     evidence.topics["contact-stats-changed"].append(counters("c1", 1, 4, version=3)[1])
     assert broken(evidence) == {"P3"}
+
+
+def bury(evidence: Evidence, topic: str, id_: str, **changes: Any) -> tuple[Event, Event]:
+    """The event was poison at first; what the history has is how it came again, mended."""
+    (mended,) = [each for each in evidence.topics[topic] if each.headers["ce_id"] == id_]
+    assert mended.body is not None
+    mended.place = (topic, "0", "9", "1767600001000")
+    poison = Event(mended.key, mended.headers, mended.body | changes, (topic, "0", "1", "1767600000000"))
+    evidence.topics[topic].insert(0, poison)
+    names = ("dlq_topic", "dlq_partition", "dlq_offset", "dlq_timestamp")
+    origin = dict(zip(names, poison.place, strict=True)) | {"dlq_reason": "invalid_body"}
+    letter = Event(poison.key, poison.headers | origin, poison.body)
+    evidence.topics.setdefault(f"{topic}.dlq", []).append(letter)
+    evidence.given = None  # it was an operator, and no load that says what it put in
+    return poison, mended
+
+
+POISON = [
+    ("interaction-recorded", "i i1", {"direction": "sideways"}),
+    ("interaction-recorded", "i i1", {"contact_id": "c2", "occurred_at": "yesterday"}),
+    ("interaction-recorded", "i i1", {"version": "first"}),
+    ("activity-created", "created a1", {"contact_id": "nobody", "kind": "parcel"}),
+    ("activity-created", "created a1", {"activity_id": "a9", "kind": "parcel"}),
+    ("activity-completed", "completed a1", {"activity_id": "a9", "disposition": 7}),
+    ("activity-completed", "completed a1", {"activity_id": None}),
+    ("activity-dispatched.sms", "dispatched a1", {"destination": "nowhere"}),
+]
+
+
+@pytest.mark.parametrize(("topic", "id_", "changes"), POISON)
+def test_what_was_poison_at_first_and_came_again_mended_breaks_nothing(
+    topic: str, id_: str, changes: Json
+) -> None:
+    evidence = honest()
+    bury(evidence, topic, id_, **changes)
+    assert broken(evidence) == set()
+
+
+def test_what_was_mended_under_another_name_counts_once() -> None:
+    evidence = honest()
+    _, mended = bury(evidence, "interaction-recorded", "i i1", direction="incoming", occurred_at="yesterday")
+    mended.headers = mended.headers | {"ce_id": "i i1 mended"}
+    assert broken(evidence) == set()
+
+
+def test_a_command_that_became_a_dead_letter_merged_nobody() -> None:
+    evidence = honest()
+    merge = {"target_id": "c1", "survivor_id": "c2", "version": "first"}
+    evidence.topics["stats-commands"] = [event("", "c1", "stats.merge-targets.v1", "merge", merge)[1]]
+    assert broken(evidence) == {"P3"}
+    _, again = bury(evidence, "stats-commands", "merge")
+    evidence.topics["stats-commands"].remove(again)
+    assert broken(evidence) == set()
+
+
+@pytest.mark.parametrize("topic", ["contact-changed", "contact-stats-changed"])
+def test_what_is_torn_erases_nobody(topic: str) -> None:
+    evidence = honest()
+    evidence.topics.setdefault(topic, []).append(Event("c1", {}, None, torn=True))
+    assert broken(evidence) == set()
+
+
+def test_what_came_mended_and_was_not_taken_is_missed() -> None:
+    evidence = honest()
+    bury(evidence, "interaction-recorded", "i i1", direction="sideways")
+    evidence.topics["contact-stats-changed"].append(counters("c1", 1, 1, version=2)[1])
+    assert broken(evidence) == {"P3"}
+
+
+def test_an_activity_that_is_a_dead_letter_and_nothing_else_is_lost() -> None:
+    evidence = honest()
+    _, mended = bury(evidence, "activity-created", "created a1")
+    evidence.topics["activity-created"].remove(mended)
+    lose("activities/activities")(evidence)
+    assert "P2" in broken(evidence)
+
+
+async def test_dead_letters_name_their_origin_as_the_judge_does(wire: Wire, tmp_path: Path) -> None:
+    headers = [("ce_id", b"i 1"), ("ce_type", b"parley.interaction.recorded.v1")]
+    told = {"interaction_type": "call", "interaction_id": "1", "version": 1, "contact_id": "c1"}
+    topic = "interaction-recorded"
+    for direction in ("sideways", "incoming"):
+        body = json.dumps(told | {"direction": direction}).encode()
+        await wire.publish_raw(topic, body, b"c1", headers)
+        if direction == "sideways":
+            (poison,) = await wire.records(topic)
+            letter = dead_letter(Rejected(poison, "invalid_body", "direction"), "stats.record-interactions")
+            await wire.producer.publish_all([letter])
+    evidence = await gather(wire.engines.kafka, wire.engines.mongo, tmp_path / "none", wire.namespace)
+    taken = list(evidence.taken(topic, "parley.interaction.recorded.v1"))
+    assert taken == list(evidence.of_type(topic, "parley.interaction.recorded.v1"))
+    assert [body["direction"] for body in taken] == ["incoming"]
