@@ -121,6 +121,23 @@ async def test_the_last_completed_activity_is_the_latest_and_may_be_corrected(he
     assert await count(here, last_dispositions=["sold"]) == 0
 
 
+async def test_what_is_told_again_of_an_activity_that_ended_takes_no_slot(here: Line) -> None:
+    scheduled, ended = (
+        here.changed(1, f"{here.crowd}-ended", version, state)
+        for version, state in ((2, ActivityState.SCHEDULED), (3, ActivityState.COMPLETED))
+    )
+    await here.knows([here.contact(1)])
+    await here.wire.publish(scheduled, ended)
+    await settled(here.service)
+    # Alone: of what comes in one batch only the newest is looked at.
+    await here.wire.publish(scheduled)
+    await settled(here.service)
+    batch = await here.draft()
+    await here.tell(batch, "load")
+    shown = await here.becomes(batch, "loaded")
+    assert (shown["loaded"], shown["skipped"]) == (1, {})
+
+
 async def test_a_poisoned_message_does_not_stop_the_others(here: Line) -> None:
     topic = ContactChanged.wire.topic.name
     await here.wire.publish_raw(topic, b"{", key=here.id(1).encode())
