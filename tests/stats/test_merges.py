@@ -81,6 +81,20 @@ async def test_nothing_counts_for_a_survivor_that_is_erased_at_the_same_moment(m
         assert counted == await made.recounted()
 
 
+async def test_what_does_not_count_is_not_kept_for_who_is_gone_either(made: Parts) -> None:
+    erased, loser, survivor = name(), name(), name()
+    assert await at_once(made, erase(erased), merge(loser, survivor)) == [None, None]
+    for late in (erased, loser):
+        # Each in a batch of its own: one that collides has all of its batch decided again.
+        assert await made.tell([interaction(late, direction="unknown")]) == [None]
+    kept = {
+        each: await made.mongo["ledger"].count_documents({"target": f"contact/{each}"})
+        for each in (erased, loser, survivor)
+    }
+    assert kept == {erased: 0, loser: 0, survivor: 1}
+    assert f"contact/{survivor}" not in await made.channels()
+
+
 async def test_a_survivor_that_nobody_heard_of_is_listed_as_never_contacted(made: Parts) -> None:
     loser, survivor = name(), name()
     assert await at_once(made, merge(loser, survivor)) == [None]
