@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -11,12 +12,15 @@ from typing import Any, cast
 
 import pytest
 
-from channel_sms.provider import Promise
+from carrier.main import Carrier
+from carrier.settings import Settings as CarrierSettings
+from channel_sms.provider import LookUpFailed, Promise, Text
+from channel_sms.providers.twilio import Twilio
 from channel_sms.use_cases.resolve_unknown import ResolveUnknown
 from contracts.activities import ActivityOutcome
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
 from servicekit.clock import SystemClock, real_now
-from tests.channel_sms.world import Scene, Stage, standing
+from tests.channel_sms.world import CALM, Scene, Stage, fictional, standing
 from tests.engines import Engines
 from tests.kit import eventually
 
@@ -91,6 +95,45 @@ async def test_what_the_carrier_takes_long_after_we_gave_it_up_is_found_and_not_
         sid = await taken_at_last(talk, intent["text"])
         await talk.until("intents", {"state": "sent", "provider_message_id": sid})
         assert len(talk.journal()) == 1
+
+
+@asynccontextmanager
+async def asking_a_carrier(tmp_path: Path) -> AsyncIterator[tuple[Twilio, Carrier]]:
+    """The provider, and nobody else who talks to its carrier."""
+    settings = CarrierSettings(port=0, journal=tmp_path / "carrier.jsonl", **CALM)  # type: ignore[arg-type]
+    async with Carrier(settings).running() as carrier:
+        account, token = settings.account_sid, settings.auth_token
+        asking = Twilio("carrier", carrier.url, account, token, lambda intent_id: "", 5.0, 1, 10.0)
+        try:
+            yield asking, carrier
+        finally:
+            await asking.close()
+
+
+IN_DOUBT = Text("i", fictional(1), fictional(0), "Hello", 60)
+
+
+async def write_after_it(carrier: Carrier, texts: int) -> None:
+    """The newest are found first, and a hundred of them are a page."""
+    to, sender = IN_DOUBT.to, IN_DOUBT.sender
+    await asyncio.gather(*(carrier.network.accept(to, sender, f"{n}", "") for n in range(texts)))
+
+
+@pytest.mark.parametrize(("texts_since", "page"), [(99, 1), (100, 2), (250, 3)])
+async def test_a_look_up_turns_every_page(tmp_path: Path, texts_since: int, page: int) -> None:
+    async with asking_a_carrier(tmp_path) as (asking, carrier):
+        began = real_now()
+        sid = (await carrier.network.accept(IN_DOUBT.to, IN_DOUBT.sender, IN_DOUBT.body, "")).sid
+        await write_after_it(carrier, texts_since)
+        assert await asking.look_up(IN_DOUBT, began) == [sid], f"it is on page {page}"
+
+
+async def test_what_is_not_among_more_pages_than_are_turned_is_not_proven_absent(tmp_path: Path) -> None:
+    async with asking_a_carrier(tmp_path) as (asking, carrier):
+        began = real_now()
+        await write_after_it(carrier, 2001)
+        with pytest.raises(LookUpFailed, match="too many pages"):
+            await asking.look_up(IN_DOUBT, began)
 
 
 async def look_again(talk: Scene) -> None:
