@@ -15,6 +15,7 @@ from channel_sms.adapters.mongo_intents import MongoIntents, to_document
 from channel_sms.domain.intent import IntentState, Purpose, new_intent
 from channel_sms.domain.settling import Suppressed, Unsent
 from channel_sms.main import build
+from channel_sms.pace import Pace
 from channel_sms.settings import Settings
 from channel_sms.use_cases.record_results import RecordResults
 from channel_sms.use_cases.settle_sends import Settling
@@ -241,14 +242,22 @@ async def test_of_two_who_saw_the_same_message_due_one_may_send_it(
     await mongo.close()
 
 
+def test_a_long_message_takes_a_token_for_each_of_its_parts() -> None:
+    pace = Pace()
+    assert pace.take("long", 1000, rate=40), "it may overdraw"
+    assert not pace.take("long", 1, rate=40), "for 24 seconds"
+    assert pace.exhausted() == ["long"]
+    assert [pace.take("short", 1, rate=40) for _ in range(10)] == [True] * 10
+
+
 async def test_pacing_holds_an_endpoint_to_its_rate(stage: Stage) -> None:
     async with stage.scene() as talk:
-        await talk.know(range(30))
+        await talk.know(range(10), opening="Would you like to renew? " * 16)
         await talk.wire.publish(talk.endpoint(version=2, segments_per_second=20.0))
         await talk.until("endpoints", {"_id": talk.endpoint_id, "version": 2})
         began = asyncio.get_running_loop().time()
-        await talk.dispatch(*range(30))
-        await talk.accepted(30)
+        await talk.dispatch(*range(10))
+        await talk.accepted(10)
         # 30 segments at 20 a second with a burst of a quarter second
         assert asyncio.get_running_loop().time() - began > 1.0
 
