@@ -569,6 +569,29 @@ async def test_the_good_ones_of_a_batch_come_before_its_dead_letters(engines: En
     assert len(await wire.dead_letters("word-said")) == 1
 
 
+async def test_where_a_batch_failed_each_key_keeps_its_order() -> None:
+    words = [said("anna", 1, "later"), said("anna", 2), said("berta", 1)]
+    records = [
+        ConsumerRecord("t", 0, n, 0, 0, word.name.encode(), word.to_json(), None, 5, 2, tuple(CE))
+        for n, word in enumerate(words)
+    ]
+    patience, heard = {"later": 1}, []
+
+    async def one_at_a_time(batch: Sequence[Any]) -> list[Outcome]:
+        if len(batch) > 1:
+            raise KeyError("a bug that one of them meets")
+        word = batch[0].message
+        if patience.pop(word.word, 0):
+            return [TryAgain("not yet", after=0.01)]
+        heard.append((word.name, word.number))
+        return [None]
+
+    nobody = Producer("kafka.invalid:9092", "test")
+    reader = Reader((WordSaid,), (WordSaid,))
+    await Pipeline("test.ear", reader, one_at_a_time, nobody, Metrics(), asyncio.Event())(records)
+    assert heard == [("berta", 1), ("anna", 1), ("anna", 2)]
+
+
 async def test_of_what_is_taken_away_exactly_what_is_finished_is_committed() -> None:
     """One more would be lost, and one that stays is committed by its own batch."""
     committed: list[dict[TopicPartition, int]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +23,7 @@ from servicekit.refusals import TooLargeToAnnounce
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
 from servicekit.unit_of_work import Changes, Store
-from servicekit.verdict import Become, Unchanged, Verdict, Write, following
+from servicekit.verdict import Become, TryAgain, Unchanged, Verdict, Write, following
 from tests.engines import Engines
 from tests.kit import Wire, running, settled
 from tests.servicekit.conftest import HEARD, SAID, Ear, EarService, WordHeard, WordSaid, hear
@@ -54,6 +54,36 @@ async def test_a_state_that_moved_meanwhile_is_decided_again(
         assert ear is not None
         assert ear.words == ("hello",) * 5
         assert len(await wire.messages(WordHeard)) == 10
+
+
+async def test_what_waits_after_a_conflict_holds_back_its_own_key_only(
+    engines: Engines, wire: Wire, ears: EarService
+) -> None:
+    await wire.create_topics(TOPICS)
+    words = [said("anna", 1, "later"), said("anna", 2), said("berta", 1)]
+
+    async def others_are_faster_than_many(messages: Sequence[WordSaid]) -> dict[str, bool]:
+        if len(messages) > 1:
+            raise Conflict("a version moved")
+        return ears.patience
+
+    async with running(ears.build, ServiceSettings, engines, wire.namespace) as service:
+        hears = service.unit_of_work(
+            "again",
+            ears.store,
+            aggregate_id=lambda word: word.name,
+            decide=hear,
+            facts=others_are_faster_than_many,
+        )
+        batch = [Delivery(word, {}, SimpleNamespace(key=word.name.encode())) for word in words]
+        first, second, other = await hears(batch)
+        assert (isinstance(first, TryAgain), isinstance(second, TryAgain), other) == (True, True, None)
+        assert await ears.store.get("anna") is None
+        ears.patience["arrived"] = True
+        assert await hears(batch[:2]) == [None, None]
+        ear = await ears.store.get("anna")
+        assert ear is not None
+        assert ear.words == ("later", "hello")
 
 
 class Seat(BaseModel):
