@@ -129,6 +129,15 @@ def test_an_unknown_zone_is_sent_to_when_every_possible_zone_is_inside() -> None
     assert timedelta(hours=2) <= deferred.until - early < timedelta(hours=2, minutes=10)
 
 
+def test_a_listed_zone_that_nobody_knows_makes_no_time_safe() -> None:
+    under = catalog(policy=POLICY.evolve(unknown_zone_zones=("America/New_York", "Mars/Base")))
+    for hour in range(24):
+        now = NOON + timedelta(hours=hour)
+        deferred = ruling(contact(time_zone=None), under=under, now=now)
+        assert isinstance(deferred, Defer)
+        assert (deferred.reason, deferred.until) == ("unknown_zone", now + timedelta(hours=1))
+
+
 def test_no_policy_means_no_window() -> None:
     assert isinstance(ruling(under=catalog(campaign=campaign(policy_id=None)), now=NIGHT), Allow)
 
