@@ -365,4 +365,4 @@ async def test_what_it_cannot_read_is_set_aside_where_the_dead_letters_are_looke
     dead = DeadLetters(Parley({}, office.wire.engines.kafka, office.wire.namespace))
     for topic in (TOPIC, None):
         letters = await asyncio.to_thread(dead.listed, topic, 10)
-        assert [letter.reason for letter in letters] == [reason for *_, reason in unreadable]
+        assert [letter.reason for letter in reversed(letters)] == [reason for *_, reason in unreadable]

@@ -178,39 +178,6 @@ async def test_exclusive_requests_that_race_make_one_open_activity(
     assert states == ["available", *["cancelled"] * 5]
 
 
-@pytest.mark.parametrize("work", [{}, {"kind": "sms", "mode": "automated", "channel": "sms"}])
-async def test_nothing_is_made_for_a_contact_that_nobody_knows(
-    rest: httpx.AsyncClient, case: Case, work: dict[str, str]
-) -> None:
-    nobody = f"nobody-{case.name}"
-    answer = await rest.post("/activities", json=call(case, contact_id=nobody, **work))
-    assert (answer.status_code, answer.json()["type"]) == (422, "urn:parley:problem:unknown-contact")
-    assert answer.json()["detail"] == f"There is no contact with id '{nobody}'."
-    assert await case.service.mongo["activities"].count_documents({"contact_id": nobody}) == 0
-
-
-async def test_a_contact_may_be_made_a_moment_before_its_activity(
-    rest: httpx.AsyncClient, case: Case
-) -> None:
-    new = case.contact().evolve(contact_id=f"new-{case.name}")
-    asking = asyncio.create_task(rest.post("/activities", json=call(case, contact_id=new.contact_id)))
-    assert (await rest.get("/activities", params={"contact_id": new.contact_id})).json()["items"] == []
-    await case.know(new)
-    answer = await asking
-    assert answer.status_code == 201, answer.text
-
-
-async def test_what_the_topic_made_for_a_contact_that_nobody_knows_is_found_again(
-    rest: httpx.AsyncClient, case: Case
-) -> None:
-    nobody = f"nobody-{case.name}"
-    on_the_topic = case.manual(contact_id=nobody, campaign_id="campaign-1")
-    await case.wire.publish(on_the_topic)
-    await case.becomes(state="available")
-    again = call(case, contact_id=nobody, activity_id=on_the_topic.activity_id)
-    assert (await rest.post("/activities", json=again)).status_code == 200
-
-
 @pytest.mark.parametrize(
     ("change", "status", "code"),
     [

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
 from activities.domain.activity import Activity
 from activities.domain.creation import create, other_in
 from activities.ports import Catalogs, Facts
@@ -15,9 +12,6 @@ from servicekit.unit_of_work import Changes, Committer, Store
 from servicekit.verdict import Become, GiveUp
 
 _OF_SOMEBODY_ERASED = (Objection.CONTACT_ERASED, f"denied: {Objection.CONTACT_ERASED}")
-_MAY_BE_LATE = 2.0
-"""Seconds that a contact may be known elsewhere before our copy has it, which follows a topic."""
-_LOOK_AGAIN = 0.05
 
 
 class Impossible(Exception):
@@ -25,18 +19,11 @@ class Impossible(Exception):
 
 
 class UnknownItem(LookupError):
-    """There is no such subject, campaign or contact. On the topic it may still come; a person mistyped it."""
+    """The catalogue has no such subject or campaign. On the topic it may still come; a person mistyped it."""
 
     def __init__(self, kind: str, id_: str) -> None:
         super().__init__(f"There is no {kind} with id {id_!r}.")
         self.kind = kind
-
-
-class UnknownContact(UnknownItem):
-    """Nobody by this id was heard of yet."""
-
-    def __init__(self, contact_id: str) -> None:
-        super().__init__("contact", contact_id)
 
 
 class AnotherActivity(Exception):
@@ -59,23 +46,13 @@ class CreateActivity:
             raise UnknownItem("subject", message.subject_id)
         if message.campaign_id is not None and message.campaign_id not in catalog.campaigns:
             raise UnknownItem("campaign", message.campaign_id)
-        last_look = time.monotonic() + _MAY_BE_LATE
-        while True:
-            try:
-                return await undisputed(
-                    lambda: self._create(message), f"the slot of activity {message.activity_id}"
-                )
-            except UnknownContact:
-                if time.monotonic() >= last_look:
-                    raise
-            await asyncio.sleep(_LOOK_AGAIN)
+        return await undisputed(lambda: self._create(message), f"the slot of activity {message.activity_id}")
 
     async def _create(self, message: ActivityCreated) -> tuple[Activity, bool]:
         state = await self._store.get(message.activity_id)
         if state is not None and (other := other_in(message, state)):
             raise AnotherActivity(other)
-        facts = await self._facts.for_creation([message])
-        verdict = create(message, state, facts)
+        verdict = create(message, state, await self._facts.for_creation([message]))
         if isinstance(verdict, GiveUp):
             raise Impossible(verdict.detail)
         if isinstance(verdict, Become) and verdict.state.reason in _OF_SOMEBODY_ERASED:
@@ -83,8 +60,6 @@ class CreateActivity:
         if not isinstance(verdict, Become):
             assert state is not None
             return state, False
-        if message.contact_id not in facts.contacts:
-            raise UnknownContact(message.contact_id)
         changes = Changes()
         self._committer.add(changes, self._store, None, verdict)
         await self._committer.commit(changes)
