@@ -126,6 +126,8 @@ def test_a_message_counts_once_and_as_its_newest_version_tells_it() -> None:
         ("another answer", 1, Direction.INCOMING, "received"),
     ):
         recorded.take(told(message_id=id_, version=version, direction=direction, status=status))
+    for foreign in (None, b"", b"{", b"{}", b"[]"):
+        recorded.take(SimpleNamespace(value=foreign))
     assert recorded.by_direction() == Counter(outgoing=1, incoming=2)
 
 

@@ -304,6 +304,24 @@ async def test_the_same_letter_again_is_done_away_with_in_the_turn_of_the_first(
     assert await in_thread(dead.listed, TOPIC, 10) == []
 
 
+async def test_what_has_neither_key_nor_body_is_put_away_and_holds_up_no_other(
+    wire: Wire, dead: DeadLetters
+) -> None:
+    await bury(wire, 1)
+    headers = [(name, text.encode()) for name, text in (ORIGIN | {"dlq_topic": wire.name(TOPIC)}).items()]
+    await wire.publish_raw(f"{TOPIC}.dlq", b"", None, headers)
+    await bury(wire, 2)
+    (empty,) = [letter for letter in await in_thread(dead.listed, TOPIC, 10) if letter.key is None]
+    with pytest.raises(Failure, match="neither a key nor a body") as refused:
+        await in_thread(dead.replay_one, empty)
+    assert refused.value.code == ExitCode.DIFFERENCE
+    seen: list[Letter] = []
+    assert await in_thread(dead.replay, TOPIC, seen.append) == 2
+    assert len(seen) == 3
+    assert await in_thread(dead.listed, TOPIC, 10) == []
+    assert len(await wire.records(TOPIC)) == 2
+
+
 async def test_one_record_is_a_letter_for_each_of_its_readers(wire: Wire, dead: DeadLetters) -> None:
     await wire.publish_raw(TOPIC, b"broken", b"contact-1")
     for reader in ("activities.create-activities", "stats.record-interactions"):

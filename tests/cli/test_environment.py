@@ -18,5 +18,5 @@ def test_messages_are_compressed_where_the_broker_keeps_its_log_in_memory(
     for member in MEMBERS:
         env = environment.of(member, 8100, state, Path())
         assert env.get("PARLEY_KAFKA_COMPRESSION") == (None if member.name == "carrier" else told)
-        reads_all = None if told is None or member.name == "carrier" else "read_uncommitted"
-        assert env.get("PARLEY_KAFKA_ISOLATION") == reads_all
+        reads = "read_committed" if told is None else "read_uncommitted"
+        assert env.get("PARLEY_KAFKA_ISOLATION") == (None if member.name == "carrier" else reads)

@@ -150,7 +150,11 @@ def _lines(journal: Path) -> Iterable[Json]:
 async def _read_topics(kafka: str, namespace: str) -> dict[str, list[Event]]:
     prefix = f"{namespace}." if namespace else ""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka, auto_offset_reset="earliest", enable_auto_commit=False, max_poll_records=5000
+        bootstrap_servers=kafka,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        max_poll_records=5000,
     )
     await consumer.start()
     try:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict
 
 from contracts.message import Message, Topic
+from servicekit.bus import Bus
+from servicekit.metrics import Metrics
+from servicekit.producer import Producer
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
 from servicekit.verdict import Become, GiveUp, TryAgain, Unchanged, Verdict
+from tests.engines import Engines
+from tests.kit import Wire
 
 SAID = Topic("word-said")
 HEARD = Topic("word-heard")
@@ -102,3 +109,25 @@ class EarService:
 @pytest.fixture
 def ears() -> EarService:
     return EarService()
+
+
+def said(name: str, number: int, word: str = "hello") -> WordSaid:
+    return WordSaid(name=name, number=number, word=word)
+
+
+@asynccontextmanager
+async def bus_alone(
+    name: str, engines: Engines, wire: Wire, metrics: Metrics, **settings: Any
+) -> AsyncIterator[Bus]:
+    """No service around it, which would look after its subscribers as well."""
+    chosen = ServiceSettings(
+        kafka_bootstrap_servers=engines.kafka, namespace=wire.namespace, instance="a", **settings
+    )
+    producer, stopping = Producer(engines.kafka, "test"), asyncio.Event()
+    bus = Bus(name, chosen, producer, metrics, stopping)
+    try:
+        yield bus
+    finally:
+        stopping.set()
+        await bus.stop()
+        await producer.close()

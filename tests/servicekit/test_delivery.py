@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from contracts.catalogue import dead_letters_of
 from contracts.message import LARGEST_RECORD
-from servicekit.bus import Bus, LostConsumer, Revocation, Subscription
+from servicekit.bus import LostConsumer, Revocation, Subscription
 from servicekit.delivery import Delivery, Reader, Rejected, Tombstone, event_time
 from servicekit.failpoints import FAILPOINTS
 from servicekit.metrics import Metrics
@@ -31,7 +30,7 @@ from servicekit.settings import ServiceSettings
 from servicekit.verdict import GiveUp, Outcome, TryAgain, Unchanged
 from tests.engines import Engines
 from tests.kit import Wire, eventually, running, settled
-from tests.servicekit.conftest import HEARD, SAID, EarService, WordHeard, WordSaid
+from tests.servicekit.conftest import HEARD, SAID, EarService, WordHeard, WordSaid, bus_alone, said
 
 TOPICS = (SAID, HEARD, dead_letters_of(SAID), dead_letters_of(HEARD))
 CE = [
@@ -40,10 +39,6 @@ CE = [
     ("ce_type", b"test.word.said.v1"),
     ("ce_source", b"test"),
 ]
-
-
-def said(name: str, number: int, word: str = "hello") -> WordSaid:
-    return WordSaid(name=name, number=number, word=word)
 
 
 @pytest.mark.parametrize(
@@ -351,24 +346,6 @@ async def test_whoever_consumes_waits_no_longer(engines: Engines, wire: Wire, ea
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as api,
     ):
         assert (await api.get("/readyz")).json() == {"ready": True, "consuming": True}
-
-
-@asynccontextmanager
-async def bus_alone(
-    name: str, engines: Engines, wire: Wire, metrics: Metrics, **settings: Any
-) -> AsyncIterator[Bus]:
-    """No service around it, which would look after its subscribers as well."""
-    chosen = ServiceSettings(
-        kafka_bootstrap_servers=engines.kafka, namespace=wire.namespace, instance="a", **settings
-    )
-    producer, stopping = Producer(engines.kafka, "test"), asyncio.Event()
-    bus = Bus(name, chosen, producer, metrics, stopping)
-    try:
-        yield bus
-    finally:
-        stopping.set()
-        await bus.stop()
-        await producer.close()
 
 
 async def test_a_subscriber_is_stalled_only_while_there_is_a_broker(engines: Engines, wire: Wire) -> None:

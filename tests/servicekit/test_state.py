@@ -26,8 +26,8 @@ from servicekit.unit_of_work import Changes, Store
 from servicekit.verdict import Become, TryAgain, Unchanged, Verdict, Write, following
 from tests.engines import Engines
 from tests.kit import Wire, running, settled
-from tests.servicekit.conftest import HEARD, SAID, Ear, EarService, WordHeard, WordSaid, hear
-from tests.servicekit.test_delivery import TOPICS, said
+from tests.servicekit.conftest import HEARD, SAID, Ear, EarService, WordHeard, WordSaid, hear, said
+from tests.servicekit.test_delivery import TOPICS
 
 
 async def test_a_state_that_moved_meanwhile_is_decided_again(

@@ -77,6 +77,11 @@ class Letter:
         return -failed_at, self.topic, self.partition, -self.offset
 
     @property
+    def is_empty(self) -> bool:
+        """Neither key nor body, as of what could not be unpacked: nothing that a broker would take."""
+        return self.key is None and not self.value
+
+    @property
     def home(self) -> str:
         """The topic it came from."""
         return self.headers.get("dlq_topic") or self.topic.removesuffix(DEAD_LETTER_SUFFIX)
@@ -164,7 +169,7 @@ class DeadLetters:
 
     def replay(self, topic: str | None, replayed: Callable[[Letter], None]) -> int:
         """Publish everything not yet replayed to where it came from; a stop in between repeats at most
-        one batch, which readers survive."""
+        one batch, which readers survive. Empty ones are put away. Returns how many were published."""
 
         async def replay() -> int:
             count = 0
@@ -173,11 +178,12 @@ class DeadLetters:
                 async with self._consumer() as consumer:
                     spans = await self._spans(consumer, topic)
                     async for batch in self._batches(consumer, spans):
-                        await producer.publish_all([letter.original() for letter in batch])
+                        whole = [letter for letter in batch if not letter.is_empty]
+                        await producer.publish_all([letter.original() for letter in whole])
                         await consumer.commit(_after(batch))
                         for letter in batch:
                             replayed(letter)
-                        count += len(batch)
+                        count += len(whole)
                     if passed := {place: span.end for place, span in spans.items() if span.waiting}:
                         await consumer.commit(passed)  # the same letters again, behind the last
             finally:
@@ -191,6 +197,8 @@ class DeadLetters:
 
         False: an earlier one waits, and it stays in the list until that is done with.
         """
+        if letter.is_empty:
+            raise Failure(f"{letter.name} has neither a key nor a body to publish: dismiss it.")
 
         async def replay() -> bool:
             producer = Producer(self._servers, "parley-cli")

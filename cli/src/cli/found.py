@@ -23,6 +23,8 @@ class Parley:
     urls: dict[str, str] = field(default_factory=dict)
     kafka_bootstrap_servers: str = _USUAL_KAFKA
     namespace: str = ""
+    isolation: str = "read_committed"
+    """What its services read of the topics (`PARLEY_KAFKA_ISOLATION`)."""
 
     def url(self, service: str) -> str:
         try:
@@ -44,6 +46,7 @@ def find(data_dir: Path, against: str | None) -> Parley:
         {name: service.url for name, service in state.services.items()},
         state.kafka_bootstrap_servers,
         state.namespace,
+        state.isolation,
     )
 
 

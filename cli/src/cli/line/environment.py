@@ -34,6 +34,7 @@ def of(member: Member, port: int, state: LineState, data_dir: Path) -> dict[str,
     shared = {
         "KAFKA_BOOTSTRAP_SERVERS": state.kafka_bootstrap_servers,
         "MONGO_URL": state.mongo_url,
+        "PARLEY_KAFKA_ISOLATION": state.isolation,
         "PARLEY_NAMESPACE": state.namespace,
         "PARLEY_INSTANCE": member.instance,
         "PARLEY_HOST": _HOST,
@@ -44,8 +45,6 @@ def of(member: Member, port: int, state: LineState, data_dir: Path) -> dict[str,
     if state.kafka_port is not None:
         # The embedded broker keeps its whole log in memory, and writes it out several times over.
         shared["PARLEY_KAFKA_COMPRESSION"] = "gzip"
-        # It does not tell rightly which records of a transaction were taken back.
-        shared["PARLEY_KAFKA_ISOLATION"] = "read_uncommitted"
     match member.name:
         case "channel-sms":
             return inherited() | shared | _sms(state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import psutil
 from pydantic import BaseModel, ValidationError
@@ -39,6 +39,11 @@ class LineState(BaseModel):
     """Worked by services of others; a data directory keeps those that it was told once."""
     clock_file: Path
     services: dict[str, MemberState] = {}
+
+    @property
+    def isolation(self) -> Literal["read_committed", "read_uncommitted"]:
+        """The embedded broker does not tell rightly which records of a transaction were taken back."""
+        return "read_committed" if self.kafka_port is None else "read_uncommitted"
 
     @classmethod
     def read(cls, data_dir: Path) -> Self | None:

@@ -32,6 +32,7 @@ from contracts.stats import Recalculate, SetCounting
 from servicekit.bus import all_messages
 from servicekit.clock import clock_from
 from servicekit.delivery import Delivery, Reader, Tombstone
+from servicekit.fetching import read_whatever_comes
 from servicekit.logs import configure_logs
 from servicekit.metrics import Metrics
 from servicekit.mongo import Mongo
@@ -130,6 +131,7 @@ async def _everything(settings: Settings, topics: Sequence[str]) -> AsyncIterato
         bootstrap_servers=servers, auto_offset_reset="earliest", isolation_level=settings.kafka_isolation
     )
     await consumer.start()
+    read_whatever_comes(consumer)
     try:
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)

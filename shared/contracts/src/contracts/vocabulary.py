@@ -46,10 +46,10 @@ class _Written:
 
 
 def _time(told: object) -> datetime:
-    at = _read(told) if isinstance(told, str) else told
+    at = instant_of(told) if isinstance(told, str) else told
     if not isinstance(at, datetime) or at.tzinfo is None:
         raise PydanticCustomError(*_NO_TIME)
-    if at.tzinfo is not UTC:
+    if at.tzinfo is not UTC:  # nearly all are, and for those the year says enough, in a fraction of the time
         if not FIRST_TIME <= at < END_OF_TIME:
             raise PydanticCustomError(*_OUT_OF_BOUNDS)
         return as_kept(at)
@@ -58,8 +58,9 @@ def _time(told: object) -> datetime:
     return to_millisecond(at) if at.microsecond % 1000 else at
 
 
-def _read(told: str) -> datetime | None:
-    """Whatever else ISO 8601 calls a time (weeks, no punctuation) is none here."""
+def instant_of(told: str) -> datetime | None:
+    """A written time, perhaps without a zone. What else ISO 8601 calls one (as weeks) is none."""
+    # What stands between year, month, day, hour and minute.
     if told[4:14:3] not in ("--T:", "-- :", "--t:"):
         return None
     try:

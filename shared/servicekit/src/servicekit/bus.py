@@ -27,7 +27,11 @@ from servicekit.backoff import backoff
 from servicekit.brokers import why_away
 from servicekit.delivery import Reader
 from servicekit.failpoints import InjectedFault
-from servicekit.fetching import fetch_patiently, poll_until_there_is_something
+from servicekit.fetching import (
+    poll_until_there_is_something,
+    read_whatever_comes,
+    rest_between_empty_fetches,
+)
 from servicekit.metrics import Metrics
 from servicekit.pipeline import TRIES, BatchHandler, Pipeline, Stopping
 from servicekit.producer import Producer
@@ -300,7 +304,8 @@ class Bus:
                 await self.broker.start()
                 for subscription in self.subscriptions:
                     if subscription.consumer is not None:
-                        fetch_patiently(subscription.consumer)
+                        read_whatever_comes(subscription.consumer)
+                        rest_between_empty_fetches(subscription.consumer)
                         poll_until_there_is_something(subscription.consumer, subscription)
                 self._consuming = True
                 self.waits = None

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from contracts.message import LARGEST_RECORD, Message, missing_headers
-from contracts.vocabulary import END_OF_TIME, FIRST_TIME, as_kept
+from contracts.vocabulary import END_OF_TIME, FIRST_TIME, as_kept, instant_of
 from servicekit.fetching import UnreadableRecord
 from servicekit.tracing import valid_traceparent
 
@@ -143,12 +143,9 @@ class Reader:
 
 def event_time(told: str, record: Any) -> datetime:
     """What the header says if it is a time that a body may have; else Kafka's, whose producer sets it."""
-    try:
-        moment = datetime.fromisoformat(told)
-        if moment.tzinfo is not None and FIRST_TIME <= moment < END_OF_TIME:
-            return as_kept(moment)
-    except ValueError:
-        pass
+    moment = instant_of(told)
+    if moment is not None and moment.tzinfo is not None and FIRST_TIME <= moment < END_OF_TIME:
+        return as_kept(moment)
     return FIRST_TIME + timedelta(milliseconds=min(max(record.timestamp, 0), _LAST_MILLISECOND))
 
 

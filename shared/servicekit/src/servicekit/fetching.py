@@ -12,11 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.consumer.fetcher import PartitionRecords
-
-log = structlog.get_logger()
 
 _HELD_SECONDS = 0.1
 _SHORTEST_REST = 0.005
@@ -96,37 +93,39 @@ class ReadableRecords:
             offset = self.next_fetch_offset
             if given or not self._failures.is_lasting(self._partition, offset):
                 return
-            log.error(
-                "a record cannot be unpacked",
-                topic=self._partition.topic,
-                partition=self._partition.partition,
-                offset=offset,
-                error=repr(error)[:500],
-            )
             self._behind = offset + 1
             yield _unreadable(self._partition, offset, error)
 
 
-def fetch_patiently(consumer: AIOKafkaConsumer) -> None:
-    """Rest between empty fetches, and make everything that is fetched readable.
-
-    A broker that answers an empty fetch at once, instead of holding it until there is something, would
-    be asked hundreds of times a second. Apache Kafka holds it, and then nothing rests here. Who has had
-    nothing for some seconds rests longer: asking is most of what a quiet line does.
-    """
+def read_whatever_comes(consumer: AIOKafkaConsumer) -> None:
+    """What this consumer cannot unpack is an `UnreadableRecord` from now on, and loses nothing else."""
     fetcher = consumer._fetcher
     fetch = fetcher._proc_fetch_request
-    rest = _SHORTEST_REST
     failures = Failures()
 
-    async def fetch_and_rest(assignment: Any, node_id: int, request: Any) -> bool:
-        nonlocal rest
-        began = time.monotonic()
+    async def fetch_readably(assignment: Any, node_id: int, request: Any) -> bool:
         found: bool = await fetch(assignment, node_id, request)
         for partition, result in fetcher._records.items():
             records = getattr(result, "_partition_records", None)
             if isinstance(records, PartitionRecords):
                 result._partition_records = ReadableRecords(partition, records, failures)
+        return found
+
+    fetcher._proc_fetch_request = fetch_readably
+
+
+def rest_between_empty_fetches(consumer: AIOKafkaConsumer) -> None:
+    """A broker that answers an empty fetch at once, instead of holding it until there is something, would
+    be asked hundreds of times a second. Apache Kafka holds it, and then nothing rests here. Who has had
+    nothing for some seconds rests longer: asking is most of what a quiet line does."""
+    fetcher = consumer._fetcher
+    fetch = fetcher._proc_fetch_request
+    rest = _SHORTEST_REST
+
+    async def fetch_and_rest(assignment: Any, node_id: int, request: Any) -> bool:
+        nonlocal rest
+        began = time.monotonic()
+        found: bool = await fetch(assignment, node_id, request)
         if found or time.monotonic() - began > _HELD_SECONDS:
             rest = _SHORTEST_REST
             return found
