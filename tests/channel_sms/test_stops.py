@@ -44,22 +44,6 @@ async def test_nothing_goes_to_an_address_after_its_stop(stage: Stage) -> None:
         assert [entry["body"][:13] for entry in talk.journal()] == ["Hi Ann, would", "You are opted"]
 
 
-async def test_a_stop_waits_for_what_is_being_written(stage: Stage) -> None:
-    async with stage.scene(receipts=0) as talk:
-        await talk.know([1])
-        await talk.dispatch(1)
-        await talk.until("intents", {"state": "sent"})
-        intents = talk.service.mongo["intents"]
-        being_written = {"state": "sending", "claimed_real_at": real_now() + timedelta(seconds=20)}
-        await intents.update_one({"_id": talk.opening_id(1)}, {"$set": being_written})
-        await talk.write(1, "STOP")
-        await talk.until("suppressions", {"_id": talk.theirs(1), "state": "stopping"})
-        await asyncio.sleep(0.3)
-        assert len(await talk.find("inbound", {"state": "new"})) == 1
-        await intents.update_one({"_id": talk.opening_id(1)}, {"$set": {"state": "sent"}})
-        await talk.until("suppressions", {"_id": talk.theirs(1), "state": "active"})
-
-
 async def test_a_stop_is_answered_when_nothing_can_be_written_any_more(stage: Stage) -> None:
     async with stage.scene(receipts=0) as talk:
         await talk.know([1])
@@ -73,8 +57,10 @@ async def test_a_stop_is_answered_when_nothing_can_be_written_any_more(stage: St
         later = talk.form(1, "and who is this?") | {"MessageSid": f"SM{1:032x}"}
         assert await talk.webhook(INBOUND_PATH, later) == 200, "what is no opt-out waits for nothing"
         assert not answer.done()
+        assert await talk.find("inbound", {"_id": talk.form(1, "")["MessageSid"], "state": "new"})
         await intents.update_one({"_id": talk.opening_id(1)}, {"$set": {"state": "sent"}})
         assert await answer == 200
+        await talk.until("suppressions", {"_id": talk.theirs(1), "state": "active"})
 
 
 async def test_no_text_goes_to_whom_nobody_has_heard_yet(stage: Stage) -> None:
