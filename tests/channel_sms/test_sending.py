@@ -277,3 +277,11 @@ async def test_a_dispatch_that_comes_again_changes_nothing(stage: Stage) -> None
         await eventually(unchanged, "the repeats to be seen")
         assert talk.references() == {talk.opening_id(1): 1}
         assert len(await talk.messages(ActivityOutcome)) == 1
+
+
+def test_what_is_not_sent_after_all_leaves_its_pace_to_others() -> None:
+    pace = Pace()
+    assert pace.take("e", 10, 4.0)
+    assert not pace.take("e", 1, 4.0)
+    pace.give_back("e", 10)
+    assert pace.take("e", 1, 4.0)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -133,7 +134,7 @@ async def test_what_is_replayed_arrives_as_it_was_and_is_not_offered_again(
     wire: Wire, dead: DeadLetters
 ) -> None:
     await bury(wire, 1, b'{"a": 1}')
-    await bury(wire, 2, b"")
+    await bury(wire, 2, b"", dlq_reason="tries_exhausted")
     seen: list[Letter] = []
     assert await in_thread(dead.replay, TOPIC, seen.append) == 2
     arrived = await wire.records(TOPIC)
@@ -304,22 +305,32 @@ async def test_the_same_letter_again_is_done_away_with_in_the_turn_of_the_first(
     assert await in_thread(dead.listed, TOPIC, 10) == []
 
 
-async def test_what_has_neither_key_nor_body_is_put_away_and_holds_up_no_other(
-    wire: Wire, dead: DeadLetters
+@pytest.mark.parametrize(("key", "told"), [(None, {}), (b"contact-1", {"dlq_body_left_out": "2000000"})])
+async def test_what_has_no_body_here_is_put_away_by_name_and_holds_up_no_other(
+    key: bytes | None, told: dict[str, str], wire: Wire, dead: DeadLetters
 ) -> None:
     await bury(wire, 1)
-    headers = [(name, text.encode()) for name, text in (ORIGIN | {"dlq_topic": wire.name(TOPIC)}).items()]
-    await wire.publish_raw(f"{TOPIC}.dlq", b"", None, headers)
+    origin = ORIGIN | {"dlq_topic": wire.name(TOPIC)} | told
+    headers = [(name, text.encode()) for name, text in origin.items()]
+    await wire.publish_raw(f"{TOPIC}.dlq", b"", key, headers)
     await bury(wire, 2)
-    (empty,) = [letter for letter in await in_thread(dead.listed, TOPIC, 10) if letter.key is None]
-    with pytest.raises(Failure, match="neither a key nor a body") as refused:
+    (empty,) = [letter for letter in await in_thread(dead.listed, TOPIC, 10) if letter.is_empty]
+    with pytest.raises(Failure, match="has no body here") as refused:
         await in_thread(dead.replay_one, empty)
     assert refused.value.code == ExitCode.DIFFERENCE
     seen: list[Letter] = []
     assert await in_thread(dead.replay, TOPIC, seen.append) == 2
-    assert len(seen) == 3
+    assert [letter.name for letter in seen if letter.is_empty] == [empty.name]
     assert await in_thread(dead.listed, TOPIC, 10) == []
     assert len(await wire.records(TOPIC)) == 2
+    assert await in_thread(dead.replay_one, replace(empty, value=b"{}"))
+    assert len(await wire.records(TOPIC)) == 3
+
+
+@pytest.mark.parametrize(("reason", "body"), [("invalid_body", b""), ("null_body", None), ("refused", None)])
+def test_an_empty_body_does_not_become_a_tombstone(reason: str, body: bytes | None) -> None:
+    letter = Letter(f"{TOPIC}.dlq", 0, 0, b"contact-1", b"", {"dlq_reason": reason}, False)
+    assert letter.original().value == body
 
 
 async def test_one_record_is_a_letter_for_each_of_its_readers(wire: Wire, dead: DeadLetters) -> None:

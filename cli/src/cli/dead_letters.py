@@ -26,6 +26,7 @@ from cli.line.chosen_engines import no_broker
 from contracts.catalogue import channels_among, topics
 from contracts.message import DEAD_LETTER_SUFFIX
 from servicekit.delivery import headers_of
+from servicekit.fetching import UnreadableRecord, read_whatever_comes
 from servicekit.producer import NotPublished, Outgoing, Producer
 from servicekit.topics import existing_topics, partitions_of
 
@@ -33,6 +34,9 @@ GROUP = "parley-cli.dead-letters"
 _ORIGIN = "dlq_"
 _PLACE = ("dlq_topic", "dlq_partition", "dlq_offset", "dlq_subscriber")
 _SAME_RECORD = (*_PLACE, "dlq_timestamp")
+_LEFT_OUT = "dlq_body_left_out"
+_OF_AN_EMPTY_BODY = frozenset({"missing_header", "unknown_type", "invalid_body"})
+"""What a reader says of a body of no bytes; of a null one, buried as no bytes too, it says other things."""
 """With the record's time, for a topic that is made anew counts its offsets anew."""
 
 LONGEST_MILLISECONDS = 14
@@ -78,8 +82,8 @@ class Letter:
 
     @property
     def is_empty(self) -> bool:
-        """Neither key nor body, as of what could not be unpacked: nothing that a broker would take."""
-        return self.key is None and not self.value
+        """Whether nothing of it is here to be published: its body was left out, or there is no key either."""
+        return not self.value and (self.key is None or _LEFT_OUT in self.headers)
 
     @property
     def home(self) -> str:
@@ -87,9 +91,10 @@ class Letter:
         return self.headers.get("dlq_topic") or self.topic.removesuffix(DEAD_LETTER_SUFFIX)
 
     def original(self) -> Outgoing:
-        """As it was before it was buried; an empty body was a null one."""
+        """As it was before it was buried: an empty body was a null one, unless a reader looked into it."""
         headers = [(n, v.encode()) for n, v in self.headers.items() if not n.startswith(_ORIGIN)]
-        return Outgoing(self.home, self.key, self.value or None, headers)
+        was_null = not self.value and self.reason not in _OF_AN_EMPTY_BODY
+        return Outgoing(self.home, self.key, None if was_null else self.value, headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +174,10 @@ class DeadLetters:
 
     def replay(self, topic: str | None, replayed: Callable[[Letter], None]) -> int:
         """Publish everything not yet replayed to where it came from; a stop in between repeats at most
-        one batch, which readers survive. Empty ones are put away. Returns how many were published."""
+        one batch, which readers survive. Empty ones are put away. Returns how many were published.
+
+        replayed: is given each letter, the empty ones too.
+        """
 
         async def replay() -> int:
             count = 0
@@ -198,7 +206,9 @@ class DeadLetters:
         False: an earlier one waits, and it stays in the list until that is done with.
         """
         if letter.is_empty:
-            raise Failure(f"{letter.name} has neither a key nor a body to publish: dismiss it.")
+            raise Failure(
+                f"{letter.name} has no body here to publish: give it one with --edit, or dismiss it."
+            )
 
         async def replay() -> bool:
             producer = Producer(self._servers, "parley-cli")
@@ -251,6 +261,7 @@ class DeadLetters:
         )
         try:
             await consumer.start()
+            read_whatever_comes(consumer)
             yield consumer
         finally:
             await consumer.stop()
@@ -364,6 +375,8 @@ def _after(batch: list[Letter]) -> dict[TopicPartition, int]:
 
 def _letter(record: Any, replayed: bool) -> Letter:
     headers = headers_of(record)
+    if isinstance(record, UnreadableRecord):
+        headers = {"dlq_reason": "unreadable", "dlq_detail": record.why}
     return Letter(
         record.topic,
         record.partition,

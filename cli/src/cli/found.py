@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cli.exits import Unavailable, WrongUsage
+from cli.exits import Unavailable, WrongConfiguration, WrongUsage
 from cli.line.chosen_engines import chosen_brokers
 from cli.line.members import MEMBERS
 from cli.line.state import LineState
@@ -38,7 +38,7 @@ def find(data_dir: Path, against: str | None) -> Parley:
     kafka = chosen_brokers()
     namespace = os.environ.get("PARLEY_NAMESPACE", "")
     if against:
-        return Parley(_urls(against), kafka or _USUAL_KAFKA, namespace)
+        return Parley(_urls(against), kafka or _USUAL_KAFKA, namespace, _isolation())
     state = LineState.read(data_dir.expanduser())
     if state is None or not state.running():
         raise Unavailable(f"No Parley is running on {data_dir}; is `parley up` running there?")
@@ -48,6 +48,15 @@ def find(data_dir: Path, against: str | None) -> Parley:
         state.namespace,
         state.isolation,
     )
+
+
+def _isolation() -> str:
+    told = os.environ.get("PARLEY_KAFKA_ISOLATION", "read_committed")
+    if told not in ("read_committed", "read_uncommitted"):
+        raise WrongConfiguration(
+            f"PARLEY_KAFKA_ISOLATION is {told!r}; it is one of read_committed, read_uncommitted."
+        )
+    return told
 
 
 def listening(ports: range) -> int:

@@ -126,7 +126,8 @@ def replay(
 
     Each goes out with its own key, headers and body, or with what --edit makes of them; readers take a
     repeat as a repeat. What was replayed is not offered again, but for one letter that is taken out of
-    its turn: it stays in the list until those before it are done with.
+    its turn: it stays in the list until those before it are done with. One whose body is not here
+    (it was too large, or could not be unpacked) is put away and named; alone it needs --edit.
 
     Examples:
 
@@ -143,11 +144,14 @@ def replay(
     dead = DeadLetters(find(data_dir, against))
     if letter is not None:
         count, listed = 1, not dead.replay_one(_mended(dead.show(letter), edit))
+        empty: list[str] = []
     else:
-        count, listed = _all(dead, topic), False
+        (count, empty), listed = _all(dead, topic), False
     if json:
-        console.print_json({"replayed": count, "still_listed": listed})
+        console.print_json({"replayed": count, "still_listed": listed, "put_away": empty})
     else:
+        for name in empty:
+            console.say(f"{name} has no body here to publish, and was put away; see: parley dlq show {name}")
         console.say(f"Replayed {count:,} dead {'letter' if count == 1 else 'letters'}.")
     if listed:
         console.say("An earlier one of its partition waits: until that is done with, it stays in the list.")
@@ -173,11 +177,19 @@ def dismiss(
     console.say(f"{letter} is put away.")
 
 
-def _all(dead: DeadLetters, topic: str | None) -> int:
+def _all(dead: DeadLetters, topic: str | None) -> tuple[int, list[str]]:
+    """How many were published, and the names of those that could not be."""
+    empty: list[str] = []
     with console.progress() as bars:
         waiting = sum(row["waiting"] for row in rows(dead.count(topic)))
         bar = bars.add_task("Replaying", total=waiting, note="")
-        return dead.replay(topic, lambda _: bars.advance(bar))
+
+        def replayed(letter: Letter) -> None:
+            if letter.is_empty:
+                empty.append(letter.name)
+            bars.advance(bar)
+
+        return dead.replay(topic, replayed), empty
 
 
 def _mended(letter: Letter, edit: Path | None) -> Letter:

@@ -37,6 +37,11 @@ class Pace:
         bucket.tokens -= max(1, segments)
         return True
 
+    def give_back(self, endpoint_id: str, segments: int) -> None:
+        """What was taken for a text that is not sent now after all."""
+        if bucket := self._buckets.get(endpoint_id):
+            bucket.tokens += max(1, segments)
+
     def exhausted(self) -> list[str]:
         """Endpoints that may send nothing right now."""
         now = time.monotonic()

@@ -74,6 +74,7 @@ class Subscription:
     reads: tuple[type[Message], ...]
     pipeline: Pipeline
     subscriber: Any = None
+    prepared: AIOKafkaConsumer | None = None
     rests_until: float = 0.0
     """Monotonic time before which no batch is asked for: an unhurried subscriber gathers."""
     stalled_for: float = 0.0
@@ -89,6 +90,17 @@ class Subscription:
     @property
     def consumer(self) -> AIOKafkaConsumer | None:
         return getattr(self.subscriber, "consumer", None)
+
+    def prepare(self) -> None:
+        """Whatever the consumer fetches later comes by our ways. Subscribers of a process join one after
+        another, and each begins to take as soon as it has joined."""
+        consumer = self.consumer
+        if consumer is None or consumer is self.prepared:
+            return
+        self.prepared = consumer
+        read_whatever_comes(consumer)
+        rest_between_empty_fetches(consumer)
+        poll_until_there_is_something(consumer, self)
 
     def lag(self) -> int:
         """Messages the broker has told us of that were not taken; touches no network.
@@ -163,6 +175,8 @@ class Revocation(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         subscription = self._subscription
         if not revoked:
+            # So it is before a new consumer is given its first partitions.
+            subscription.prepare()
             return
         self._metrics.rebalances.labels(subscription.name).inc()
         try:
@@ -302,11 +316,6 @@ class Bus:
         while not self._stopping.is_set():
             try:
                 await self.broker.start()
-                for subscription in self.subscriptions:
-                    if subscription.consumer is not None:
-                        read_whatever_comes(subscription.consumer)
-                        rest_between_empty_fetches(subscription.consumer)
-                        poll_until_there_is_something(subscription.consumer, subscription)
                 self._consuming = True
                 self.waits = None
                 return

@@ -62,6 +62,10 @@ class Failures:
         self._at[partition] = (offset, tries)
         return tries >= _TRIES
 
+    def forget(self, partition: TopicPartition) -> None:
+        """It was read to its end."""
+        self._at.pop(partition, None)
+
 
 class ReadableRecords:
     """What was fetched of one partition, in the place of aiokafka's own.
@@ -95,6 +99,9 @@ class ReadableRecords:
                 return
             self._behind = offset + 1
             yield _unreadable(self._partition, offset, error)
+        else:
+            if given:
+                self._failures.forget(self._partition)
 
 
 def read_whatever_comes(consumer: AIOKafkaConsumer) -> None:

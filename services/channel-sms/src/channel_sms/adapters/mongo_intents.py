@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection as Members
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -167,9 +168,11 @@ class MongoIntents:
     async def none_is_being_sent_to(self, addresses: Members[str], window: timedelta) -> None:
         """Returns when nothing that was claimed before can still be written to a socket.
 
-        window: how long after its claim that is possible.
+        window: how long after its claim that is possible, and how long this takes at the most: what is
+        claimed from now on is the business of whoever claims it.
         """
-        while True:
+        until = time.monotonic() + window.total_seconds()
+        while time.monotonic() < until:
             if not await self._being_sent_to(addresses, real_now() - window):
                 return
             await asyncio.sleep(_BETWEEN_LOOKS)

@@ -210,6 +210,7 @@ class SendDue:
             if forgotten or left or declined:
                 self._results.note(intent, Suppressed())
             elif intent.to in unheard and intent.purpose not in SENT_IN_SPITE_OF_OPT_OUT:
+                self._pace.give_back(intent.endpoint_id, intent.segments)
                 self._results.note(intent, Unsent("what they wrote is heard first", _UNHEARD_SECONDS))
             elif intent.may_have_outlived_its_conversation and intent.activity_id in concluded:
                 self._results.note(intent, Pointless())
