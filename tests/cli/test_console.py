@@ -17,7 +17,7 @@ MARKED = "Ann [vip] [/b] :100: \\[x]"
 
 
 def test_a_name_with_brackets_is_a_name(capsys: pytest.CaptureFixture[str]) -> None:
-    contact = {"first_name": MARKED, "fields": {"plan [/x]": "[red]"}, "last_name": ""}
+    contact = {"first_name": MARKED, "fields": {"plan [/x]": "[red]", "born": 1993}, "last_name": ""}
     console.fields(MARKED, _for_people(contact))
     console.table(MARKED, ("who",), [(MARKED,), ([MARKED],), (None,)])
     console.say(MARKED)
@@ -25,6 +25,7 @@ def test_a_name_with_brackets_is_a_name(capsys: pytest.CaptureFixture[str]) -> N
     assert told.count(MARKED) == 5
     assert "field plan [/x]" in told
     assert "[red]" in told
+    assert "1993" in told
 
 
 def test_a_name_moves_nothing_in_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

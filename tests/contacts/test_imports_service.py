@@ -81,6 +81,14 @@ async def test_a_dirty_file_is_imported_and_every_rejected_row_is_explained(cont
     mended = rejects.text.replace("tin", "gold").replace("Mars/Base", "UTC")
     second = await contacts.import_(mended)
     assert (second["created"], second["updated"]) == (2, 1)  # Eve has Ada's number
+    left = await contacts.api.get(f"/v1/imports/{second['import_id']}/rejects")
+    again, *rows = csv.reader(io.StringIO(left.text), delimiter=";")
+    assert again == header  # with what is wrong now, and no longer what was
+    assert [(row[1], row[3], len(row)) for row in rows] == [
+        ("bad_phone", "Cleo", len(header)),
+        ("bad_email", "Dan", len(header)),
+        ("missing_address", "Finn", len(header)),
+    ]
 
     (ben,) = (await contacts.api.get("/v1/contacts", params={"opted_out": "do-not-sms"})).json()["items"]
     assert (ben["first_name"], ben["preferences"]["do-not-sms"]["source"]) == ("Ben", "import")

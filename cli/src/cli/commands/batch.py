@@ -75,7 +75,9 @@ def create(
         str | None, typer.Option(help="Code of the endpoint; the campaign's when left out.")
     ] = None,
     agent_profile: Annotated[str | None, typer.Option(help="Automatic work: who does it.")] = None,
-    agents: Annotated[str | None, typer.Option(help="Manual work: people, comma separated.")] = None,
+    agents: Annotated[
+        str | None, typer.Option(help="Manual work: people, comma separated; without, anybody may claim it.")
+    ] = None,
     at: Annotated[
         str | None, typer.Option(help="Contact-local time, for example 2027-01-11T09:00; else now.")
     ] = None,

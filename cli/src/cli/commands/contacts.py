@@ -180,7 +180,11 @@ def _for_people(contact: dict[str, Any]) -> dict[str, Any]:
             case "emails":
                 shown |= {"emails": ", ".join(value)}
             case "fields":
-                shown |= {f"field {field}": content for field, content in value.items()}
+                # A year or an account's number is no count: none of its digits are set apart.
+                shown |= {
+                    f"field {field}": str(content) if type(content) is int else content
+                    for field, content in value.items()
+                }
             case "preferences":
                 shown |= {
                     kind: f"since {console.time_of(no['at'])}, by {no['actor']} ({no['source']})"

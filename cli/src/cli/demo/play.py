@@ -267,14 +267,15 @@ class _Look:
         return any(self._states.get(state) for state in ("dispatched", "in_progress", "awaiting_reply"))
 
     def finish(self) -> None:
-        self._show()
-        self._bars.update(self._bar, total=sum(self._states.values()))
-        self._bars.stop_task(self._bar)
+        """What has not ended is due after the week."""
+        self._bars.update(self._bar, total=self._show())
 
-    def _show(self) -> None:
+    def _show(self) -> int:
+        """How many have ended."""
         self._looked = time.monotonic()
         told = self._api.get("activities", "/v1/activities/counts")
         self._states = told["states"]
         ended = sum(self._states.get(s, 0) for s in ("completed", "failed", "cancelled", "expired"))
         note = f"{self._now():%A %H:%M} UTC"
         self._bars.update(self._bar, total=told["total"], completed=ended, note=note)
+        return ended

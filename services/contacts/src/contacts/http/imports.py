@@ -134,9 +134,11 @@ def routes(imports: MongoImports, receive: ReceiveImport, worker: RunImports) ->
 
 
 async def _rejects(imports: MongoImports, import_: Import) -> AsyncIterator[str]:
-    yield _line([*REJECT_COLUMNS, *import_.header], import_.delimiter)
+    # A rejects file that was imported has these columns already, and what they said of the row is over.
+    told = len(REJECT_COLUMNS) if tuple(import_.header[: len(REJECT_COLUMNS)]) == REJECT_COLUMNS else 0
+    yield _line([*REJECT_COLUMNS, *import_.header[told:]], import_.delimiter)
     async for row in imports.rejects(import_.import_id):
-        yield _line([row["line"], row["reason"], row["what"], *row["cells"]], import_.delimiter)
+        yield _line([row["line"], row["reason"], row["what"], *row["cells"][told:]], import_.delimiter)
 
 
 def _line(cells: list[object], delimiter: str) -> str:
