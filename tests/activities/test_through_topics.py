@@ -231,6 +231,19 @@ async def test_an_unknown_outcome_rests_until_it_is_found_out(case: Case) -> Non
     await case.becomes(state="completed", disposition="no-answer")
 
 
+async def test_what_was_in_doubt_may_be_told_under_the_same_id_once_it_is_known(case: Case) -> None:
+    """As a channel does that makes the id from activity and dispatch."""
+    await case.open()
+    await case.wire.publish(case.created())
+    await case.becomes(state="dispatched")
+    doubt = case.outcome(result="unknown", disposition=None, captured={})
+    await case.wire.publish(doubt)
+    await case.becomes(state="outcome_unknown")
+    await case.wire.publish(doubt, case.outcome(disposition="no-answer", captured={}), doubt)
+    await case.becomes(state="completed", disposition="no-answer")
+    assert len(await case.said(ActivityCompleted)) == 1
+
+
 async def test_of_many_exclusive_activities_one_is_made_until_it_has_ended(case: Case) -> None:
     await case.open()
     await case.wire.publish(*(case.created(f"twin-{number}", exclusive=True) for number in range(3)))

@@ -42,7 +42,8 @@ def hear(message: Report, state: Activity | None, facts: OutcomeFacts) -> Verdic
         return progress(state, message, facts.now)
     if isinstance(message, ActivityReturned):
         return give_back(state, message, facts.now)
-    if state.outcome_id == message.outcome_id:
+    # What is in doubt may be told under the same id once it is known.
+    if state.outcome_id == message.outcome_id and (state.is_final or message.result == "unknown"):
         return Unchanged("repeat")
     if state.is_final:
         return note_late(state, message, facts.now)
