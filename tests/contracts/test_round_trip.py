@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
+from contracts.campaigns import EndpointChanged
 from contracts.catalogue import MESSAGES
 from contracts.message import Message, stable_id, wire_headers
-from contracts.vocabulary import to_millisecond
+from contracts.vocabulary import EndpointId, to_millisecond
 from tests.contracts.strategies import messages_of
 
 
@@ -30,6 +31,17 @@ def test_any_message_survives_the_journey(message: type[Message], data: st.DataO
     headers = dict(wire_headers(sent, "parley/test", "2026-11-23T00:00:00Z"))
     assert headers["ce_type"].decode() == message.wire.type
     assert headers["ce_id"].decode() == sent.event_id()
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_json_is_refused_in_a_field_that_nobody_knows_too(constant: str) -> None:
+    id_ = EndpointId("main")
+    message = EndpointChanged(endpoint_id=id_, version=1, code="main", channel="sms", address="+12125550100")
+    body = message.to_json()
+    with pytest.raises(ValidationError, match=f"there is no {constant} in JSON"):
+        EndpointChanged.from_json(body[:-1] + f', "other": [{{"deep": {constant}}}]}}'.encode())
+    named = body[:-1] + b', "other": ["NaN, Infinity and -Infinity"]}'
+    assert EndpointChanged.from_json(named) == message
 
 
 @given(st.lists(st.text(), min_size=1), st.lists(st.text(), min_size=1))

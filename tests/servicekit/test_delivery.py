@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from contracts.catalogue import dead_letters_of
 from contracts.message import LARGEST_RECORD
 from servicekit.bus import LostConsumer, Revocation, Subscription
-from servicekit.delivery import Delivery, Reader, Rejected, Tombstone, event_time
+from servicekit.delivery import Delivery, Ignored, Reader, Rejected, Tombstone, event_time
 from servicekit.failpoints import FAILPOINTS
 from servicekit.metrics import Metrics
 from servicekit.mongo import Conflict
@@ -102,6 +102,17 @@ def test_who_names_an_unknown_type_is_told_the_whole_names_of_the_known_ones() -
     record = SimpleNamespace(value=b"{}", key=b"anna", headers=[*CE[:2], ("ce_type", b"test.word"), CE[3]])
     told = "ce_type 'test.word' is not published here: test.word.heard.v1, test.word.said.v1"
     assert Reader((WordSaid,), (WordSaid, WordHeard))(record) == Rejected(record, "unknown_type", told)
+
+
+@pytest.mark.parametrize(
+    ("type_", "ignored"),
+    [("test.word.heard.v1", True), ("test.word.said.v2", True), ("test.word.said.v10", True)]
+    + [(f"test.word.said.v{told}", False) for told in ("0", "01", "X", "1.v2", "9" * 5000)],
+)
+def test_only_what_is_later_than_a_known_type_is_passed_over(type_: str, ignored: bool) -> None:
+    record = SimpleNamespace(value=b"{}", key=b"anna", headers=[*CE[:2], ("ce_type", type_.encode()), CE[3]])
+    read = Reader((WordSaid,), (WordSaid, WordHeard))(record)
+    assert read == (Ignored(record) if ignored else Rejected(record, "unknown_type", ANY))
 
 
 @pytest.mark.parametrize(("size", "taken"), [(LARGEST_RECORD, True), (LARGEST_RECORD + 1, False)])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import InitErrorDetails
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -155,7 +157,25 @@ class Message(Record):
     @classmethod
     def from_json(cls, body: bytes) -> Self:
         """Raises pydantic.ValidationError, naming each field that is wrong."""
-        return cls.model_validate_json(body, strict=True)
+        message = cls.model_validate_json(body, strict=True)
+        if b"NaN" in body or b"Infinity" in body:
+            cls._refuse_what_is_no_json(body)
+        return message
+
+    @classmethod
+    def _refuse_what_is_no_json(cls, body: bytes) -> None:
+        """Pydantic passes over it where no field is known; a strict reader would stop at what we took."""
+
+        def refuse(constant: str) -> None:
+            fault = InitErrorDetails(
+                type="json_invalid",
+                loc=(),
+                input=constant,
+                ctx={"error": f"there is no {constant} in JSON"},
+            )
+            raise ValidationError.from_exception_data(cls.__name__, [fault])
+
+        json.loads(body, parse_constant=refuse)
 
     def evolve(self, **changes: Any) -> Self:
         """A copy that differs in these fields. Raises TypeError for a field that it has not."""

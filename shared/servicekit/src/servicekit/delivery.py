@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
+from contracts.faults import words_of
 from contracts.message import LARGEST_RECORD, Message, missing_headers
 from contracts.vocabulary import END_OF_TIME, FIRST_TIME, as_kept, instant_of
 from servicekit.fetching import UnreadableRecord
@@ -18,7 +19,7 @@ from servicekit.tracing import valid_traceparent
 M = TypeVar("M", bound=Message)
 M_co = TypeVar("M_co", bound=Message, covariant=True)
 
-_VERSION = re.compile(r"\.v\d+$")
+_base_and_version = re.compile(r"(.+)\.v([1-9]\d{0,8})").fullmatch
 _TOO_LARGE = f"a body has at most {LARGEST_RECORD:,} bytes, and compression does not make room for more"
 _LAST_MILLISECOND = int((END_OF_TIME - FIRST_TIME).total_seconds() * 1000) - 1
 
@@ -97,8 +98,7 @@ class Reader:
 
     def __init__(self, read: tuple[type[Message], ...], known: tuple[type[Message], ...]) -> None:
         self._read = {message.wire.type.encode(): message for message in read}
-        self._types = ", ".join(sorted({message.wire.type for message in known}))
-        self._bases = {_VERSION.sub("", message.wire.type) for message in known}
+        self._known = sorted({message.wire.type for message in known})
         self._compacted = any(message.wire.topic.compacted for message in read)
 
     def __call__(self, record: Any) -> Delivery[Message] | Tombstone | Rejected | Ignored:
@@ -136,9 +136,18 @@ class Reader:
         return Rejected(record, "null_body", "a null body is a tombstone, and this topic has none")
 
     def _unread(self, record: Any, type_: str) -> Ignored | Rejected:
-        if _VERSION.sub("", type_) in self._bases:
+        if type_ in self._known or any(is_newer(type_, than=known) for known in self._known):
             return Ignored(record)
-        return Rejected(record, "unknown_type", f"ce_type {type_!r} is not published here: {self._types}")
+        here = ", ".join(self._known)
+        return Rejected(record, "unknown_type", f"ce_type {type_!r} is not published here: {here}")
+
+
+def is_newer(type_: str, than: str) -> bool:
+    """Whether it is a later version of the same type."""
+    told, known = _base_and_version(type_), _base_and_version(than)
+    if told is None or known is None:
+        return False
+    return told[1] == known[1] and int(told[2]) > int(known[2])
 
 
 def event_time(told: str, record: Any) -> datetime:
@@ -152,4 +161,6 @@ def event_time(told: str, record: Any) -> datetime:
 def describe(wrong: ValidationError) -> str:
     """Each wrong field and what would be right, without the offending value (it may be personal)."""
     faults = wrong.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults[:10])
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc'])) or 'body'}: {words_of(fault)}" for fault in faults[:10]
+    )

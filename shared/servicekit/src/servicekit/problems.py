@@ -15,6 +15,7 @@ from pymongo.errors import PyMongoError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from contracts.faults import words_of
 from servicekit.mongo import Conflict, is_unavailable
 from servicekit.refusals import NotFound, StandsAlready, TooLargeToAnnounce, VersionMoved
 
@@ -146,7 +147,7 @@ def _what(fault: Mapping[str, Any]) -> str:
         return "there is no such field"
     if fault["type"] == "timezone_aware":
         return "a time needs its zone, as in 2026-03-01T12:00:00Z or 2026-03-01T13:00:00+01:00"
-    return str(fault["msg"]).removeprefix("Value error, ")
+    return words_of(fault)
 
 
 def _methods_at(app: FastAPI, request: Request) -> set[str]:

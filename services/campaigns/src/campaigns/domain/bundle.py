@@ -13,6 +13,7 @@ from campaigns.domain.campaign import may_become
 from campaigns.domain.kinds import CAMPAIGN, DISPOSITION, ENDPOINT, KINDS, POLICY, Catalog, Kind, Written
 from contracts import opening
 from contracts.campaigns import ContactWindow, Question
+from contracts.faults import words_of
 from contracts.message import Record
 from servicekit import json_schema
 
@@ -111,7 +112,7 @@ def _described(error: ValidationError, place: str, model: type[Written]) -> Iter
         if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
             yield Fault(where, f"there is no such field; there are: {_names(model.model_fields)}")
         else:
-            yield Fault(where, fault["msg"])
+            yield Fault(where, words_of(fault))
 
 
 def _twice(items: Iterable[Item]) -> Iterator[Fault]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from contracts.faults import words_of
 from workflow.domain.actions import ACTION_NAMES
 
 _SOURCES = ("body", "query", "path")
@@ -41,7 +42,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
         case "string_type":
             return "must be text"
         case "value_error":
-            return str(error["msg"]).removeprefix("Value error, ")
+            return words_of(error)
         case _:
-            message = str(error["msg"])
+            message = words_of(error)
             return message[:1].lower() + message[1:]
