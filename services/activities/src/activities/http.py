@@ -29,6 +29,7 @@ from contracts.vocabulary import (
     ContactId,
     Direction,
     EndpointId,
+    Flag,
     Mode,
     OwnId,
     SubjectId,
@@ -86,7 +87,7 @@ class NewActivity(_Request):
     urgency: Urgency = Urgency.NORMAL
     instructions: Notes = ""
     owner: Person | None = None
-    exclusive: bool = False
+    exclusive: Flag = False
     created_by: Person = "api"
 
 

@@ -15,6 +15,7 @@ from channel_sms.adapters.mongo_suppressions import MongoSuppressions
 from channel_sms.domain.conversation import Conversation, ConversationState
 from channel_sms.domain.intent import Intent, IntentState
 from channel_sms.use_cases.resolve_by_person import NotInDoubt, ResolveByPerson
+from contracts.vocabulary import Flag
 from servicekit.mongo import Document
 from servicekit.pages import IdCursor, Limit, Page, page_by_id
 from servicekit.problems import Problem, answered_by
@@ -61,7 +62,7 @@ class IntentView(BaseModel):
 class Resolution(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    sent: bool
+    sent: Flag
     actor: str = Field(min_length=1, max_length=200)
 
 

@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 
 from contracts.campaigns import catalog_id
-from contracts.vocabulary import Code
+from contracts.vocabulary import Code, Whole
 from servicekit.pages import (
     Cursor,
     IdCursor,
@@ -43,7 +43,7 @@ class AppliedFlows(BaseModel):
 
 
 class VersionChoice(Frozen):
-    version: int = Field(ge=1)
+    version: Whole = Field(ge=1)
 
 
 def _problem_of(refusal: Exception) -> Problem | None:

@@ -19,12 +19,15 @@ from contracts.vocabulary import (
     ChannelName,
     Code,
     EndpointId,
+    Flag,
+    Number,
     Picker,
     PolicyId,
     SubjectDirection,
     SubjectId,
     Time,
     Version,
+    Whole,
 )
 
 CATALOG_CHANGED = Topic("catalog-changed", compacted=True)
@@ -59,9 +62,10 @@ class SubjectChanged(
     code: Code
     name: str
     data_schema: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
-    """JSON Schema (2020-12) of the data that an activity of this subject captures."""
+    """JSON Schema (2020-12) of the data that an activity of this subject captures. What is captured has to
+    fit it, but none of it has to be there, `required` or not: a conversation may end early."""
     direction: SubjectDirection = SubjectDirection.OUTBOUND
-    disposition_required: bool = True
+    disposition_required: Flag = True
     """Must be true: every activity ends with a disposition."""
     opening: str = ""
     """First words of an automated conversation. `{first_name}`, `{last_name}`, `{organisation}` and custom
@@ -69,11 +73,11 @@ class SubjectChanged(
     questions: tuple[Question, ...] = ()
     goal: str = ""
     """For people and for agents of your own; the scripted agent does not read it."""
-    max_turns: int = Field(default=6, ge=1, le=50)
+    max_turns: Whole = Field(default=6, ge=1, le=50)
     opt_out_words: tuple[str, ...] = ()
     """Added to the words that every channel honours; never instead of them."""
-    reply_delay_seconds: float = Field(default=0, ge=0, le=86_400)
-    no_response_seconds: float = Field(default=86_400, ge=1)
+    reply_delay_seconds: Number = Field(default=0, ge=0, le=86_400)
+    no_response_seconds: Number = Field(default=86_400, ge=1)
     no_response_disposition: Code | None = None
     yes_disposition: Code | None = None
     """What the scripted agent picks when the contact agrees and every question is answered."""
@@ -97,19 +101,19 @@ class DispositionChanged(
     version: Version
     code: Code
     name: str
-    terminal: bool = False
+    terminal: Flag = False
     """For readers of activity-completed; it ends nothing: what follows is what a flow says."""
-    success: bool = False
+    success: Flag = False
     """Counted in reports as a success."""
-    human_contact: bool = False
+    human_contact: Flag = False
     """Counted in reports as reached."""
-    opt_out: bool = False
+    opt_out: Flag = False
     """For readers of activity-completed; it opts nobody out: a flow's set_preference does."""
-    bad_address: bool = False
+    bad_address: Flag = False
     """For readers of activity-completed; it blocks no address: correct the contact."""
-    callback: bool = False
+    callback: Flag = False
     """For readers of activity-completed; it plans no call: a flow's try_again or new_activity does."""
-    counts_as_attempt: bool = True
+    counts_as_attempt: Flag = True
     """Whether what a person logs by completing an activity counts as an attempt."""
     pickable_by: tuple[Picker, ...] = tuple(Picker)
 
@@ -171,8 +175,8 @@ class EndpointChanged(
     channel: ChannelName
     address: str
     provider: str = "simulated"
-    enabled: bool = True
-    segments_per_second: float = Field(default=100, gt=0)
+    enabled: Flag = True
+    segments_per_second: Number = Field(default=100, gt=0)
 
 
 class ContactWindow(Record):
@@ -180,7 +184,7 @@ class ContactWindow(Record):
 
     start: str = Field(default="08:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     end: str = Field(default="21:00", pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")
-    weekdays: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
+    weekdays: tuple[Whole, ...] = (1, 2, 3, 4, 5, 6, 7)
     """ISO weekdays: 1 is Monday, 7 is Sunday."""
 
 
@@ -221,4 +225,4 @@ class AgentProfileChanged(
     version: Version
     code: Code
     kind: Literal["scripted"] = "scripted"
-    max_turns: int = Field(default=6, ge=1, le=50)
+    max_turns: Whole = Field(default=6, ge=1, le=50)

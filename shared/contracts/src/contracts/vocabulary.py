@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, NewType
 
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, Strict, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import CoreSchema, no_info_plain_validator_function
 
@@ -94,6 +94,11 @@ def _as_a_day(told: object) -> object:
 
 Day = Annotated[date, Field(ge=FIRST_TIME.date(), lt=END_OF_TIME.date()), BeforeValidator(_as_a_day)]
 """A day of somebody's calendar, between the same bounds, and written like one."""
+
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+"""As JSON writes them, where a body was JSON once: "off" is no false, and "3" no three."""
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _OWN_ID = r"^[A-Za-z0-9][A-Za-z0-9._:~-]{0,199}$"

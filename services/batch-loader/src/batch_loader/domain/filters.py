@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from batch_loader.domain.copies import Copy
-from contracts.vocabulary import Code, Identifier, Time
+from contracts.vocabulary import Code, Flag, Identifier, Number, Time, Whole
 
 _PUNCTUATION = re.compile(r"[\s().\-/]")
 _NUMBER_OR_PART = re.compile(r"^\+?[0-9]{1,20}$")
@@ -33,9 +33,9 @@ ZoneName = Annotated[str, AfterValidator(_known_zone)]
 FieldName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 FieldValue = (
     Annotated[str, StringConstraints(max_length=10_000)]
-    | Annotated[int, Field(ge=-(2**63), lt=2**63)]
-    | Annotated[float, Field(allow_inf_nan=False)]
-    | bool
+    | Annotated[Whole, Field(ge=-(2**63), lt=2**63)]
+    | Annotated[Number, Field(allow_inf_nan=False)]
+    | Flag
     | None
 )
 
@@ -60,7 +60,7 @@ class Filters(BaseModel):
     """Inside the range."""
     created_before: Time | None = None
     """Outside the range."""
-    published_only: bool = True
+    published_only: Flag = True
     phone: PhoneMatch | None = None
     time_zones: tuple[ZoneName | None, ...] = Field(default=(), max_length=_MOST_ALTERNATIVES)
     """Any of these, under whichever of its names; null is a contact whose zone is unknown."""
@@ -71,14 +71,14 @@ class Filters(BaseModel):
     """The contact's last completed activity was of any of these subjects (codes or ids)."""
     last_dispositions: tuple[Code, ...] = Field(default=(), max_length=_MOST_ALTERNATIVES)
     """The contact's last completed activity ended with any of these dispositions."""
-    never_contacted: bool = False
-    not_contacted_in_days: int | None = Field(default=None, ge=1, le=36_500)
+    never_contacted: Flag = False
+    not_contacted_in_days: Whole | None = Field(default=None, ge=1, le=36_500)
     """No contact in either direction for that many times 24 hours; never contacted counts."""
-    attempts_below: int | None = Field(default=None, ge=1, le=1_000_000)
+    attempts_below: Whole | None = Field(default=None, ge=1, le=1_000_000)
     """Fewer outgoing contacts than this."""
-    include_opted_out: bool = False
+    include_opted_out: Flag = False
     """Load also contacts that do not want the batch's channel; the policy gate still has its say."""
-    limit: int | None = Field(default=None, ge=1, le=1_000_000_000)
+    limit: Whole | None = Field(default=None, ge=1, le=1_000_000_000)
     """At most this many contacts are selected, the first in id order."""
 
     @model_validator(mode="after")

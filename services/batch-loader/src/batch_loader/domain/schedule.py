@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from batch_loader.domain.filters import ZoneName
-from contracts.vocabulary import Time, to_millisecond
+from contracts.vocabulary import Number, Time, to_millisecond
 
 D = TypeVar("D", bound=date)
 
@@ -31,7 +31,7 @@ def _in_reach(day: D) -> D:
 class _Spread(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    spread_hours: float = Field(default=0, ge=0, le=24 * 31)
+    spread_hours: Number = Field(default=0, ge=0, le=24 * 31)
     """Activities are spread evenly over this long; where each is depends on its id."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from contacts.domain.storable import good_name
-from contracts.vocabulary import Code, PreferenceKind
+from contracts.vocabulary import Code, Flag, PreferenceKind
 from servicekit import json_schema
 from servicekit.json_schema import JsonSchema, Judge
 from servicekit.verdict import Become, Unchanged, Verdict, following
@@ -32,7 +32,7 @@ class Definition(BaseModel):
     name: str = Field(min_length=1, max_length=200)
     fields_schema: JsonSchema = Field(default_factory=lambda: {"type": "object", "properties": {}})
     """JSON Schema (2020-12) of the custom fields."""
-    time_zone_required: bool = False
+    time_zone_required: Flag = False
     preferences: tuple[PreferenceKind, ...] = tuple(PreferenceKind)
     """Those that apply to this kind of contact."""
 

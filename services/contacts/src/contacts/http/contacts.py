@@ -21,6 +21,7 @@ from contacts.use_cases.change_contacts import (
 from contracts.contacts import ContactChanged
 from contracts.vocabulary import (
     Code,
+    Flag,
     Identifier,
     Lifecycle,
     OwnId,
@@ -94,7 +95,7 @@ class NewContact(ContactPatch):
 
 
 class Preference(Body):
-    opted_out: bool
+    opted_out: Flag
     source: Told = "api"
     actor: Told
     occurred_at: Time | None = None

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
 
 from contracts import stats as commands
-from contracts.vocabulary import Code, Identifier
+from contracts.vocabulary import Code, Flag, Identifier
 from servicekit.clock import Clock
 from servicekit.problems import Problem, answered_by
 from stats.use_cases.command_over_rest import CommandOverRest, Refusal
@@ -29,7 +29,7 @@ class LinkRequest(_Written):
     interaction_id: Identifier
     target_type: Code = "contact"
     target_id: Identifier
-    linked: bool = True
+    linked: Flag = True
 
 
 class ParentRequest(_Written):
@@ -49,7 +49,7 @@ class CountingRequest(_Written):
     target_type: Code
     interaction_type: Code | None = None
     """Null means every type that has no setting of its own."""
-    enabled: bool
+    enabled: Flag
 
 
 class CountingSetting(BaseModel):

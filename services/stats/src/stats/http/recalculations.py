@@ -10,7 +10,7 @@ from uuid import uuid4
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, Field
 
-from contracts.vocabulary import Code
+from contracts.vocabulary import Code, Flag, Number
 from servicekit.clock import Clock
 from servicekit.pages import Cursor, Limit, Page, cursor_of, page_of, parts_of, text
 from servicekit.problems import Problem
@@ -20,8 +20,8 @@ from stats.use_cases.recalculate import Recalculations, Running, Scope, outcome_
 
 class RecalculationRequest(Scope):
     target_type: Code | None = None
-    dry_run: bool = False
-    targets_per_second: float | None = Field(default=None, gt=0)
+    dry_run: Flag = False
+    targets_per_second: Number | None = Field(default=None, gt=0)
 
 
 class Recalculation(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
-from contracts.vocabulary import ActivityKind, ChannelName, Code, Mode, PreferenceKind, Urgency
+from contracts.vocabulary import ActivityKind, ChannelName, Code, Flag, Mode, PreferenceKind, Urgency, Whole
 from workflow.domain.delay import DelayText
 
 MOST_ACTIONS = 20
@@ -27,7 +27,7 @@ class Ending(Frozen):
 class Retry(Frozen):
     """Keeps channel, endpoint, profile, kind, mode, campaign and instructions."""
 
-    max_attempts: int = Field(ge=1, le=50)
+    max_attempts: Whole = Field(ge=1, le=50)
     """All attempts together, the first one included."""
     delay: DelayText | None = None
     """Null means one day."""
@@ -60,7 +60,7 @@ class FollowUp(Frozen):
 
 class Preference(Frozen):
     preference: PreferenceKind
-    opted_out: bool
+    opted_out: Flag
 
 
 class Finish(Frozen):

@@ -21,6 +21,7 @@ from contracts.vocabulary import (
     Source,
     Time,
     Urgency,
+    Whole,
     to_millisecond,
 )
 from servicekit.clock import Clock
@@ -55,8 +56,8 @@ class Completion(Frozen):
     instructions: str = ""
     preparation_notes: str = ""
     follow_up_at: Time | None = None
-    attempt_number: int = Field(default=1, ge=1, le=1000)
-    chain_depth: int = Field(default=0, ge=0, le=1000)
+    attempt_number: Whole = Field(default=1, ge=1, le=1000)
+    chain_depth: Whole = Field(default=0, ge=0, le=1000)
     root_id: Identifier | None = None
     created_at: Time | None = None
     """Null means just now: under the version in force."""
@@ -91,7 +92,7 @@ class PreviewRequest(Frozen):
     completion: Completion
     flow: FlowSpec | None = None
     flow_id: Identifier | None = None
-    version: Annotated[int, Field(ge=1)] | Literal["draft"] | None = None
+    version: Annotated[Whole, Field(ge=1)] | Literal["draft"] | None = None
     """Of the flow named; null means the one in force."""
 
     @model_validator(mode="after")
