@@ -16,7 +16,7 @@ SOURCES = [*ROOT.glob("shared/*/src"), *ROOT.glob("services/*/src"), *ROOT.glob(
 PLANTED = {
     "The contracts import nothing else of ours": ("contracts/vocabulary.py", "servicekit.clock"),
     "The service kit knows no service": ("servicekit/clock.py", "stats.domain.ledger"),
-    "Of the contracts the service kit knows only the message base, how faults are told, and which times there are": (
+    "Of the contracts the service kit knows only messages, their faults, and which times there are": (
         "servicekit/outbox.py",
         "contracts.vocabulary",
     ),
