@@ -286,6 +286,22 @@ async def test_what_an_earlier_life_of_this_instance_left_running_runs_again_at_
         assert (await client.post("/v1/orders", json=SOUP, headers=key)).status_code == 409
 
 
+async def test_who_starts_without_a_database_says_that_it_is_away(kitchen: Kitchen, engines: Engines) -> None:
+    settings = ServiceSettings(
+        host="127.0.0.1",
+        port=0,
+        kafka_bootstrap_servers=engines.kafka,
+        mongo_url="mongodb://127.0.0.1:1/?replicaSet=rs0&serverSelectionTimeoutMS=300",
+    )
+    async with (
+        kitchen.build(settings).running() as service,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}", timeout=20) as client,
+    ):
+        answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()["ready"]) == (503, False)
+    assert answer.json()["why"].startswith("database: ")
+
+
 async def test_a_key_that_cannot_be_kept_is_told_to_try_again(kitchen: Kitchen, engines: Engines) -> None:
     settings = ServiceSettings(
         kafka_bootstrap_servers=engines.kafka,

@@ -221,14 +221,14 @@ def _process_routes(service: Service, asyncapi: Mapping[str, Any]) -> APIRouter:
 
     @routes.get("/readyz", summary="Whether requests can be served: the database answers")
     async def readyz() -> JSONResponse:
-        if not service.ready.is_set():
-            return JSONResponse({"ready": False, "why": "starting"}, status_code=503)
         if service.stopping.is_set():
             return JSONResponse({"ready": False, "why": "stopping"}, status_code=503)
         try:
             await service.mongo.ping()
         except Exception as error:  # whatever it is, it is a no
             return JSONResponse({"ready": False, "why": f"database: {type(error).__name__}"}, status_code=503)
+        if not service.ready.is_set():
+            return JSONResponse({"ready": False, "why": "starting"}, status_code=503)
         waits = {} if service.bus.waits is None else {"waiting_for": service.bus.waits}
         return JSONResponse({"ready": True, "consuming": service.consuming.is_set(), **waits})
 
