@@ -1,5 +1,8 @@
+import asyncio
+from collections.abc import Awaitable, Iterable
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
 from contracts.contacts import ContactChanged, SetPreference, UpsertContact
@@ -200,6 +203,57 @@ async def test_preferences_are_set_over_rest_and_repeat_by_command_id(contacts: 
     lifted = await contacts.api.put(url, json={"opted_out": False, "actor": "agent-7"})
     assert lifted.json()["preferences"] == {}
     assert len(await consent(contacts, made["contact_id"])) == 2
+
+
+async def test_of_one_command_sent_many_times_at_once_each_is_answered_with_what_it_did(
+    contacts: Running,
+) -> None:
+    id_ = (await contacts.create())["contact_id"]
+    body = {"opted_out": True, "actor": "agent-7", "command_id": "c-1"}
+    url = f"/v1/contacts/{id_}/preferences/do-not-sms"
+    answers = await asyncio.gather(*(contacts.api.put(url, json=body) for _ in range(6)))
+    assert [answer.status_code for answer in answers] == [200] * 6, answers[-1].text
+    standing = await contacts.get(id_)
+    assert standing["version"] == 2
+    assert [answer.json() for answer in answers] == [standing] * 6
+    assert len(await consent(contacts, id_)) == 1
+
+
+NAMES = [f"own-{n}" for n in range(6)]
+
+
+async def one_has_it(requests: Iterable[Awaitable[httpx.Response]]) -> None:
+    """The external id X1, which all of them want; the others hear who."""
+    answers = await asyncio.gather(*requests)
+    told = [answer.json() for answer in answers]
+    owners = [each["contact_id"] for each in told if each.get("external_id") == "X1"]
+    refused = [(each["type"], each.get("contact_id")) for each in told if "type" in each]
+    assert len(owners) == 1, told
+    assert refused == [("urn:parley:problem:external-id-taken", owners[0])] * (len(answers) - 1)
+
+
+async def test_of_many_who_are_made_with_one_external_id_at_once_one_has_it(contacts: Running) -> None:
+    person = {"contact_type": "person", "external_id": "X1"}
+    await one_has_it(contacts.api.post("/v1/contacts", json=person | {"contact_id": name}) for name in NAMES)
+
+
+async def test_of_many_who_are_given_one_external_id_at_once_one_has_it(contacts: Running) -> None:
+    for name in NAMES:
+        await contacts.create(contact_id=name)
+    await one_has_it(
+        contacts.api.patch(f"/v1/contacts/{name}", json={"external_id": " X1"}) for name in NAMES
+    )
+
+
+async def test_an_erasure_misses_none_of_the_wishes_that_are_written_meanwhile(contacts: Running) -> None:
+    url = f"/v1/contacts/{(await contacts.create())['contact_id']}"
+    body = {"opted_out": True, "actor": "Adalbert"}
+    wishes = [contacts.api.put(f"{url}/preferences/do-not-sms", json=body) for _ in range(6)]
+    answers = await asyncio.gather(*wishes[:3], contacts.api.delete(url), *wishes[3:])
+    assert {answer.status_code for answer in answers} <= {200, 204, 410}
+    rows = (await contacts.api.get(f"{url}/consent")).json()["items"]
+    assert len(rows) == [answer.status_code for answer in answers].count(200)
+    assert all(row["actor"] == "erased" for row in rows)
 
 
 async def test_fields_that_grow_one_by_one_end_before_an_opt_out_is_stuck(contacts: Running) -> None:

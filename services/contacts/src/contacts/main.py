@@ -92,7 +92,7 @@ def build(settings: Settings) -> Service:
             CreateContact(contact_commands, contacts, types, clock),
             ReviseContact(contact_commands, contacts, types, clock),
             SetContactPreference(contact_commands, types, ledger, clock),
-            EraseContact(contact_commands, contacts, ledger, imports, service.outbox, clock),
+            EraseContact(contact_commands, ledger, imports, service.outbox, clock),
         ),
         import_routes.routes(imports, receive, worker),
         streamed=[import_routes.PATH],

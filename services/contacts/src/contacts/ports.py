@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection
 from datetime import datetime
 from typing import Protocol
 
-from contacts.domain.contact import Contact
+from contacts.domain.contact import Contact, Owners
 from contacts.domain.contact_type import ContactType
 from contacts.domain.importing import Import, Rejected
 from servicekit.unit_of_work import Store
@@ -20,9 +20,7 @@ class Contacts(Protocol):
 
     async def load(self, contact_ids: list[str]) -> dict[str, Contact]: ...
 
-    async def owners(self, keys: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
-        """(contact type, external id) -> contact id, of those that somebody has."""
-        ...
+    async def owners(self, keys: Collection[tuple[str, str]]) -> Owners: ...
 
 
 class ContactTypes(Protocol):

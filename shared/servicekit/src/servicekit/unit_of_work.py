@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, overload
 
 import structlog
 from pydantic import BaseModel
@@ -308,6 +308,7 @@ class Commands(Generic[S]):
         self._committer = committer
         self._store = store
 
+    @overload
     async def change(
         self,
         id_: str,
@@ -315,19 +316,42 @@ class Commands(Generic[S]):
         extra_rows: Callable[[S], Sequence[Document]] | None = None,
         *,
         expected: int | None = None,
-    ) -> tuple[S | None, Verdict[S]]:
-        """Load, decide, write; decides again from fresh state on a conflict.
+    ) -> tuple[S | None, Verdict[S]]: ...
 
-        expected: the version that the caller saw; only what changes something is held against it, so that a
-        repeat whose answer got lost is a repeat. NO_VERSION: nothing may stand, whatever it says. Returns the
-        state that now stands, and the verdict. An error that `decide` raises passes through and nothing is
-        written. Raises VersionMoved, StandsAlready, TooLargeToAnnounce.
+    @overload
+    async def change(
+        self,
+        id_: str,
+        decide: Callable[[S | None, F], Verdict[S]],
+        extra_rows: Callable[[S], Sequence[Document]] | None = None,
+        *,
+        facts: Callable[[S | None], Awaitable[F]],
+        expected: int | None = None,
+    ) -> tuple[S | None, Verdict[S]]: ...
+
+    async def change(
+        self,
+        id_: str,
+        decide: Callable[..., Verdict[S]],
+        extra_rows: Callable[[S], Sequence[Document]] | None = None,
+        *,
+        facts: Callable[[S | None], Awaitable[Any]] | None = None,
+        expected: int | None = None,
+    ) -> tuple[S | None, Verdict[S]]:
+        """Load, decide, write; decides again from fresh state and fresh facts on a conflict.
+
+        facts(state): loads whatever else the decision looks at; after the state, so that nothing which is
+        written together with it can change unseen. expected: the version that the caller saw; only what
+        changes something is held against it, so that a repeat whose answer got lost is a repeat. NO_VERSION:
+        nothing may stand, whatever it says. Returns the state that now stands, and the verdict. An error that
+        `decide` or `facts` raises passes through and nothing is written. Raises VersionMoved, StandsAlready,
+        TooLargeToAnnounce.
         """
 
         async def change() -> tuple[S | None, Verdict[S]]:
             state = await self._store.get(id_)
             expect_none_if_asked(expected, stands=state is not None)
-            verdict = decide(state)
+            verdict = decide(state, await facts(state)) if facts else decide(state)
             match verdict:
                 case Become():
                     expect_version(expected, state)
@@ -339,6 +363,9 @@ class Commands(Generic[S]):
                     return verdict.state, verdict
                 case Unchanged():
                     await self._committer.commit(Changes(also=list(verdict.also)))
+                    if facts:
+                        # They are younger than it: what they found done may have been done since.
+                        state = await self._store.get(id_)
             return state, verdict
 
         return await undisputed(change, f"{self._store.name} {id_}")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection as Several
-from collections.abc import Mapping
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel
 
 from contacts.domain.commands import HANDLED
 from contacts.domain.consent import LEDGER
-from contacts.domain.contact import Contact
+from contacts.domain.contact import Contact, Owners
 from contacts.domain.contact_type import ContactType
 from contracts.vocabulary import PreferenceKind
 from servicekit.mongo import Document, Mongo
@@ -44,7 +43,7 @@ class MongoContacts:
     async def load(self, contact_ids: list[str]) -> dict[str, Contact]:
         return await self._store.load(contact_ids)
 
-    async def owners(self, keys: Several[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+    async def owners(self, keys: Several[tuple[str, str]]) -> Owners:
         found: dict[tuple[str, str], str] = {}
         for type_ in {type_ for type_, _ in keys}:
             wanted = [external_id for of_type, external_id in keys if of_type == type_]

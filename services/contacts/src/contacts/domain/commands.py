@@ -8,7 +8,16 @@ from datetime import datetime
 from typing import assert_never
 
 from contacts.domain.consent import Request, with_preference
-from contacts.domain.contact import Contact, Details, InvalidContact, created, described, revised
+from contacts.domain.contact import (
+    Contact,
+    Details,
+    InvalidContact,
+    Owners,
+    created,
+    described,
+    other_owner,
+    revised,
+)
 from contacts.domain.contact_type import ContactType
 from contracts.contacts import SetPreference, UpsertContact
 from contracts.vocabulary import NAMELESS, OWN_ID_RULE, is_own_id, to_millisecond
@@ -28,8 +37,7 @@ class Known:
     handled: frozenset[str]
     """Ids of those commands in the batch that had their effect before."""
     types: Mapping[str, ContactType]
-    owners: Mapping[tuple[str, str], str]
-    """(contact type, external id) -> contact id."""
+    owners: Owners
 
 
 def decide(command: Command, contact: Contact | None, known: Known) -> Verdict[Contact]:
@@ -71,10 +79,9 @@ def _upsert(command: UpsertContact, contact: Contact | None, known: Known) -> Ve
         details = _described(command, type_)
     except InvalidContact as invalid:
         return GiveUp("invalid_contact", "; ".join(map(str, invalid.faults)))
-    if details.external_id is not None:
-        owner = known.owners.get((type_.code, details.external_id), command.contact_id)
-        if owner != command.contact_id:
-            return GiveUp("external_id_taken", f"external_id: contact {owner!r} has it")
+    owner = other_owner(known.owners, type_.code, details, command.contact_id)
+    if owner is not None:
+        return GiveUp("external_id_taken", f"external_id: contact {owner!r} has it")
     if contact is None:
         if not is_own_id(command.contact_id):
             return GiveUp("invalid_contact", f"contact_id: {OWN_ID_RULE}")

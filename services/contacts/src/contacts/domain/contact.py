@@ -97,6 +97,16 @@ class Contact(Details):
         )
 
 
+Owners = Mapping[tuple[str, str], str]
+"""(contact type, external id) -> contact id, of those that somebody has."""
+
+
+def other_owner(owners: Owners, contact_type: str, details: Details, contact_id: str) -> str | None:
+    """Who else has this external id."""
+    owner = owners.get((contact_type, details.external_id or ""), contact_id)
+    return owner if owner != contact_id else None
+
+
 class NoNaturalKey(ValueError):
     """There is nothing to derive an id from."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from contacts.domain import contact as contact_
 from contacts.domain.consent import Request, with_preference, without_actor
-from contacts.domain.contact import Contact, Details
+from contacts.domain.contact import Contact, Details, Owners
 from contacts.domain.contact_type import ContactType
 from contacts.domain.importing import identifiers
 from contacts.ports import Contacts, ContactTypes, Imports, Ledger
@@ -61,16 +61,18 @@ class CreateContact:
         type_ = await type_named(self._types, contact_type)
         details = contact_.described(raw, type_)
         contact_id = own_id or contact_.natural_id(contact_type, details)
-        await refuse_taken(self._contacts, contact_type, details, contact_id)
-        now = self._clock.now()
 
-        def decide(standing: Contact | None) -> Verdict[Contact]:
+        async def owners(_: Contact | None) -> Owners:
+            return await owners_of(self._contacts, contact_type, details.external_id)
+
+        def decide(standing: Contact | None, owners: Owners) -> Verdict[Contact]:
+            refuse_taken(owners, contact_type, details, contact_id)
             if standing is not None:
                 raise ContactErased if standing.erased_at is not None else ContactExists(contact_id)
-            new = contact_.created(contact_id, contact_type, details, now)
+            new = contact_.created(contact_id, contact_type, details, self._clock.now())
             return Become(new, (new.announced(),))
 
-        contact, _ = await self._commands.change(contact_id, decide)
+        contact, _ = await self._commands.change(contact_id, decide, facts=owners)
         assert contact is not None
         return contact
 
@@ -87,20 +89,22 @@ class ReviseContact:
         self._clock = clock
 
     async def __call__(self, contact_id: str, patch: Mapping[str, Any], version: int | None) -> Contact:
-        known = standing(contact_id, await self._contacts.get(contact_id))
-        type_ = await type_named(self._types, known.contact_type)
-        if external_id := patch.get("external_id"):
-            wanted = Details(external_id=external_id.strip() or None)
-            await refuse_taken(self._contacts, known.contact_type, wanted, contact_id)
-        now = self._clock.now()
-
-        def decide(state: Contact | None) -> Verdict[Contact]:
+        async def facts(state: Contact | None) -> tuple[ContactType, Owners]:
             contact = standing(contact_id, state)
-            return contact_.revised(contact, contact_.described(_patched(contact, patch), type_), now)
+            external_id = (patch.get("external_id") or "").strip() or None
+            return (
+                await type_named(self._types, contact.contact_type),
+                await owners_of(self._contacts, contact.contact_type, external_id),
+            )
 
-        contact, _ = await self._commands.change(contact_id, decide, expected=version)
-        assert contact is not None
-        return contact
+        def decide(state: Contact | None, known: tuple[ContactType, Owners]) -> Verdict[Contact]:
+            contact, (type_, owners) = standing(contact_id, state), known
+            details = contact_.described(_patched(contact, patch), type_)
+            refuse_taken(owners, contact.contact_type, details, contact_id)
+            return contact_.revised(contact, details, self._clock.now())
+
+        contact, _ = await self._commands.change(contact_id, decide, facts=facts, expected=version)
+        return standing(contact_id, contact)
 
 
 class SetContactPreference:
@@ -116,24 +120,24 @@ class SetContactPreference:
         self, contact_id: str, make: Callable[[datetime], Request], version: int | None = None
     ) -> Contact:
         """version: the one the caller saw. Raises NotFound, VersionMoved, PreferenceDoesNotApply."""
-        now = self._clock.now()
-        request = make(now)
-        types = {type_.code: type_ for type_ in await self._types.page(None, 1000)}
-        handled = bool(await self._ledger.known([request.entry_id]))
+        request = make(self._clock.now())
 
-        def decide(state: Contact | None) -> Verdict[Contact]:
+        async def facts(state: Contact | None) -> tuple[bool, ContactType | None]:
             contact = standing(contact_id, state)
+            handled = bool(await self._ledger.known([request.entry_id]))
+            return handled, await self._types.get(contact.contact_type)
+
+        def decide(state: Contact | None, known: tuple[bool, ContactType | None]) -> Verdict[Contact]:
+            contact, (handled, type_) = standing(contact_id, state), known
             if handled:
                 return Unchanged("this command was handled")
             expect_version(version, contact)
-            type_ = types.get(contact.contact_type)
             if type_ is not None and request.preference not in type_.preferences:
                 raise PreferenceDoesNotApply(type_)
-            return with_preference(contact, request, now)
+            return with_preference(contact, request, self._clock.now())
 
-        contact, _ = await self._commands.change(contact_id, decide)
-        assert contact is not None
-        return contact
+        contact, _ = await self._commands.change(contact_id, decide, facts=facts)
+        return standing(contact_id, contact)
 
 
 class EraseContact:
@@ -142,46 +146,41 @@ class EraseContact:
     def __init__(
         self,
         commands: Commands[Contact],
-        contacts: Contacts,
         ledger: Ledger,
         imports: Imports,
         outbox: Outbox,
         clock: Clock,
     ) -> None:
         self._commands = commands
-        self._contacts = contacts
         self._ledger = ledger
         self._imports = imports
         self._outbox = outbox
         self._clock = clock
 
     async def __call__(self, contact_id: str, version: int | None) -> None:
-        contact = await self._contacts.get(contact_id)
-        if contact is None:
-            raise NotFound("contact", contact_id)
-        # First what cannot be found again once the contact is gone.
-        await self._imports.erase_rejects(identifiers(contact.details()))
-        _REJECTS_ERASED()
+        async def facts(contact: Contact | None) -> list[str]:
+            if contact is None:
+                raise NotFound("contact", contact_id)
+            # First what cannot be found again once the contact is gone.
+            await self._imports.erase_rejects(identifiers(contact.details()))
+            _REJECTS_ERASED()
+            return await self._ledger.entries_of(contact_id)
+
+        def decide(contact: Contact | None, entries: list[str]) -> Verdict[Contact]:
+            assert contact is not None
+            if contact.erased_at is not None:
+                return Unchanged("it was erased")
+            also = tuple(map(without_actor, entries))
+            return Become(contact_.erased(contact, self._clock.now()), also=also)
+
         tombstone = Tombstoned(CONTACT_CHANGED.name, contact_id)
-        if contact.erased_at is not None:
+        _, verdict = await self._commands.change(
+            contact_id, decide, lambda _: [self._outbox.tombstone(tombstone)], facts=facts, expected=version
+        )
+        if isinstance(verdict, Unchanged):
             # Whoever heard of it when it knew less about forgetting hears of it again.
             await self._outbox.insert([self._outbox.tombstone(tombstone)])
             self._outbox.written.set()
-        while contact.erased_at is None:
-            expect_version(version, contact)
-            known = contact.version
-            rows = tuple(map(without_actor, await self._ledger.entries_of(contact_id)))
-
-            def decide(state: Contact | None) -> Verdict[Contact]:
-                if state is None or state.erased_at is not None or state.version != known:  # noqa: B023
-                    return Unchanged("it moved meanwhile")
-                return Become(contact_.erased(state, self._clock.now()), also=rows)  # noqa: B023
-
-            changed, _ = await self._commands.change(
-                contact_id, decide, lambda _: [self._outbox.tombstone(tombstone)]
-            )
-            assert changed is not None
-            contact = changed
 
 
 async def type_named(types: ContactTypes, code: str) -> ContactType:
@@ -200,12 +199,13 @@ def standing(contact_id: str, contact: Contact | None) -> Contact:
     return contact
 
 
-async def refuse_taken(contacts: Contacts, contact_type: str, details: Details, contact_id: str) -> None:
-    if details.external_id is None:
-        return
-    key = (contact_type, details.external_id)
-    owner = (await contacts.owners([key])).get(key, contact_id)
-    if owner != contact_id:
+async def owners_of(contacts: Contacts, contact_type: str, external_id: str | None) -> Owners:
+    return {} if external_id is None else await contacts.owners([(contact_type, external_id)])
+
+
+def refuse_taken(owners: Owners, contact_type: str, details: Details, contact_id: str) -> None:
+    owner = contact_.other_owner(owners, contact_type, details, contact_id)
+    if owner is not None:
         raise ExternalIdTaken(owner)
 
 
