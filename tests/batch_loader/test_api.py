@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from batch_loader.adapters.mongo_audience import MongoAudience
 from batch_loader.adapters.mongo_open_activities import MongoOpenActivities
-from batch_loader.domain.choices import Catalog, Item
+from batch_loader.domain.batch import Batch
+from batch_loader.domain.choices import Catalog, Item, StoppedCampaign
 from batch_loader.domain.copies import Copy
 from batch_loader.domain.filters import Filters
 from batch_loader.ports import NoAnswer, Reading
 from batch_loader.use_cases.preview_batch import PreviewBatch
+from batch_loader.use_cases.steer_batch import SteerBatch
 from contracts.campaigns import CampaignChanged
 from contracts.vocabulary import ActivityState, CampaignState, PreferenceKind
+from servicekit.unit_of_work import Changes, Store
 from tests.batch_loader.builders import AUTOMATIC, CAMPAIGN, CATALOG, ENDPOINT, SUBJECT
 from tests.batch_loader.line import Line, line
 from tests.engines import Engines
@@ -237,6 +243,28 @@ async def test_a_stopped_campaign_takes_no_batch(engines: Engines, namespace: st
         assert (await here.api.post("/v1/batches", json=body, headers=again)).status_code == 200
         for batch in (early, paused):
             assert (await here.tell(batch, "cancel"))["state"] == "cancelled"
+
+
+async def test_who_has_to_decide_again_hears_of_a_campaign_that_was_stopped_meanwhile(here: Line) -> None:
+    await here.knows([])
+    draft = await here.draft()
+    batches = Store(here.service.mongo, "batches", Batch, "batch_id")
+    campaign = Item(draft["choices"]["campaign_id"], "spring")
+
+    async def catalog() -> Catalog:
+        batch = await batches.get(draft["batch_id"])
+        assert batch is not None
+        if batch.version > 1:
+            return Catalog(campaigns=(replace(campaign, stopped=True),))
+        await here.service.committer.commit(
+            Changes([(batches, batch, batch.model_copy(update={"version": 2}))])
+        )
+        return Catalog(campaigns=(campaign,))
+
+    commands, clock = here.service.commands(batches), here.service.clock
+    steer = SteerBatch(commands, MongoAudience(here.service.mongo), catalog, clock, lambda: None)
+    with pytest.raises(StoppedCampaign):
+        await steer(draft["batch_id"], "load")
 
 
 async def test_a_move_may_ask_for_the_version_it_saw(here: Line) -> None:

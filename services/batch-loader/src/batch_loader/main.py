@@ -96,7 +96,7 @@ def build(settings: Settings) -> Service:
             shelf,
             DraftBatch(commands, catalog, clock),
             PreviewBatch(audience, open_activities, catalog, copies, clock, settings.batch_loader_page_size),
-            SteerBatch(batches, commands, audience, catalog, clock, loader.wake),
+            SteerBatch(commands, audience, catalog, clock, loader.wake),
         )
     )
     service.asyncapi = asyncapi_document("batch-loader")

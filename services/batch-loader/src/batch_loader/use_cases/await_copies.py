@@ -71,5 +71,8 @@ class AwaitCopies:
 
     async def _go_on(self, batch: Batch) -> None:
         now = self._clock.now()
-        found = await self._audience.count(batch.filters, batch.loading_since or now)
-        await self._batches.change(batch.batch_id, lambda batch: go_on(batch, found, now))
+
+        async def count(_: Batch | None) -> int:
+            return await self._audience.count(batch.filters, batch.loading_since or now)
+
+        await self._batches.change(batch.batch_id, lambda batch, found: go_on(batch, found, now), facts=count)

@@ -7,7 +7,7 @@ import json
 from uuid import uuid4
 
 from batch_loader.domain.batch import Batch, announced
-from batch_loader.domain.choices import PastSchedule, Wanted, resolve, resolve_filters
+from batch_loader.domain.choices import Catalog, PastSchedule, Wanted, resolve, resolve_filters
 from batch_loader.domain.filters import Filters
 from batch_loader.domain.schedule import has_passed
 from batch_loader.ports import CatalogReader
@@ -36,12 +36,11 @@ class DraftBatch:
 
         Raises WrongChoice, AnotherBatch.
         """
-        catalog = await self._catalog()
         now = self._clock.now()
         batch_id = BatchId(stable_id("batch", key) if key else str(uuid4()))
         asked = _digest(name, filters, wanted)
 
-        def decide(standing: Batch | None) -> Verdict[Batch]:
+        def decide(standing: Batch | None, catalog: Catalog) -> Verdict[Batch]:
             if standing is not None:
                 if standing.asked not in (None, asked):
                     raise AnotherBatch
@@ -59,7 +58,7 @@ class DraftBatch:
             )
             return announced(batch)
 
-        drafted, verdict = await self._batches.change(batch_id, decide)
+        drafted, verdict = await self._batches.change(batch_id, decide, facts=lambda _: self._catalog())
         assert drafted is not None
         return drafted, not isinstance(verdict, Unchanged)
 
