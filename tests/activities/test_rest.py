@@ -11,10 +11,18 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
+from activities.adapters.mongo_contacts import MongoContacts, keep_contact
+from activities.domain.activity import Activity
+from activities.domain.catalog import Catalog
+from activities.domain.outcomes import NotInCatalog
+from activities.use_cases.work_activity import WorkActivity
 from contracts.activities import ActivityChanged, ActivityCompleted
 from contracts.channel_sms import InteractionRecorded
 from servicekit.pages import cursor_of
-from tests.activities.builders import NOON, SUBJECT, campaign
+from servicekit.projection import Projection
+from servicekit.unit_of_work import Changes, Store
+from servicekit.verdict import following
+from tests.activities.builders import NOON, SUBJECT, campaign, catalog
 from tests.activities.line import Case
 from tests.kit import eventually
 
@@ -93,6 +101,36 @@ async def test_a_follow_up_in_the_past_is_refused_and_changes_nothing(
     assert (late.status_code, late.json()["type"]) == (422, "urn:parley:problem:follow-up-passed")
     assert late.json()["detail"] == "The follow-up at 2020-01-01 12:00 UTC has passed."
     assert (await rest.get(f"/activities/{id_}")).json() == before
+
+
+class CatalogThatEmpties:
+    """Somebody changes the activity while this is read, and nothing is in it when it is read again."""
+
+    def __init__(self, case: Case, activity_id: str) -> None:
+        self.activities = Store(case.service.mongo, "activities", Activity, "activity_id")
+        self._case = case
+        self._activity_id = activity_id
+        self._read = False
+
+    async def read(self) -> Catalog:
+        if self._read:
+            return Catalog()
+        self._read = True
+        activity = await self.activities.get(self._activity_id)
+        assert activity is not None
+        await self._case.service.committer.commit(Changes([(self.activities, activity, following(activity))]))
+        return catalog()
+
+
+async def test_who_has_to_decide_again_ends_with_what_the_catalogue_then_has(
+    rest: httpx.AsyncClient, case: Case
+) -> None:
+    id_ = await made(rest, case, owner="ann")
+    empties = CatalogThatEmpties(case, id_)
+    known = MongoContacts(Projection(case.service.mongo, "contacts", keep_contact))
+    work = WorkActivity(case.service.commands(empties.activities), case.clock, empties, known)
+    with pytest.raises(NotInCatalog):
+        await work.complete(id_, "sold", None, {})
 
 
 async def test_of_many_who_claim_one_activity_exactly_one_gets_it(

@@ -54,7 +54,7 @@ def build(settings: Settings) -> Service:
     facts = MongoFacts(service.clock, catalog, contacts, service.mongo[SLOTS], frozenset(settings.channels))
 
     create_activity = CreateActivity(store, service.committer, catalog, facts)
-    work_activity = WorkActivity(store, service.commands(store), service.clock, catalog, contacts)
+    work_activity = WorkActivity(service.commands(store), service.clock, catalog, contacts)
     forget_contacts = ForgetContacts(activities, service.commands(store), service.clock)
     erasures = Lookouts(service.mongo[ERASURES])
     look_for_erased = LookForErased(

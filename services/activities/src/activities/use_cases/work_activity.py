@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from activities.domain import moves
 from activities.domain.activity import Activity
@@ -14,9 +14,10 @@ from activities.ports import Catalogs, Contacts
 from contracts.vocabulary import Urgency
 from servicekit.clock import Clock
 from servicekit.refusals import NotFound
-from servicekit.unit_of_work import Commands, Store
+from servicekit.unit_of_work import Commands
 from servicekit.verdict import Become, Unchanged
 
+F = TypeVar("F")
 Decision = Callable[[Activity, datetime], Become[Activity] | Unchanged]
 
 _MAY_BE_PAST = timedelta(days=1)
@@ -36,13 +37,11 @@ class WorkActivity:
 
     def __init__(
         self,
-        store: Store[Activity],
         commands: Commands[Activity],
         clock: Clock,
         catalogs: Catalogs,
         contacts: Contacts,
     ) -> None:
-        self._store = store
         self._commands = commands
         self._clock = clock
         self._catalogs = catalogs
@@ -93,10 +92,12 @@ class WorkActivity:
         **said: Any,
     ) -> Activity:
         """actor: null means whoever it is assigned to. Raises BadEnding."""
-        catalog = await self._catalogs.read()
-        zone = await self._time_zone_of_contact(id_)
 
-        def decide(activity: Activity, now: datetime) -> Become[Activity]:
+        async def facts(activity: Activity) -> tuple[Catalog, str | None]:
+            return await self._catalogs.read(), await self._time_zone_of_contact(activity)
+
+        def decide(activity: Activity, now: datetime, known: tuple[Catalog, str | None]) -> Become[Activity]:
+            catalog, zone = known
             moves.check(activity, moves.Move.COMPLETE)
             who = actor or activity.assigned_to
             if who is None:
@@ -114,7 +115,7 @@ class WorkActivity:
                 activity, chosen, who, now, captured=captured, contact_time_zone=zone, **said
             )
 
-        return await self._change(id_, expected, decide)
+        return await self._change_knowing(id_, expected, facts, decide)
 
     async def correct(
         self,
@@ -125,28 +126,45 @@ class WorkActivity:
         expected: int | None = None,
     ) -> Activity:
         """Raises BadEnding."""
-        catalog: Catalog = await self._catalogs.read()
 
-        def decide(activity: Activity, now: datetime) -> Become[Activity]:
+        async def facts(_: Activity) -> Catalog:
+            return await self._catalogs.read()
+
+        def decide(activity: Activity, now: datetime, catalog: Catalog) -> Become[Activity]:
             moves.check(activity, moves.Move.CORRECT)
             chosen = allowed_disposition(activity, disposition, PEOPLE, catalog) if disposition else None
             return moves.correct(activity, actor, now, disposition=chosen, notes=notes)
 
-        return await self._change(id_, expected, decide)
+        return await self._change_knowing(id_, expected, facts, decide)
 
-    async def _time_zone_of_contact(self, id_: str) -> str | None:
-        activity = await self._store.get(id_)
-        if activity is None:
-            raise NotFound("activity", id_)
+    async def _time_zone_of_contact(self, activity: Activity) -> str | None:
         contact = (await self._contacts.read([activity.contact_id])).get(activity.contact_id)
         return contact.time_zone if contact else None
 
     async def _change(self, id_: str, expected: int | None, decide: Decision) -> Activity:
-        def decide_if_it_stands(activity: Activity | None) -> Become[Activity] | Unchanged:
+        async def nothing(_: Activity) -> None:
+            return None
+
+        return await self._change_knowing(
+            id_, expected, nothing, lambda activity, now, _: decide(activity, now)
+        )
+
+    async def _change_knowing(
+        self,
+        id_: str,
+        expected: int | None,
+        facts: Callable[[Activity], Awaitable[F]],
+        decide: Callable[[Activity, datetime, F], Become[Activity] | Unchanged],
+    ) -> Activity:
+        def there(activity: Activity | None) -> Activity:
             if activity is None:
                 raise NotFound("activity", id_)
-            return decide(activity, self._clock.now())
+            return activity
 
-        state, _ = await self._commands.change(id_, decide_if_it_stands, expected=expected)
-        assert state is not None
-        return state
+        state, _ = await self._commands.change(
+            id_,
+            lambda activity, known: decide(there(activity), self._clock.now(), known),
+            facts=lambda activity: facts(there(activity)),
+            expected=expected,
+        )
+        return there(state)
