@@ -26,7 +26,7 @@ from servicekit.logs import Repeats, mask, mask_personal_data
 from servicekit.mongo import Mongo
 from servicekit.producer import Outgoing, Producer
 from servicekit.service import Service, surely_ahead
-from servicekit.settings import BadSettings, ServiceSettings, brokers_named, without_login
+from servicekit.settings import BadSettings, Names, ServiceSettings, brokers_named, without_login
 from servicekit.topics import Topics, WrongTopics
 from tests.engines import Engines
 from tests.kit import eventually
@@ -95,6 +95,72 @@ def test_a_wrong_setting_is_one_sentence(
         ServiceSettings.from_environment()
     assert said in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+class Settings(ServiceSettings):
+    words: Names = ("sms",)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("sms,postcard", ("sms", "postcard")),
+        ("sms", ("sms",)),
+        ("", ()),
+        ('["sms","postcard"]', ("sms", "postcard")),
+        ('[ "sms", "postcard" ]', ("sms", "postcard")),
+        ("[]", ()),
+    ],
+)
+def test_a_list_has_commas_and_may_be_json(
+    monkeypatch: pytest.MonkeyPatch, told: str, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("PARLEY_WORDS", told)
+    assert Settings.from_environment().words == words
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("sms,Postcard", "sms,Postcard"),
+        ("sms,", "sms,"),
+        ('["sms"', '["sms"'),
+        ("[1]", "[1]"),
+        ('["sms",{"a":1}]', "***"),
+        ('{"a":1}', "***"),
+        ("sms, postcard", "***"),
+        ("ann:secret@there", "***@there"),
+    ],
+)
+def test_what_is_no_list_is_one_sentence_with_the_rule(
+    monkeypatch: pytest.MonkeyPatch, told: str, shown: str
+) -> None:
+    monkeypatch.setenv("PARLEY_WORDS", told)
+    with pytest.raises(BadSettings, match=r"^[^\n]+$") as refused:
+        Settings.from_environment()
+    assert str(refused.value).startswith(f"PARLEY_WORDS={shown!r}: names with commas between them, such as ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PARLEY_CHANNELS", '{"a":1}', "PARLEY_CHANNELS='***': names with commas between them"),
+        ("PARLEY_FAILPOINTS", "outbox.sent=kil", "failpoint 'outbox.sent=kil': expected name="),
+        ("PARLEY_FAILPOINTS", "outbox.sent=kill@\u00b2", "kill|stop|error, optionally with @hit"),
+    ],
+)
+def test_a_process_that_is_told_nonsense_says_so_and_ends(name: str, value: str, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from activities.main import run; run()"],
+        env={name: value, "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (78, 1)
+    assert said in done.stderr
 
 
 @pytest.mark.parametrize("servers", ["kafka:1", "a:9092,b:19092", "kafka.test:65535", "a:60000,b:59999"])

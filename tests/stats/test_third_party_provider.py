@@ -95,12 +95,12 @@ async def test_it_decides_directions_in_the_running_service(
     package: Path, monkeypatch: pytest.MonkeyPatch, engines: Engines, namespace: str
 ) -> None:
     with pytest.raises(ValueError, match="no installed package has a direction provider for fax"):
-        Settings(stats_interaction_types="call,fax")
+        Settings(stats_interaction_types=("call", "fax"))
     monkeypatch.syspath_prepend(package)
     wire = Wire(engines, namespace)
     contact = name()
     async with running(
-        build, Settings, engines, namespace, stats_interaction_types="call,fax", stats_settle_every=0.1
+        build, Settings, engines, namespace, stats_interaction_types=("call", "fax"), stats_settle_every=0.1
     ) as service:
         await wire.publish(
             contact_changed(contact, phones=[{"number": "+12025550123", "type": "Fax"}]),

@@ -18,8 +18,9 @@ _HEAD = """\
 # Settings
 
 Every setting is a variable of the environment. One that begins with `PARLEY_` and that the service does not
-know ends it at once, with the names of those it knows; so does a value that cannot be used. `make docs` draws
-this page from the classes that read them. How a deployment sets them is in [deployment.md](deployment.md);
+know ends it at once, with the names of those it knows; so does a value that cannot be used. Several
+values have commas between them. `make docs` draws this page from the classes that read them. How a deployment
+sets them is in [deployment.md](deployment.md);
 those of the command are in [its README](../cli/README.md), and the carrier names its own where one is wrong;
 those that steer its behaviour are in [its README](../simulators/carrier/README.md). Beside these each service
 exports spans over OTLP if `OTEL_EXPORTER_OTLP_ENDPOINT` is set, and knows the variables of OpenTelemetry.
@@ -77,12 +78,18 @@ def _default(field: FieldInfo) -> str:
     extra = field.json_schema_extra
     if isinstance(extra, dict) and "default" in extra:
         return str(extra["default"])
-    if field.default is None or field.default == "":
+    if field.default in (None, "", ()):
         return "none"
     if not field.repr:
         return "not shown"
     default: Any = field.default
-    shown = default if isinstance(default, str) else json.dumps(default, default=str)
+    match default:
+        case str():
+            shown = default
+        case tuple():
+            shown = ",".join(default)
+        case _:
+            shown = json.dumps(default, default=str)
     return f"`{shown}`".replace("|", r"\|")
 
 

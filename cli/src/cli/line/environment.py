@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def of(member: Member, port: int, state: LineState, data_dir: Path) -> dict[str,
         case "channel-sms":
             return inherited() | shared | _sms(state)
         case "activities" | "batch-loader" if state.channels:
-            return inherited() | shared | {"PARLEY_CHANNELS": json.dumps([*CHANNELS, *state.channels])}
+            return inherited() | shared | {"PARLEY_CHANNELS": ",".join((*CHANNELS, *state.channels))}
         case _:
             return inherited() | shared
 

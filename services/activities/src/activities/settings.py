@@ -5,12 +5,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from contracts.catalogue import CHANNELS
-from servicekit.settings import ServiceSettings
+from servicekit.settings import Names, ServiceSettings
 
 
 class Settings(ServiceSettings):
     port: int = Field(default=8104, ge=0, le=65535)
-    channels: tuple[str, ...] = CHANNELS
+    channels: Names = CHANNELS
     """Channels that automated activities may use: those with a dispatch topic."""
     scheduler_batch: int = Field(default=500, ge=1, le=500)
     """How many due activities one transaction takes on."""

@@ -3,12 +3,12 @@
 from pydantic import Field
 
 from contracts.catalogue import CHANNELS
-from servicekit.settings import ServiceSettings
+from servicekit.settings import Names, ServiceSettings
 
 
 class Settings(ServiceSettings):
     port: int = Field(default=8103, ge=0, le=65535)
-    channels: tuple[str, ...] = CHANNELS
+    channels: Names = CHANNELS
     """Channels that automatic batches may use: those with a dispatch topic, as activities is told."""
     batch_loader_page_size: int = Field(default=500, ge=1, le=1000)
     """Contacts that one transaction turns into activities."""

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from channel_sms.domain.fingerprints import Fingerprints
-from servicekit.settings import ServiceSettings
+from servicekit.settings import Listed, ServiceSettings
 
 _KEY = re.compile(r"[^\s,]{16,200}")
 _NOBODY = "AC" + "0" * 32
@@ -64,7 +64,7 @@ class Settings(ServiceSettings):
     sms_fingerprint_key: str = Field(default="", repr=False)
     """What numbers of erased people who opted out are hashed with; keep it as long as the database. Empty:
     they are hashed without a key, and who has the database can find them by trying all numbers."""
-    sms_fingerprint_keys_other: str = Field(default="", repr=False)
+    sms_fingerprint_keys_other: Listed = Field(default=(), repr=False)
     """Further ones that something may be hashed with, with commas between them: those from before, because
     nobody knows the numbers any more, and one that other replicas use already."""
     sms_help_text: str = "Automated messages. Reply STOP to opt out, or HUMAN to talk to a person."
@@ -83,10 +83,9 @@ class Settings(ServiceSettings):
 
     @field_validator("sms_fingerprint_keys_other")
     @classmethod
-    def _keys(cls, keys: str) -> str:
-        if keys:
-            for key in keys.split(","):
-                cls._a_key(key or " ")
+    def _keys(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        for key in keys:
+            cls._a_key(key or " ")
         return keys
 
     @field_validator("sms_absence_proves_seconds")
@@ -114,8 +113,7 @@ class Settings(ServiceSettings):
 
     @property
     def fingerprints(self) -> Fingerprints:
-        others = self.sms_fingerprint_keys_other.split(",")
-        return Fingerprints(self.sms_fingerprint_key, filter(None, others))
+        return Fingerprints(self.sms_fingerprint_key, self.sms_fingerprint_keys_other)
 
     @property
     def absence_proves_after(self) -> float | None:

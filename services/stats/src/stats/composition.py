@@ -42,9 +42,10 @@ class Books:
     ) -> None:
         ledger = MongoLedger(mongo, "stats", settings.instance)
         contacts = Projection(mongo, "contacts", addresses_of)
-        self.counting = Counting(mongo, settings.target_types, fresh_for)
+        self.counting = Counting(mongo, frozenset(settings.stats_target_types), fresh_for)
         providers = choose([*SHIPPED, *installed()])
-        worlds = Worlds(clock, providers, self.counting, settings.excluded_target_types, ledger, contacts)
+        excluded = frozenset(settings.stats_excluded_target_types)
+        worlds = Worlds(clock, providers, self.counting, excluded, ledger, contacts)
         rewriting = Rewriting(ledger, worlds)
         decisions = Decisions(mongo, ledger)
         erase = EraseTarget(rewriting, decisions)

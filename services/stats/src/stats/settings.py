@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
-
 from pydantic import Field, field_validator
 
-from servicekit.settings import ServiceSettings
+from servicekit.settings import Names, ServiceSettings
 from stats.direction_provider import choose, installed
 from stats.direction_providers import SHIPPED
-
-_NAMES = re.compile(r"[a-z][a-z0-9_-]{0,63}(,[a-z][a-z0-9_-]{0,63})*")
 
 
 class Settings(ServiceSettings):
     port: int = Field(default=8107, ge=0, le=65535)
-    stats_interaction_types: str = "call,email,sms,meeting"
+    stats_interaction_types: Names = ("call", "email", "sms", "meeting")
     """Types that must have a direction provider; without one the service does not start."""
-    stats_target_types: str = "contact,account,lead"
+    stats_target_types: Names = ("contact", "account", "lead")
     """Types of target that are counted unless somebody sets it otherwise."""
-    stats_excluded_target_types: str = "user,activity"
+    stats_excluded_target_types: Names = ("user", "activity")
     """Types of target that are never counted: links to them are not kept."""
     stats_batch_size: int = Field(default=2000, ge=1, le=10_000)
     """Interactions in one transaction."""
@@ -31,34 +27,19 @@ class Settings(ServiceSettings):
     stats_settle_every: float = Field(default=1.0, gt=0, le=3600)
     """Seconds between two walks over attempts that wait for a time, a contact or an enabling."""
 
-    @field_validator("stats_interaction_types", "stats_target_types", "stats_excluded_target_types")
-    @classmethod
-    def _are_names(cls, told: str) -> str:
-        if told and not _NAMES.fullmatch(told):
-            raise ValueError("expected names with commas between them, such as call,email")
-        return told
-
     @field_validator("stats_excluded_target_types")
     @classmethod
-    def _leaves_contacts(cls, told: str) -> str:
-        if "contact" in told.split(","):
+    def _leaves_contacts(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        if "contact" in types:
             raise ValueError("contacts are what is counted; they cannot be excluded")
-        return told
+        return types
 
     @field_validator("stats_interaction_types")
     @classmethod
-    def _have_providers(cls, told: str) -> str:
-        missing = set(filter(None, told.split(","))) - choose([*SHIPPED, *installed()]).keys()
+    def _have_providers(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        missing = set(types) - choose([*SHIPPED, *installed()]).keys()
         if missing:
             raise ValueError(
                 f"no installed package has a direction provider for {', '.join(sorted(missing))}"
             )
-        return told
-
-    @property
-    def target_types(self) -> frozenset[str]:
-        return frozenset(filter(None, self.stats_target_types.split(",")))
-
-    @property
-    def excluded_target_types(self) -> frozenset[str]:
-        return frozenset(filter(None, self.stats_excluded_target_types.split(",")))
+        return types

@@ -52,7 +52,7 @@ class Failpoints:
         for spec in filter(None, (part.strip() for part in specs.split(","))):
             name, _, rest = spec.partition("=")
             action, _, hit = rest.partition("@")
-            if action not in ("kill", "stop", "error") or (hit and not hit.isdigit()):
+            if action not in ("kill", "stop", "error") or (hit and not hit.isdecimal()):
                 raise UnknownFailpointAction(spec)
             self._armed[name] = _Armed(cast(Action, action), int(hit or 1))
         self._journal = journal

@@ -24,7 +24,7 @@ from servicekit import idempotency, leases, outbox
 from servicekit.backoff import backoff
 from servicekit.bus import Bus, Subscription
 from servicekit.clock import Clock, clock_from, real_now
-from servicekit.failpoints import FAILPOINTS, InjectedFault, UnknownFailpoint
+from servicekit.failpoints import FAILPOINTS, InjectedFault, UnknownFailpoint, UnknownFailpointAction
 from servicekit.http import PortTaken, create_app, http_server, serve
 from servicekit.logs import configure_logs
 from servicekit.metrics import Metrics
@@ -389,7 +389,7 @@ def run_service(name: str, settings_class: type[Settings], build: Callable[[Sett
     try:
         settings = settings_class.from_environment()
         FAILPOINTS.arm(settings.failpoints, settings.failpoint_journal)
-    except (BadSettings, ValueError) as wrong:
+    except (BadSettings, UnknownFailpointAction) as wrong:
         sys.exit(_say(name, wrong))
     configure_logs(name, settings.instance, settings.log_format, settings.log_level)
     configure_tracing(name, settings.instance)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import warnings
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,6 +28,11 @@ _HOST = r"(?:\[[\da-fA-F:.]+\]|[^\s/@?,:\[\]%#!]+)(?::\d{1,5})?"
 _RIGHTLY_WRITTEN = re.compile(
     rf"(mongodb(?:\+srv)?://)([^/@?]*@)?({_HOST}(?:,{_HOST})*(?:/[^?@%#:$\s]*)?(?:\?[^@%#]*)?)"
 )
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_NAMES_RULE = (
+    "names with commas between them, such as call,e-mail: each begins with a small letter, and has at most 64"
+    " small letters, digits, hyphens and underscores"
+)
 _SECRET_OPTION = re.compile(r"(?i)((?:password|passphrase|authMechanismProperties)\s*=)[^&]*")
 MONGO_URL_RULE = (
     "it is an address such as mongodb://USER:PASSWORD@HOST:27017/?replicaSet=rs0, and what is neither a"
@@ -37,11 +44,38 @@ class BadSettings(ValueError):
     """The environment cannot be used; the message is one sentence a person can act on."""
 
 
+def _parts(told: object) -> object:
+    """What stands between commas. A list in JSON is read as well: deployments may have written one."""
+    if not isinstance(told, str):
+        return told
+    if told.startswith("["):
+        with suppress(ValueError):
+            parts = json.loads(told)
+            if all(isinstance(part, str) for part in parts):
+                return tuple(parts)
+    return tuple(told.split(",")) if told else ()
+
+
+def _are_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(_NAME.fullmatch(name) for name in names):
+        raise PydanticCustomError("names", _NAMES_RULE)
+    return names
+
+
+Listed = Annotated[tuple[str, ...], BeforeValidator(_parts)]
+"""How a variable has more than one value: with commas between them, in every service."""
+Names = Annotated[Listed, AfterValidator(_are_names)]
+
+
 class ServiceSettings(BaseSettings):
     """Environment variables are `PARLEY_<FIELD>`, but for the two addresses that everybody names the same."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PARLEY_", populate_by_name=True, use_attribute_docstrings=True
+        env_prefix="PARLEY_",
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+        # Else what is more than one value has to be JSON, and what is none is told of by the library.
+        enable_decoding=False,
     )
 
     kafka_bootstrap_servers: str = Field(
