@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
+from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails
 
 B = TypeVar("B", bound=BaseModel)
 
-PARLEY = uuid.UUID("6f1d0f5e-6a2b-5c8e-9d43-7a1b52c3d9e0")
+PARLEY = UUID("6f1d0f5e-6a2b-5c8e-9d43-7a1b52c3d9e0")
 """The root of every deterministic id (UUID version 5, RFC 9562)."""
 
 DAY_MS = 86_400_000
@@ -31,7 +31,7 @@ def stable_id(*parts: object) -> str:
     >>> stable_id("activity", "batch-1", "contact-1") == stable_id("activity", "batch-1", "contact-1")
     True
     """
-    return str(uuid.uuid5(PARLEY, "\x1f".join(map(str, parts))))
+    return str(uuid5(PARLEY, "\x1f".join(map(str, parts))))
 
 
 def copied(model: B, changes: Mapping[str, Any]) -> B:
