@@ -20,7 +20,7 @@ from contracts.activities import (
 from contracts.channel_sms import InteractionRecorded
 from contracts.vocabulary import Source
 from servicekit.clock import real_now
-from servicekit.mongo import Conflict
+from servicekit.conflicts import Conflict
 from servicekit.unit_of_work import Changes
 from servicekit.verdict import Become
 from tests.activities.builders import NOON, SUBJECT, opted_out

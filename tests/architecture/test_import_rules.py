@@ -32,6 +32,7 @@ PLANTED = {
         "activities/use_cases/dispatch_due.py",
         "activities.adapters.mongo_contacts",
     ),
+    "Only adapters know MongoDB": ("workflow/use_cases/preview_completion.py", "pymongo"),
     "Inside a service the way leads from the root to the domain": (
         "channel_sms/adapters/mongo_intents.py",
         "channel_sms.use_cases.send_due",

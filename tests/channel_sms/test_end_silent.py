@@ -14,8 +14,9 @@ from channel_sms.adapters.mongo_inbound import MongoIntake
 from channel_sms.domain.conversation import Conversation, ConversationState
 from channel_sms.use_cases.end_silent import EndSilent
 from servicekit.clock import SystemClock
+from servicekit.conflicts import Conflict
 from servicekit.failpoints import FAILPOINTS, InjectedFault
-from servicekit.mongo import Conflict, Mongo
+from servicekit.mongo import Mongo
 from servicekit.unit_of_work import Changes
 from tests.engines import Engines
 from tests.kit import eventually

@@ -12,7 +12,8 @@ import pytest
 from channel_sms.adapters.mongo_suppressions import MongoSuppressions
 from channel_sms.domain.fingerprints import Fingerprints
 from contracts.activities import ActivityOutcome
-from servicekit.mongo import Conflict, Mongo
+from servicekit.conflicts import Conflict
+from servicekit.mongo import Mongo
 from servicekit.settings import BadSettings
 from tests.channel_sms.world import Scene, Stage, everybody
 from tests.kit import eventually, settled

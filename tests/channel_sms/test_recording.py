@@ -13,7 +13,7 @@ from pymongo.errors import AutoReconnect, OperationFailure
 from channel_sms.domain.settling import InDoubt, RefusedForGood, Sent, Settlement, Suppressed, Unsent
 from channel_sms.use_cases.record_results import RecordResults, Settle
 from channel_sms.use_cases.settle_sends import Settling
-from servicekit.mongo import Conflict
+from servicekit.conflicts import Conflict
 from servicekit.resting import end
 from tests.channel_sms.test_intents import intent
 

@@ -22,8 +22,9 @@ from channel_sms.use_cases.settle_sends import Settling
 from contracts.activities import ActivityOutcome
 from contracts.channel_sms import InteractionRecorded
 from servicekit.clock import real_now
+from servicekit.conflicts import Conflict
 from servicekit.failpoints import FAILPOINTS
-from servicekit.mongo import Conflict, Mongo
+from servicekit.mongo import Mongo
 from tests.channel_sms.test_intents import intent
 from tests.channel_sms.world import NOW, Scene, Stage, everybody, fictional, sender_of, standing
 from tests.engines import Engines

@@ -22,8 +22,9 @@ from contracts.activities import ActivityCreated, ActivityOutcome
 from contracts.channel_sms import InteractionRecorded, MessageRecorded
 from contracts.vocabulary import Direction, SubjectDirection
 from servicekit.clock import real_now
+from servicekit.conflicts import Conflict
 from servicekit.leases import bucket_of
-from servicekit.mongo import Conflict, Document
+from servicekit.mongo import Document
 from tests.channel_sms.world import Stage, everybody
 from tests.kit import eventually
 

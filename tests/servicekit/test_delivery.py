@@ -19,10 +19,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from contracts.catalogue import dead_letters_of
 from contracts.message import LARGEST_RECORD
 from servicekit.bus import LostConsumer, Revocation, Subscription
+from servicekit.conflicts import Conflict
 from servicekit.delivery import Delivery, Ignored, Reader, Rejected, Tombstone, event_time
 from servicekit.failpoints import FAILPOINTS
 from servicekit.metrics import Metrics
-from servicekit.mongo import Conflict
 from servicekit.pipeline import BatchHandler, Pipeline, by_type
 from servicekit.producer import Producer
 from servicekit.service import Service

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict
 
 from contracts.contacts import ContactChanged
 from contracts.message import Message
+from servicekit.conflicts import Conflict
 from servicekit.delivery import Delivery, Tombstone
 from servicekit.failpoints import FAILPOINTS, InjectedFault
-from servicekit.mongo import Conflict, Document, Mongo, difference, rows_behind
+from servicekit.mongo import Document, Mongo, difference, rows_behind
 from servicekit.projection import Projection
 from servicekit.refusals import TooLargeToAnnounce
 from servicekit.service import Service

@@ -18,7 +18,8 @@ from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 from pymongo.results import UpdateResult
 
-from servicekit.mongo import DUPLICATE_KEY, Conflict, Document, Mongo, is_conflict
+from servicekit.conflicts import Conflict
+from servicekit.mongo import DUPLICATE_KEY, Document, Mongo, is_conflict
 
 _TYPE_MISMATCH = 14
 _OPTIONS = bson.CodecOptions[Document](tz_aware=True, tzinfo=UTC)

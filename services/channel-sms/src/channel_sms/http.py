@@ -16,7 +16,6 @@ from channel_sms.domain.conversation import Conversation, ConversationState
 from channel_sms.domain.intent import Intent, IntentState
 from channel_sms.use_cases.resolve_by_person import NotInDoubt, ResolveByPerson
 from contracts.vocabulary import Flag
-from servicekit.mongo import Document
 from servicekit.pages import IdCursor, Limit, Page, page_by_id
 from servicekit.problems import Problem, answered_by
 from servicekit.refusals import NotFound
@@ -175,7 +174,7 @@ def _problem_of(refusal: Exception) -> Problem | None:
     return None
 
 
-def _fields(view: type[BaseModel], row: Document) -> dict[str, Any]:
+def _fields(view: type[BaseModel], row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in view.model_fields if name in row}
 
 
@@ -194,7 +193,7 @@ def _said(intent: Intent) -> Line:
     )
 
 
-def _heard(row: Document) -> Line:
+def _heard(row: dict[str, Any]) -> Line:
     return Line(
         message_id=row["_id"],
         direction="incoming",

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from prometheus_client import Counter
 
-from servicekit.mongo import Conflict
 from servicekit.verdict import Outcome, TryAgain
 
 T = TypeVar("T")
@@ -17,6 +16,15 @@ T = TypeVar("T")
 TRIES = 30
 _FIRST_SECONDS = 0.005
 _LONGEST_SECONDS = 0.5
+
+
+class Conflict(Exception):
+    """Somebody else changed what a conditional write was conditioned on; nothing was written."""
+
+    def __init__(self, why: str, duplicate: bool = False) -> None:
+        """duplicate: something else has a key that must be unique, and may have it for good."""
+        super().__init__(why)
+        self.duplicate = duplicate
 
 
 async def undisputed(decide_and_write: Callable[[], Awaitable[T]], what: str, tries: int = TRIES) -> T:

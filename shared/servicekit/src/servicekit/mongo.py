@@ -31,6 +31,7 @@ from pymongo.errors import (
 )
 
 from servicekit.backoff import backoff
+from servicekit.conflicts import Conflict
 from servicekit.settings import MONGO_URL_RULE, BadSettings, without_login
 
 log = structlog.get_logger()
@@ -53,15 +54,6 @@ UNAVAILABLE = (
     ServerSelectionTimeoutError,
     WTimeoutError,
 )
-
-
-class Conflict(Exception):
-    """Somebody else changed what a conditional write was conditioned on; nothing was written."""
-
-    def __init__(self, why: str, duplicate: bool = False) -> None:
-        """duplicate: something else has a key that must be unique, and may have it for good."""
-        super().__init__(why)
-        self.duplicate = duplicate
 
 
 class Client(Protocol):

@@ -20,10 +20,11 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from contracts.message import DEAD_LETTER_SUFFIX, Message
 from servicekit.backoff import backoff
+from servicekit.conflicts import Conflict
 from servicekit.delivery import Delivery, Ignored, Reader, Rejected, Tombstone, headers_of
 from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
-from servicekit.mongo import Conflict, is_unavailable
+from servicekit.mongo import is_unavailable
 from servicekit.producer import Outgoing, Producer
 from servicekit.verdict import GiveUp, Outcome, TryAgain, Unchanged
 

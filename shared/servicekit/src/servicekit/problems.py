@@ -16,7 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from contracts.faults import words_of
-from servicekit.mongo import Conflict, is_unavailable
+from servicekit.conflicts import Conflict
+from servicekit.mongo import is_unavailable
 from servicekit.refusals import NotFound, StandsAlready, TooLargeToAnnounce, VersionMoved
 
 log = structlog.get_logger()

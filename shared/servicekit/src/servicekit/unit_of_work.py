@@ -19,19 +19,11 @@ from pydantic import BaseModel
 from pymongo import InsertOne, UpdateOne
 
 from contracts.message import Message
-from servicekit.conflicts import TRIES, undisputed, yield_to_others
+from servicekit.conflicts import TRIES, Conflict, undisputed, yield_to_others
 from servicekit.delivery import Delivery
 from servicekit.failpoints import Failpoint
 from servicekit.metrics import Metrics
-from servicekit.mongo import (
-    Collection,
-    Conflict,
-    Document,
-    Mongo,
-    Session,
-    difference,
-    rows_behind,
-)
+from servicekit.mongo import Collection, Document, Mongo, Session, difference, rows_behind
 from servicekit.outbox import Outbox
 from servicekit.refusals import TooLargeToAnnounce, expect_none_if_asked, expect_version
 from servicekit.tracing import current_traceparent, span

@@ -15,9 +15,9 @@ from activities.domain.moves import judged, offer
 from activities.ports import Catalogs, Contacts, DueActivities
 from contracts.vocabulary import ActivityState, Mode
 from servicekit.clock import Clock
+from servicekit.conflicts import Conflict
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
-from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
 from servicekit.resting import repeat
 from servicekit.unit_of_work import Changes, Committer, Store

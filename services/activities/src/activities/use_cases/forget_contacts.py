@@ -9,7 +9,7 @@ from activities.domain.activity import Activity
 from activities.ports import ActivitiesOfContacts
 from contracts.reasons import Objection
 from servicekit.clock import Clock
-from servicekit.mongo import Conflict
+from servicekit.conflicts import Conflict
 from servicekit.pipeline import is_dependency
 from servicekit.unit_of_work import Commands
 from servicekit.verdict import Become, Unchanged

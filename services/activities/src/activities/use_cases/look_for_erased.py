@@ -10,9 +10,9 @@ from prometheus_client import Counter
 
 from activities.use_cases.forget_contacts import ForgetContacts
 from servicekit.clock import real_now
+from servicekit.conflicts import Conflict
 from servicekit.leases import Leases
 from servicekit.lookouts import Lookout, Lookouts
-from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
 from servicekit.resting import repeat
 

@@ -21,8 +21,8 @@ from batch_loader.ports import Audience, OpenActivities, Shelf
 from batch_loader.use_cases.await_copies import AwaitCopies
 from contracts.vocabulary import BatchId, BatchState
 from servicekit.clock import Clock
+from servicekit.conflicts import Conflict
 from servicekit.leases import Leases, bucket_of
-from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
 from servicekit.resting import end, repeat
 from servicekit.unit_of_work import Changes, Commands, Committer, Store

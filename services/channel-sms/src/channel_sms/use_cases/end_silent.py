@@ -13,9 +13,10 @@ from channel_sms.adapters.mongo_knowledge import MongoKnowledge
 from channel_sms.domain.conversation import Conversation, Ending, ended
 from contracts.campaigns import SubjectChanged
 from servicekit.clock import Clock
+from servicekit.conflicts import Conflict
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
-from servicekit.mongo import Conflict, is_unavailable
+from servicekit.mongo import is_unavailable
 from servicekit.unit_of_work import Changes, Committer
 
 log = structlog.get_logger()

@@ -16,9 +16,9 @@ from channel_sms.adapters.mongo_knowledge import MongoKnowledge
 from channel_sms.adapters.mongo_suppressions import MongoSuppressions
 from channel_sms.domain.conversation import Conversation, forgotten
 from servicekit.clock import Clock, real_now
+from servicekit.conflicts import Conflict
 from servicekit.leases import Leases
 from servicekit.lookouts import Lookout, Lookouts
-from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
 from servicekit.unit_of_work import Changes, Committer
 

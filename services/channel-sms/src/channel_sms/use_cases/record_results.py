@@ -16,8 +16,9 @@ from channel_sms.domain.intent import Intent
 from channel_sms.domain.settling import InDoubt, Sent, Settlement
 from channel_sms.use_cases.settle_sends import Settling
 from servicekit.backoff import backoff
+from servicekit.conflicts import Conflict
 from servicekit.failpoints import InjectedFault
-from servicekit.mongo import Conflict, is_unavailable
+from servicekit.mongo import is_unavailable
 
 log = structlog.get_logger()
 

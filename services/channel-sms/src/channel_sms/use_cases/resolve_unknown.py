@@ -18,9 +18,10 @@ from channel_sms.provider import LookUpFailed, Promise, Provider, Text
 from channel_sms.settings import Settings
 from channel_sms.use_cases.settle_sends import SettleSends, Settling
 from servicekit.clock import Clock, real_now
+from servicekit.conflicts import Conflict
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
-from servicekit.mongo import Conflict, is_unavailable
+from servicekit.mongo import is_unavailable
 from servicekit.unit_of_work import Changes, Committer
 
 log = structlog.get_logger()

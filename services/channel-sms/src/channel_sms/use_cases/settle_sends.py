@@ -23,9 +23,8 @@ from channel_sms.domain.settling import (
 )
 from contracts.campaigns import SubjectChanged
 from servicekit.clock import Clock, real_now
-from servicekit.conflicts import TRIES, yield_to_others
+from servicekit.conflicts import TRIES, Conflict, yield_to_others
 from servicekit.failpoints import Failpoint
-from servicekit.mongo import Conflict
 from servicekit.unit_of_work import Changes, Committer
 
 log = structlog.get_logger()

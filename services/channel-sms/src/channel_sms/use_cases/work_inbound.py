@@ -27,11 +27,10 @@ from channel_sms.settings import Settings
 from channel_sms.use_cases.decide_inbound import Directory, InboundBatch, InboundFacts
 from contracts.campaigns import SubjectChanged
 from servicekit.clock import Clock, real_now
-from servicekit.conflicts import TRIES, yield_to_others
+from servicekit.conflicts import TRIES, Conflict, yield_to_others
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
 from servicekit.metrics import Metrics
-from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
 from servicekit.unit_of_work import Changes, Committer
 

@@ -27,10 +27,10 @@ from channel_sms.domain.intent import (
 from channel_sms.domain.settling import Sent
 from channel_sms.use_cases.settle_sends import SettleSends, Settling
 from servicekit.clock import Clock
-from servicekit.conflicts import undisputed
+from servicekit.conflicts import Conflict, undisputed
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
-from servicekit.mongo import Conflict, Document, is_unavailable
+from servicekit.mongo import Document, is_unavailable
 from servicekit.unit_of_work import Changes, Committer
 
 log = structlog.get_logger()

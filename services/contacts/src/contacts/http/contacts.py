@@ -30,7 +30,6 @@ from contracts.vocabulary import (
     Time,
     to_millisecond,
 )
-from servicekit.mongo import Document
 from servicekit.pages import (
     MADE,
     TAGGED,
@@ -215,5 +214,5 @@ def _number(phone: str | None) -> str | None:
         raise Problem(422, "bad-phone", "The phone number cannot be used", f"phone: {bad}.") from bad
 
 
-def _entry(row: Document) -> ConsentEntry:
+def _entry(row: dict[str, Any]) -> ConsentEntry:
     return ConsentEntry(entry_id=row.pop("_id"), **row)

@@ -13,9 +13,9 @@ from contacts.domain.upload import Upload
 from contacts.ports import ContactTypes, Imports
 from contacts.use_cases.change_contacts import type_named
 from servicekit.clock import Clock, real_now
+from servicekit.conflicts import Conflict
 from servicekit.failpoints import Failpoint
 from servicekit.leases import bucket_of
-from servicekit.mongo import Conflict
 from servicekit.unit_of_work import Changes, Committer
 
 log = structlog.get_logger()

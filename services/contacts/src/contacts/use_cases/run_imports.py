@@ -25,9 +25,9 @@ from contacts.domain.importing import (
 from contacts.domain.upload import text_decoder
 from contacts.ports import Contacts, ContactTypes, Imports
 from servicekit.clock import Clock, real_now
+from servicekit.conflicts import Conflict
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases
-from servicekit.mongo import Conflict
 from servicekit.pipeline import is_dependency
 from servicekit.resting import rest
 from servicekit.unit_of_work import Changes, Committer, Store

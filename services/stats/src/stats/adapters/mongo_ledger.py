@@ -17,9 +17,10 @@ from pymongo import ASCENDING, DESCENDING, DeleteOne, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from contracts.stats import AttemptCounters
+from servicekit.conflicts import Conflict
 from servicekit.failpoints import Failpoint
 from servicekit.leases import bucket_of
-from servicekit.mongo import Collection, Conflict, Document, Mongo, Session, difference
+from servicekit.mongo import Collection, Document, Mongo, Session, difference
 from stats.adapters.mongo_cells import write_cells
 from stats.domain.counters import COUNT, LAST, Lane, Tally
 from stats.domain.ledger import ERASED, Erased, Row, TargetKey, is_contact

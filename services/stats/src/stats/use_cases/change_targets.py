@@ -13,9 +13,9 @@ from datetime import datetime
 from pymongo import UpdateOne
 
 from contracts.stats import SetParent, SetTargetLink
-from servicekit.conflicts import undisputed
+from servicekit.conflicts import Conflict, undisputed
 from servicekit.failpoints import Failpoint
-from servicekit.mongo import Conflict, Session
+from servicekit.mongo import Session
 from stats.adapters.mongo_ledger import NOBODY, MongoLedger, Work, uncounted
 from stats.domain.ledger import (
     ERASED,

@@ -22,9 +22,10 @@ from pymongo.errors import DuplicateKeyError
 
 from contracts.vocabulary import Time
 from servicekit.clock import Clock
+from servicekit.conflicts import Conflict
 from servicekit.failpoints import Failpoint
 from servicekit.leases import Leases, bucket_of
-from servicekit.mongo import Conflict, Document, Mongo
+from servicekit.mongo import Document, Mongo
 from servicekit.resting import rest
 from servicekit.settings import ServiceSettings
 from stats.adapters.mongo_ledger import LEDGER, MARKS, TARGETS, marks_of

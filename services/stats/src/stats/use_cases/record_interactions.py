@@ -8,10 +8,9 @@ import structlog
 
 from contracts.channel_sms import InteractionRecorded
 from servicekit.clock import Clock
-from servicekit.conflicts import yield_to_others
+from servicekit.conflicts import Conflict, yield_to_others
 from servicekit.delivery import Delivery
 from servicekit.metrics import Metrics
-from servicekit.mongo import Conflict
 from servicekit.verdict import GiveUp, Outcome, TryAgain, Unchanged
 from stats.adapters.mongo_ledger import MongoLedger, Work
 from stats.domain.ledger import Row, World, fault_in, head_id, record, target_key
