@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from activities.adapters.mongo_contacts import contact_of, keep_contact
 from activities.domain.activity import Activity, scheduled
 from activities.domain.catalog import Catalog, Contact
 from contracts.activities import ActivityCreated, ActivityOutcome, ActivityProgressed, ActivityReturned
@@ -115,7 +116,12 @@ def opted_out(contact_id: str = "contact-1", version: int = 2) -> ContactChanged
 
 
 def contact(**changes: Any) -> Contact:
-    return Contact.of(contact_changed(**changes))
+    return known(contact_changed(**changes))
+
+
+def known(message: ContactChanged) -> Contact:
+    """As it is read from the copy in which it is kept."""
+    return contact_of(keep_contact(message) | {"_id": message.contact_id, "version": message.version})
 
 
 def created(activity_id: str = "activity-1", **changes: Any) -> ActivityCreated:

@@ -24,6 +24,7 @@ from tests.activities.builders import (
     campaign,
     catalog,
     contact,
+    known,
     opted_out,
 )
 
@@ -81,7 +82,7 @@ def test_what_the_catalogue_may_still_bring_is_waited_for(
         (Contact("contact-1", 9, erased=True), {}, "contact_erased"),
         (Contact("contact-1", 9, erased=True), {"campaign": campaign(state="paused")}, "contact_erased"),
         (contact(lifecycle=Lifecycle.DRAFT), {}, "contact_is_draft"),
-        (Contact.of(opted_out()), {}, "opted_out"),
+        (known(opted_out()), {}, "opted_out"),
         (contact(), {"campaign": campaign(endpoint_id=None)}, "no_endpoint"),
         (contact(), {"endpoint": ENDPOINT.evolve(channel="voice")}, "endpoint_of_another_channel"),
         (contact(phones=()), {}, "no_address"),
@@ -145,7 +146,7 @@ def test_no_policy_means_no_window() -> None:
 def test_no_campaign_means_no_campaign_rules_but_the_contacts_own() -> None:
     alone = activity(campaign_id=None, endpoint_id="endpoint-1")
     assert isinstance(ruling(of=alone, now=NIGHT), Allow)
-    assert isinstance(ruling(Contact.of(opted_out()), of=alone), Deny)
+    assert isinstance(ruling(known(opted_out()), of=alone), Deny)
 
 
 def test_an_address_fixed_in_advance_is_used() -> None:

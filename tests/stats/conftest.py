@@ -18,11 +18,12 @@ from contracts import Message
 from servicekit.clock import DrivenClock
 from servicekit.mongo import Document
 from servicekit.service import Service
-from stats.domain.counters import canonical, recount
+from stats.domain.counters import canonical
 from stats.main import build
 from stats.settings import Settings
 from tests.engines import Engines
 from tests.kit import Wire, eventually, frozen_clock, running, settled
+from tests.stats.parts import recount
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from servicekit.delivery import Delivery
 from servicekit.mongo import Mongo
 from servicekit.verdict import Outcome
 from stats.composition import Books
-from stats.domain.counters import canonical, recount
+from stats.domain.counters import Recount, canonical
 from stats.settings import Settings
 from tests.engines import Engines
 from tests.stats.memory import MemoryMongo
@@ -22,6 +22,13 @@ from tests.stats.samples import THEN
 
 def delivered(message: Message) -> Delivery[Any]:
     return Delivery(message, {"ce_time": THEN.isoformat().encode()}, None)
+
+
+def recount(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    counting = Recount()
+    for row in rows:
+        counting.add(row)
+    return counting.channels()
 
 
 @dataclass

@@ -20,11 +20,12 @@ from contracts.channel_sms import InteractionRecorded
 from contracts.stats import ContactStatsChanged
 from servicekit.mongo import Mongo
 from servicekit.settings import ServiceSettings
-from stats.domain.counters import canonical, recount
+from stats.domain.counters import canonical
 from stats.main import build
 from stats.settings import Settings
 from tests.engines import Engines
 from tests.kit import Wire, eventually, running, settled
+from tests.stats.parts import recount
 from tests.stats.samples import THEN, changed
 
 KILLS = int(os.environ.get("PARLEY_TEST_STATS_KILLS", "4"))

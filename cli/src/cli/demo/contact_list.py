@@ -44,7 +44,6 @@ class Made:
     """Rows that no careful importer takes, by what is wrong with them."""
     opted_out: int = 0
     without_zone: int = 0
-    key_accounts: int = 0
     countries: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -85,7 +84,7 @@ def _rows(made: Made, count: int, chance: random.Random) -> Iterator[dict[str, s
             row["renewal_month"] = "soon"
         else:
             _lightly_soiled(row, draw, made)
-            _count(row, number, made)
+            made.countries[number.country] += 1
             taken.append(row)
         yield row
 
@@ -98,11 +97,6 @@ def _lightly_soiled(row: dict[str, str], draw: float, made: Made) -> None:
     elif draw < 0.08:
         row["time_zone"] = ""
         made.without_zone += 1
-
-
-def _count(row: dict[str, str], number: Number, made: Made) -> None:
-    made.countries[number.country] += 1
-    made.key_accounts += row["segment"] == KEY_ACCOUNTS
 
 
 def _person(position: int, number: Number, chance: random.Random) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 from uuid import UUID, uuid5
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails
 
 B = TypeVar("B", bound=BaseModel)
@@ -108,7 +108,6 @@ class Message(Record):
     """A fact or a command that crosses a topic."""
 
     wire: ClassVar[Wire]
-    adapter: ClassVar[TypeAdapter[Any]]
 
     def __init_subclass__(cls, **_wire: Any) -> None:
         super().__init_subclass__()
@@ -118,7 +117,6 @@ class Message(Record):
         super().__pydantic_init_subclass__()
         if kwargs:
             cls.wire = Wire(**kwargs)
-            cls.adapter = TypeAdapter(cls)
             unknown = {cls.wire.key, *cls.wire.identity} - cls.model_fields.keys()
             if isinstance(getattr(cls, cls.wire.key, None), property):
                 unknown.discard(cls.wire.key)

@@ -29,6 +29,20 @@ def keep_contact(message: ContactChanged) -> Document:
     }
 
 
+def contact_of(row: Document) -> Contact:
+    if row.get("erased"):
+        return Contact(row["_id"], row["version"], erased=True)
+    return Contact(
+        row["_id"],
+        row["version"],
+        Lifecycle(row["lifecycle"]),
+        tuple((number, PhoneType(type_)) for number, type_ in row["phones"]),
+        tuple(row["emails"]),
+        row["time_zone"],
+        frozenset(map(PreferenceKind, row["opted_out"])),
+    )
+
+
 class MongoContacts:
     def __init__(self, projection: Projection) -> None:
         self._projection = projection
@@ -38,7 +52,7 @@ class MongoContacts:
         if not wanted:
             return {}
         found = self._projection.collection.find({"_id": {"$in": wanted}})
-        return {row["_id"]: _contact(row) async for row in found}
+        return {row["_id"]: contact_of(row) async for row in found}
 
 
 class KnowContacts:
@@ -94,17 +108,3 @@ def _judged_by(activity: Document) -> int:
     """Version of the contact that the last verdict looked at; 0 if it knew none."""
     version: int = (activity.get("last_verdict") or {}).get("inputs", {}).get("contact_version", 0)
     return version
-
-
-def _contact(row: Document) -> Contact:
-    if row.get("erased"):
-        return Contact(row["_id"], row["version"], erased=True)
-    return Contact(
-        row["_id"],
-        row["version"],
-        Lifecycle(row["lifecycle"]),
-        tuple((number, PhoneType(type_)) for number, type_ in row["phones"]),
-        tuple(row["emails"]),
-        row["time_zone"],
-        frozenset(map(PreferenceKind, row["opted_out"])),
-    )

@@ -14,7 +14,6 @@ from contracts.campaigns import (
     SubjectChanged,
 )
 from contracts.channels import NEED_AN_ADDRESS, address_for
-from contracts.contacts import ContactChanged
 from contracts.reasons import AT_REST
 from contracts.vocabulary import Lifecycle, PhoneType, PreferenceKind
 
@@ -33,18 +32,6 @@ class Contact:
     time_zone: str | None = None
     opted_out: frozenset[PreferenceKind] = frozenset()
     erased: bool = False
-
-    @classmethod
-    def of(cls, message: ContactChanged) -> Contact:
-        return cls(
-            message.contact_id,
-            message.version,
-            message.lifecycle,
-            tuple((phone.number, phone.type) for phone in message.phones),
-            message.emails,
-            message.time_zone,
-            frozenset(message.preferences),
-        )
 
     def address(self, channel: str) -> str | None:
         """A channel that Parley has no addresses for gets the contact's id: its service knows where to."""

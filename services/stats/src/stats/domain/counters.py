@@ -105,13 +105,6 @@ class Recount:
         return counted
 
 
-def recount(rows: Iterable[Row]) -> dict[TargetKey, dict[str, dict[str, Any]]]:
-    counting = Recount()
-    for row in rows:
-        counting.add(row)
-    return counting.channels()
-
-
 def canonical(channels: Channels | None) -> dict[str, dict[str, Any]]:
     """Without what is zero or never, so that equal numbers are equal documents."""
     kept = {
