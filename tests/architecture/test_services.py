@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from faststream import AckPolicy
 
 from contracts import catalogue
-from contracts.message import DEAD_LETTER_SUFFIX
+from contracts.message import DEAD_LETTER_SUFFIX, Message
 from servicekit.http import create_app
 from servicekit.service import Service
 from servicekit.settings import ServiceSettings
@@ -201,3 +201,23 @@ def test_every_service_has_the_same_skeleton(name: str) -> None:
 def test_no_name_hides_what_is_in_the_room() -> None:
     hiding = re.compile(r"^(utils?|helpers?|common|core|base|misc|manager)\.py$")
     assert [str(path) for path in sources() if hiding.match(path.name)] == []
+
+
+def unnamed_in(readme: str, messages: Iterable[type[Message]]) -> set[str]:
+    """Topics of these messages that a README does not name."""
+    named = set(re.findall(r"`([a-z-]+)", readme))
+    return {message.wire.topic.named(channel="").rstrip(".") for message in messages} - named
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_its_readme_names_what_it_reads_and_announces(name: str) -> None:
+    readme = (ROOT / "services" / name / "README.md").read_text()
+    published = [message for message in catalogue.MESSAGES if name in message.wire.published_by]
+    assert unnamed_in(readme, [*catalogue.read_by(name), *published]) == set()
+
+
+def test_a_topic_that_a_readme_leaves_out_is_found() -> None:
+    told = "**Announces** `stats-commands-of-old` and activity-changed."
+    read = catalogue.read_by("stats")
+    assert {"activity-changed", "stats-commands"} <= unnamed_in(told, read)
+    assert "contact-changed" not in unnamed_in("**Reacts to** `contact-changed`.", read)
