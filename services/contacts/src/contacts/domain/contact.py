@@ -17,7 +17,6 @@ from contacts.domain.phone import BadPhone, to_e164
 from contacts.domain.storable import good_name, why_not_storable
 from contacts.domain.time_zone import BadTimeZone, canonical
 from contracts.contacts import ContactChanged, OptOut, Phone
-from contracts.message import stable_id
 from contracts.vocabulary import Code, Lifecycle, PhoneType, PreferenceKind, Time
 from servicekit.verdict import Become, Unchanged, Verdict, following
 
@@ -38,6 +37,7 @@ class Reason(StrEnum):
     INVALID_FIELD = "invalid_field"
     DUPLICATE_IN_FILE = "duplicate_in_file"
     ERASED = "erased"
+    KEY_USED_UP = "key_used_up"
     BROKEN_ROW = "broken_row"
 
 
@@ -105,18 +105,6 @@ def other_owner(owners: Owners, contact_type: str, details: Details, contact_id:
     """Who else has this external id."""
     owner = owners.get((contact_type, details.external_id or ""), contact_id)
     return owner if owner != contact_id else None
-
-
-class NoNaturalKey(ValueError):
-    """There is nothing to derive an id from."""
-
-
-def natural_id(contact_type: str, details: Details) -> str:
-    """The id that the same contact always gets: from external id, else first phone, else first e-mail."""
-    numbers = (phone.number for phone in details.phones)
-    for key in filter(None, (details.external_id, *numbers, *details.emails)):
-        return stable_id("contact", contact_type, key)
-    raise NoNaturalKey("an external id, a phone or an e-mail is needed, or an id of its own")
 
 
 def described(raw: Mapping[str, Any], type_: ContactType, region: str | None = None) -> Details:

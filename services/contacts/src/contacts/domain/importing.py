@@ -18,12 +18,12 @@ from contacts.domain.contact import (
     Fault,
     Reason,
     created,
-    natural_id,
     type_faults,
     written,
 )
 from contacts.domain.contact_type import ContactType
 from contacts.domain.import_columns import Column, Row, read_row
+from contacts.domain.natural_key import NaturalKey, natural_key
 from contracts.contacts import OptOut, Phone
 from contracts.message import copied, stable_id
 from contracts.vocabulary import Code, PreferenceKind, Time
@@ -106,8 +106,9 @@ class Candidate:
     row: Row
     details: Details
     """Of the row alone; what the contact becomes depends on what is there."""
+    key: NaturalKey
     own_id: str
-    """The id it gets if no contact has its external id yet."""
+    """The first that its key gives, for when no contact has its external id yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,8 @@ def read(
     details, faults = written(row.raw, region)
     if faults := [*row.faults, *faults]:
         return Rejected(line, cells, _first(row, faults), identifiers(details))
-    return Candidate(line, cells, row, details, natural_id(type_.code, details))
+    key = natural_key(type_.code, details)
+    return Candidate(line, cells, row, details, key, key.own_id())
 
 
 def _first(row: Row, faults: Sequence[Fault]) -> Fault:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contacts.domain.contact import InvalidContact, NoNaturalKey
+from contacts.domain.contact import InvalidContact
 from contacts.domain.contact_type import BadContactType
 from contacts.domain.import_columns import UnusableFile
+from contacts.domain.natural_key import KeyUsedUp, NoNaturalKey
 from contacts.use_cases.change_contacts import (
     ContactErased,
     ContactExists,
@@ -25,6 +26,8 @@ def problem_of(refusal: Exception) -> Problem | None:
             return Problem(422, "invalid-contact", "The contact is not valid", told, errors=errors)
         case NoNaturalKey():
             return Problem(422, "no-natural-key", "The contact has no key", told)
+        case KeyUsedUp():
+            return Problem(409, "key-used-up", "This key was passed on too often", told)
         case ContactExists(contact_id=id_):
             return Problem(409, "contact-exists", "This contact exists", told, contact_id=id_)
         case ContactErased():

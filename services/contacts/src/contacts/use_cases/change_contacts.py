@@ -11,6 +11,7 @@ from contacts.domain.consent import Request, with_preference, without_actor
 from contacts.domain.contact import Contact, Details, Owners
 from contacts.domain.contact_type import ContactType
 from contacts.domain.importing import identifiers
+from contacts.domain.natural_key import natural_key
 from contacts.ports import Contacts, ContactTypes, Imports, Ledger
 from contracts.contacts import CONTACT_CHANGED
 from servicekit.clock import Clock
@@ -60,7 +61,7 @@ class CreateContact:
     async def __call__(self, contact_type: str, raw: Mapping[str, Any], own_id: str | None) -> Contact:
         type_ = await type_named(self._types, contact_type)
         details = contact_.described(raw, type_)
-        contact_id = own_id or contact_.natural_id(contact_type, details)
+        contact_id = own_id or await self._derived_id(contact_type, details)
 
         async def owners(_: Contact | None) -> Owners:
             return await owners_of(self._contacts, contact_type, details.external_id)
@@ -75,6 +76,11 @@ class CreateContact:
         contact, _ = await self._commands.change(contact_id, decide, facts=owners)
         assert contact is not None
         return contact
+
+    async def _derived_id(self, contact_type: str, details: Details) -> str:
+        key = natural_key(contact_type, details)
+        ids = key.ids()
+        return key.place(ids, await self._contacts.load(list(ids)))
 
 
 class ReviseContact:

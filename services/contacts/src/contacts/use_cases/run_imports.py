@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 
 import structlog
@@ -22,6 +22,7 @@ from contacts.domain.importing import (
     rejected,
     take,
 )
+from contacts.domain.natural_key import KeyUsedUp
 from contacts.domain.upload import text_decoder
 from contacts.ports import Contacts, ContactTypes, Imports
 from servicekit.clock import Clock, real_now
@@ -174,10 +175,31 @@ class RunImports:
         keys = {(type_.code, c.details.external_id) for c in candidates if c.details.external_id is not None}
         owners = await self._contacts.owners(keys)
         ids = {c.line: owners.get((type_.code, c.details.external_id or ""), c.own_id) for c in candidates}
+        standing: dict[str, Contact | None] = {}
+        seen: set[str] = set()
         wanted = list(dict.fromkeys(ids.values()))
-        standing, seen = await asyncio.gather(
-            self._contacts.load(wanted), self._imports.seen(import_.import_id, wanted)
-        )
+        while True:
+            found, before = await asyncio.gather(
+                self._contacts.load(wanted), self._imports.seen(import_.import_id, wanted)
+            )
+            standing |= dict.fromkeys(wanted) | found
+            seen |= before
+            outcomes, unknown = self._outcomes(import_, rows, type_, ids, dict(standing), set(seen))
+            if not unknown:
+                return outcomes
+            wanted = list(unknown)
+
+    def _outcomes(
+        self,
+        import_: Import,
+        rows: Sequence[Candidate | Rejected],
+        type_: ContactType,
+        ids: Mapping[int, str],
+        standing: dict[str, Contact | None],
+        seen: set[str],
+    ) -> tuple[list[Outcome], set[str]]:
+        """And which further ids have to be looked at before they hold: few keys are passed on."""
+        unknown: set[str] = set()
         now = self._clock.now()
         outcomes: list[Outcome] = []
         for row in rows:
@@ -185,14 +207,25 @@ class RunImports:
                 outcomes.append(row)
                 continue
             contact_id = ids[row.line]
+            if not row.key.may_have(standing[contact_id]):
+                possible = (contact_id, *row.key.ids())
+                if further := set(possible) - standing.keys():
+                    unknown |= further
+                    continue
+                try:
+                    contact_id = row.key.place(possible, standing)
+                except KeyUsedUp as used_up:
+                    outcomes.append(rejected(row, Fault(Reason.KEY_USED_UP, "", str(used_up))))
+                    continue
             if contact_id in seen:
                 outcomes.append(rejected(row, _DUPLICATE))
                 continue
             outcome = take(row, contact_id, standing.get(contact_id), type_, import_.import_id, now)
             if isinstance(outcome, Imported):
                 seen.add(contact_id)
+                standing[contact_id] = outcome.contact
             outcomes.append(outcome)
-        return outcomes
+        return outcomes, unknown
 
     def _changes(self, import_: Import, advanced: Import, outcomes: Sequence[Outcome]) -> Changes:
         changes = Changes([(self._imports.store, import_, advanced)])
