@@ -21,7 +21,7 @@ def outcome(
     *cells: str, standing: Contact | None = None, type_: ContactType = TYPE, at: datetime = NOW
 ) -> Outcome:
     row = read(2, cells, read_header(HEADER, type_), type_, "US")
-    return row if isinstance(row, Rejected) else take(row, row.own_id, standing, type_, "import-1", at)
+    return row if isinstance(row, Rejected) else take(row, row.key.own_id(), standing, type_, "import-1", at)
 
 
 def taken(*cells: str, standing: Contact | None = None) -> Contact:
@@ -139,12 +139,12 @@ def test_the_sums_hold_and_the_same_file_again_changes_nothing(
         seen: set[str] = set()
         for number, cells in enumerate(lines, 2):
             row = read(number, cells, columns, TYPE, "US")
-            if isinstance(row, Candidate) and row.own_id not in seen:
-                done = take(row, row.own_id, contacts.get(row.own_id), TYPE, import_id, NOW)
+            if isinstance(row, Candidate) and (own_id := row.key.own_id()) not in seen:
+                done = take(row, own_id, contacts.get(own_id), TYPE, import_id, NOW)
                 outcomes.append(done)
                 if isinstance(done, Imported):
-                    seen.add(row.own_id)
-                    contacts[row.own_id] = done.contact
+                    seen.add(own_id)
+                    contacts[own_id] = done.contact
             elif isinstance(row, Rejected):
                 outcomes.append(row)
         return progress.advanced(outcomes, len(lines) + 1)

@@ -27,14 +27,18 @@ from contacts.use_cases.change_contacts import (
     SetContactPreference,
 )
 from contacts.use_cases.define_contact_type import DefineContactType
+from contacts.use_cases.forget_rejects import ForgetRejects
 from contacts.use_cases.receive_import import ReceiveImport
 from contacts.use_cases.run_imports import RunImports
 from contracts.asyncapi import asyncapi_document
 from contracts.catalogue import topics_of
 from contracts.contacts import SetPreference, UpsertContact
+from servicekit import lookouts
 from servicekit.leases import Leases
+from servicekit.lookouts import Lookouts
 from servicekit.service import Service, run_service
 
+ERASURES = "erasures"
 _COMMANDS: tuple[type[SetPreference | UpsertContact], ...] = (SetPreference, UpsertContact)
 
 
@@ -50,6 +54,7 @@ def build(settings: Settings) -> Service:
     service.indexes(mongo_imports.CHUNKS, mongo_imports.CHUNK_INDEXES, mongo_imports.RETIRED)
     service.indexes(mongo_imports.SEEN, mongo_imports.SEEN_INDEXES)
     service.indexes(mongo_imports.REJECTS, mongo_imports.reject_indexes(settings.contacts_rejects_days))
+    service.indexes(ERASURES, lookouts.INDEXES)
 
     contacts = MongoContacts(mongo, contact_store)
     types = MongoContactTypes(type_store)
@@ -84,6 +89,15 @@ def build(settings: Settings) -> Service:
     )
     service.background("imports", worker.run)
 
+    erasures = Lookouts(mongo[ERASURES])
+    forget_rejects = ForgetRejects(
+        erasures, imports, contacts, Leases(mongo, "forget", settings.instance, settings.lease_seconds)
+    )
+    service.background("forget", lambda: forget_rejects.run(service.stopping))
+    service.counted_gauge(
+        "parley_erasures_due", "People who were erased and wait to be forgotten", erasures.count_due
+    )
+
     service.routes(
         contact_type_routes.routes(types, DefineContactType(service.commands(type_store))),
         contact_routes.routes(
@@ -92,7 +106,7 @@ def build(settings: Settings) -> Service:
             CreateContact(contact_commands, contacts, types, clock),
             ReviseContact(contact_commands, contacts, types, clock),
             SetContactPreference(contact_commands, types, ledger, clock),
-            EraseContact(contact_commands, ledger, imports, service.outbox, clock),
+            EraseContact(contact_commands, ledger, forget_rejects, service.outbox, clock),
         ),
         import_routes.routes(imports, receive, worker),
         streamed=[import_routes.PATH],

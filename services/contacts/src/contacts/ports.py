@@ -20,6 +20,10 @@ class Contacts(Protocol):
 
     async def load(self, contact_ids: list[str]) -> dict[str, Contact]: ...
 
+    async def erased(self, contact_ids: Collection[str]) -> set[str]:
+        """Those of them that are."""
+        ...
+
     async def owners(self, keys: Collection[tuple[str, str]]) -> Owners: ...
 
 
@@ -65,7 +69,9 @@ class Imports(Protocol):
 
     def keep_reject(self, import_id: str, reject: Rejected, at: datetime) -> Write: ...
 
-    async def erase_rejects(self, identifiers: Collection[str]) -> None: ...
+    async def erase_rejects(self, contact_id: str, identifiers: Collection[str]) -> None:
+        """Those of the contact, and those that name one of its addresses or its external id."""
+        ...
 
     async def sweep(self, import_id: str) -> None:
         """A finished one: all but its rejected rows goes."""

@@ -31,7 +31,7 @@ LEDGER_INDEXES = (IndexModel([("contact_id", ASCENDING), ("version", ASCENDING),
 
 
 class MongoContacts:
-    """Contacts that are not erased, but for `get`."""
+    """Contacts that are not erased, but for `get`, `load` and `erased`."""
 
     def __init__(self, mongo: Mongo, store: Store[Contact]) -> None:
         self._mongo = mongo
@@ -52,6 +52,12 @@ class MongoContacts:
             )
             found |= {(type_, row["external_id"]): row["_id"] async for row in rows}
         return found
+
+    async def erased(self, contact_ids: Several[str]) -> set[str]:
+        rows = self._store.collection.find(
+            {"_id": {"$in": list(contact_ids)}, "erased_at": {"$ne": None}}, {"_id": 1}
+        )
+        return {row["_id"] async for row in rows}
 
     async def page(
         self,

@@ -30,6 +30,7 @@ def reject_indexes(days: int) -> tuple[IndexModel, ...]:
     return (
         IndexModel([("import_id", ASCENDING), ("line", ASCENDING)]),
         IndexModel([("identifiers", ASCENDING)]),
+        IndexModel([("contact_id", ASCENDING)]),
         IndexModel([("at", ASCENDING)], expireAfterSeconds=days * 86_400),
     )
 
@@ -86,8 +87,9 @@ class MongoImports:
         async for row in self._mongo[REJECTS].find({"import_id": import_id}).sort("line", ASCENDING):
             yield row
 
-    async def erase_rejects(self, identifiers: Several[str]) -> None:
-        await self._mongo[REJECTS].delete_many({"identifiers": {"$in": list(identifiers)}})
+    async def erase_rejects(self, contact_id: str, identifiers: Several[str]) -> None:
+        theirs = [{"contact_id": contact_id}, {"identifiers": {"$in": list(identifiers)}}]
+        await self._mongo[REJECTS].delete_many({"$or": theirs})
 
     def mark_seen(self, import_id: str, line: int, contact_ids: list[str]) -> Write:
         return Write.once(SEEN, f"{import_id}/{line}", import_id=import_id, contact_ids=contact_ids)
@@ -102,5 +104,6 @@ class MongoImports:
             what=reject.fault.what,
             cells=list(reject.cells),
             identifiers=list(reject.identifiers),
+            contact_id=reject.contact_id,
             at=at,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from contacts.domain.contact import (
 )
 from contacts.domain.contact_type import ContactType
 from contacts.domain.import_columns import Column, Row, read_row
-from contacts.domain.natural_key import NaturalKey, natural_key
+from contacts.domain.natural_key import NaturalKey, NoNaturalKey, natural_key
 from contracts.contacts import OptOut, Phone
 from contracts.message import copied, stable_id
 from contracts.vocabulary import Code, PreferenceKind, Time
@@ -107,8 +107,7 @@ class Candidate:
     details: Details
     """Of the row alone; what the contact becomes depends on what is there."""
     key: NaturalKey
-    own_id: str
-    """The first that its key gives, for when no contact has its external id yet."""
+    """Gives it an id when no contact has its external id yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +115,22 @@ class Rejected:
     line: int
     cells: tuple[str, ...]
     fault: Fault
-    identifiers: tuple[str, ...] = ()
-    """Addresses and external id, so that an erasure finds the row."""
+    details: Details = field(default_factory=Details)
+    """What could be read of it."""
+    key: NaturalKey | None = None
+    contact_id: str | None = None
+    """Whose it is, so that an erasure finds it whatever became of the contact; None if nobody can tell."""
+
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """By these an erasure finds what has no contact, or another one."""
+        return identifiers(self.details)
+
+    def of(self, contact_id: str, standing: Contact | None) -> Rejected:
+        """Told whose it is; of somebody who was erased line and reason are kept, and not whose they are."""
+        if standing is not None and standing.erased_at is not None:
+            return Rejected(self.line, (), self.fault)
+        return replace(self, contact_id=contact_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +151,15 @@ def read(
     row = read_row(columns, cells, type_)
     details, faults = written(row.raw, region)
     if faults := [*row.faults, *faults]:
-        return Rejected(line, cells, _first(row, faults), identifiers(details))
-    key = natural_key(type_.code, details)
-    return Candidate(line, cells, row, details, key, key.own_id())
+        return Rejected(line, cells, _first(row, faults), details, _key_if_any(type_, details))
+    return Candidate(line, cells, row, details, natural_key(type_.code, details))
+
+
+def _key_if_any(type_: ContactType, details: Details) -> NaturalKey | None:
+    try:
+        return natural_key(type_.code, details)
+    except NoNaturalKey:
+        return None
 
 
 def _first(row: Row, faults: Sequence[Fault]) -> Fault:
@@ -156,7 +175,7 @@ def identifiers(details: Details) -> tuple[str, ...]:
 
 
 def rejected(candidate: Candidate, fault: Fault) -> Rejected:
-    return Rejected(candidate.line, candidate.cells, fault, identifiers(candidate.details))
+    return Rejected(candidate.line, candidate.cells, fault, candidate.details, candidate.key)
 
 
 def take(

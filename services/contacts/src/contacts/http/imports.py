@@ -121,8 +121,8 @@ def routes(imports: MongoImports, receive: ReceiveImport, worker: RunImports) ->
         responses={200: {"content": _CSV_CONTENT}},
     )
     async def rejects(import_id: str) -> StreamingResponse:
-        """The rejected rows as CSV: line, reason, what would be right, then the row as it was. Mended, the
-        file can be imported as it is."""
+        """The rejected rows as CSV: line, reason, what would be right, then the row as it was, which is left
+        out if its contact was erased. Mended, the file can be imported as it is."""
         import_ = _found(import_id, await imports.get(import_id))
         return StreamingResponse(
             _rejects(imports, import_),

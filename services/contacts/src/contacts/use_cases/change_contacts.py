@@ -10,9 +10,9 @@ from contacts.domain import contact as contact_
 from contacts.domain.consent import Request, with_preference, without_actor
 from contacts.domain.contact import Contact, Details, Owners
 from contacts.domain.contact_type import ContactType
-from contacts.domain.importing import identifiers
 from contacts.domain.natural_key import natural_key
-from contacts.ports import Contacts, ContactTypes, Imports, Ledger
+from contacts.ports import Contacts, ContactTypes, Ledger
+from contacts.use_cases.forget_rejects import ForgetRejects
 from contracts.contacts import CONTACT_CHANGED
 from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint
@@ -153,13 +153,13 @@ class EraseContact:
         self,
         commands: Commands[Contact],
         ledger: Ledger,
-        imports: Imports,
+        forget_rejects: ForgetRejects,
         outbox: Outbox,
         clock: Clock,
     ) -> None:
         self._commands = commands
         self._ledger = ledger
-        self._imports = imports
+        self._forget_rejects = forget_rejects
         self._outbox = outbox
         self._clock = clock
 
@@ -168,7 +168,7 @@ class EraseContact:
             if contact is None:
                 raise NotFound("contact", contact_id)
             # First what cannot be found again once the contact is gone.
-            await self._imports.erase_rejects(identifiers(contact.details()))
+            await self._forget_rejects(contact)
             _REJECTS_ERASED()
             return await self._ledger.entries_of(contact_id)
 

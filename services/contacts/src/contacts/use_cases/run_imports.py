@@ -171,10 +171,13 @@ class RunImports:
     async def _decide(
         self, import_: Import, rows: Sequence[Candidate | Rejected], type_: ContactType
     ) -> list[Outcome]:
-        candidates = [row for row in rows if isinstance(row, Candidate)]
-        keys = {(type_.code, c.details.external_id) for c in candidates if c.details.external_id is not None}
+        keys = {(type_.code, row.details.external_id) for row in rows if row.details.external_id is not None}
         owners = await self._contacts.owners(keys)
-        ids = {c.line: owners.get((type_.code, c.details.external_id or ""), c.own_id) for c in candidates}
+        ids = {
+            row.line: owners.get((type_.code, row.details.external_id or ""), row.key.own_id())
+            for row in rows
+            if row.key is not None
+        }
         standing: dict[str, Contact | None] = {}
         seen: set[str] = set()
         wanted = list(dict.fromkeys(ids.values()))
@@ -203,27 +206,30 @@ class RunImports:
         now = self._clock.now()
         outcomes: list[Outcome] = []
         for row in rows:
-            if isinstance(row, Rejected):
-                outcomes.append(row)
-                continue
-            contact_id = ids[row.line]
-            if not row.key.may_have(standing[contact_id]):
+            contact_id, used_up = ids.get(row.line), ""
+            if contact_id is not None and row.key is not None and not row.key.may_have(standing[contact_id]):
                 possible = (contact_id, *row.key.ids())
                 if further := set(possible) - standing.keys():
                     unknown |= further
                     continue
                 try:
                     contact_id = row.key.place(possible, standing)
-                except KeyUsedUp as used_up:
-                    outcomes.append(rejected(row, Fault(Reason.KEY_USED_UP, "", str(used_up))))
-                    continue
-            if contact_id in seen:
-                outcomes.append(rejected(row, _DUPLICATE))
-                continue
-            outcome = take(row, contact_id, standing.get(contact_id), type_, import_.import_id, now)
+                except KeyUsedUp as told:
+                    contact_id, used_up = None, str(told)
+            outcome: Outcome
+            if isinstance(row, Rejected):
+                outcome = row
+            elif contact_id is None:
+                outcome = rejected(row, Fault(Reason.KEY_USED_UP, "", used_up))
+            elif contact_id in seen:
+                outcome = rejected(row, _DUPLICATE)
+            else:
+                outcome = take(row, contact_id, standing.get(contact_id), type_, import_.import_id, now)
             if isinstance(outcome, Imported):
-                seen.add(contact_id)
-                standing[contact_id] = outcome.contact
+                seen.add(outcome.contact.contact_id)
+                standing[outcome.contact.contact_id] = outcome.contact
+            elif contact_id is not None:
+                outcome = outcome.of(contact_id, standing.get(contact_id))
             outcomes.append(outcome)
         return outcomes, unknown
 
