@@ -128,11 +128,23 @@ async def test_what_an_import_was_just_writing_is_looked_for_again(contacts: Run
 
 
 async def test_an_erasure_that_was_refused_takes_no_row_of_who_is_still_there(contacts: Running) -> None:
-    await contacts.import_(f"{HEADER}{ADALBERT}\n")
+    first = await contacts.import_(f"{HEADER}{ADALBERT}\n{ADALBERT}\n")
     id_ = await only_contact(contacts)
     assert await erase(contacts, id_, seen='"7"') == 412
+    assert len(await rejects(contacts, first)) == 1
+
+
+async def test_an_erasure_that_did_not_come_to_its_end_takes_no_row_of_who_is_still_there(
+    contacts: Running,
+) -> None:
+    await contacts.import_(f"{HEADER}{ADALBERT}\n")
+    id_ = await only_contact(contacts)
+    # As a process leaves it that was killed before it erased.
+    erasures = contacts.service.mongo["erasures"]
+    times = {"told_real_at": real_now(), "look_real_at": real_now()}
+    await erasures.insert_one({"_id": id_, "b": 0, "identifiers": []} | times)
     done = await contacts.import_(f"{HEADER}{ADALBERT}Mars\n")
     # Which comes a second before the next at least.
     looked = {"_id": id_, "look_real_at": {"$gt": real_now() + timedelta(seconds=1)}}
-    await eventually(partial(contacts.service.mongo["erasures"].find_one, looked), "a look after the import")
+    await eventually(partial(erasures.find_one, looked), "a look after the import")
     assert len(await rejects(contacts, done)) == 1

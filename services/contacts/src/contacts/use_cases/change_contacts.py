@@ -167,6 +167,8 @@ class EraseContact:
         async def facts(contact: Contact | None) -> list[str]:
             if contact is None:
                 raise NotFound("contact", contact_id)
+            if contact.erased_at is None:
+                expect_version(version, contact)
             # First what cannot be found again once the contact is gone.
             await self._forget_rejects(contact)
             _REJECTS_ERASED()
