@@ -331,6 +331,41 @@ def test_purging_forgets_what_was_said_and_keeps_who_and_when() -> None:
     ]
 
 
+PEOPLE_SAID = "rang: never again to +12025550199"
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (PEOPLE_SAID, None),
+        (f"returned: {PEOPLE_SAID}", "returned"),
+        (f"denied by her: {PEOPLE_SAID}", None),
+        ("denied: opted_out", "denied: opted_out"),
+        ("contact_erased", "contact_erased"),
+        (None, None),
+    ],
+)
+def test_purging_keeps_of_a_reason_what_is_in_our_own_words(said: str | None, kept: str | None) -> None:
+    facts = OutcomeFacts(LATER, catalog(), {})
+    noted = hear(outcome(result="failed", disposition=None, reason=PEOPLE_SAID), cancelled(), facts)
+    assert isinstance(noted, Become)
+    verdict = moves.purge(noted.state.model_copy(update={"reason": said}), "eve", LATER)
+    assert isinstance(verdict, Become)
+    assert verdict.state.reason == kept
+    (late,) = verdict.state.late_outcomes
+    assert (late.result, late.reason) == ("failed", None)
+    told = verdict.state.model_dump_json() + "".join(map(repr, verdict.messages))
+    assert "+12025550199" not in told
+    assert isinstance(moves.purge(verdict.state, "eve", LATER), Unchanged)
+
+
+def test_purging_again_forgets_what_an_earlier_release_kept() -> None:
+    purged = activity(state=S.PURGED, reason=PEOPLE_SAID)
+    verdict = moves.purge(purged, "eve", LATER)
+    assert isinstance(verdict, Become)
+    assert (verdict.state.state, verdict.state.reason) == (S.PURGED, None)
+
+
 def test_the_audit_is_bounded_and_keeps_its_first_entry() -> None:
     busy = manual_activity(state=S.AVAILABLE)
     for _ in range(150):

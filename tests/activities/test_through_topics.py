@@ -329,6 +329,23 @@ async def test_what_was_being_written_when_the_erasure_came_is_forgotten_too(cas
     await case.becomes("late", state="purged", reason="contact_erased", instructions="")
 
 
+async def test_reasons_that_people_gave_do_not_outlive_an_erasure_nor_what_was_purged_before(
+    case: Case,
+) -> None:
+    said = {"reason": "rang: never again to +12025550199"}
+    await case.know(case.campaign())
+    await case.wire.publish(case.manual("off"), case.manual("before"))
+    off, before = [await case.becomes(name, state="available") for name in ("off", "before")]
+    rows = case.service.mongo["activities"]
+    await rows.update_one({"_id": off["_id"]}, {"$set": said | {"state": "cancelled"}})
+    await rows.update_one({"_id": before["_id"]}, {"$set": said | {"state": "purged"}})
+    await case.wire.publish_raw("contact-changed", None, key=case.contact_id.encode())
+    for name in ("off", "before"):
+        assert (await case.becomes(name, state="purged", reason=None))["audit"][-1]["what"] == "purged"
+    newest = {each.activity_id: each for each in await case.said(ActivityChanged)}
+    assert {newest[row["_id"]].reason for row in (off, before)} == {None}
+
+
 async def test_who_was_announced_by_a_process_that_was_killed_is_looked_for_anew(case: Case) -> None:
     erasures, now = case.service.mongo["erasures"], real_now()
     later = {"told_real_at": now - timedelta(minutes=9), "look_real_at": now + timedelta(hours=1)}

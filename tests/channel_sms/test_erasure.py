@@ -72,6 +72,20 @@ async def test_words_numbers_and_captured_fields_go_and_what_is_counted_stays(st
         await talk.until("inbound", {"state": "unmatched", "contact_id": None})
 
 
+async def test_of_a_reason_only_our_own_words_outlive_an_erasure(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1, 2])
+        await talk.dispatch(1, 2)
+        await talk.until("conversations", {"state": "awaiting_reply"}, 2)
+        await talk.wire.publish(talk.recalled(1).evolve(reason="her son Mephisto rang"))
+        await talk.until("conversations", {"reason": "recalled: her son Mephisto rang"})
+        await talk.write(2, "stop")
+        await talk.until("conversations", {"reason": "opted_out"})
+        await erase(talk, 1, 2)
+        await forgotten(talk, "Mephisto", talk.theirs(2))
+        assert {row["reason"] for row in await talk.find("conversations", {})} == {"recalled", "opted_out"}
+
+
 async def test_what_waits_is_not_sent(stage: Stage) -> None:
     async with stage.scene(**everybody("question")) as talk:
         await talk.know([1], reply_delay_seconds=3600)

@@ -41,8 +41,8 @@ class Creations(Protocol):
 
 
 class ActivitiesOfContacts(Protocol):
-    async def not_purged(self, contact_ids: Iterable[str]) -> list[str]:
-        """Ids of all activities of these contacts that still say what was said."""
+    async def to_forget(self, contact_ids: Iterable[str]) -> list[str]:
+        """Ids of all activities of these contacts that may still say what was said."""
         ...
 
 

@@ -58,6 +58,20 @@ class Skipped(StrEnum):
     DUPLICATE = "duplicate_open_activity"
 
 
+_OURS = frozenset[str]((*Objection, *Skipped))
+
+
+def in_our_words(reason: str | None, *beginnings: str) -> str | None:
+    """What may stay of a reason when its contact is forgotten. With `denied` among the beginnings, all of
+    `denied: opted_out`, `denied` of anything else that begins so, and nothing of what somebody wrote."""
+    if reason is None or reason in _OURS:
+        return reason
+    beginning, _, rest = reason.partition(": ")
+    if beginning not in beginnings:
+        return None
+    return reason if rest in _OURS else beginning
+
+
 def one_of(words: Iterable[str]) -> str:
     """For the description of a field."""
     return ", ".join(f"`{word}`" for word in words)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from activities.domain.activity import Activity
+from contracts.reasons import Objection
 from contracts.vocabulary import ActivityState, Mode
 from servicekit.metrics import Metrics
 from servicekit.mongo import Document, Mongo, given
@@ -104,8 +105,16 @@ class MongoActivities:
                 found += await self._oldest({"hold": held["hold"]} | ready, limit - len(found))
         return found
 
-    async def not_purged(self, contact_ids: Iterable[str]) -> list[str]:
-        wanted = {"contact_id": {"$in": list(contact_ids)}, "state": {"$ne": "purged"}}
+    async def to_forget(self, contact_ids: Iterable[str]) -> list[str]:
+        wanted = {
+            "contact_id": {"$in": list(contact_ids)},
+            "$or": [
+                {"state": {"$ne": "purged"}},
+                # As an earlier release purged it, perhaps.
+                {"reason": {"$nin": [None, Objection.CONTACT_ERASED.value]}},
+                {"late_outcomes.reason": {"$type": "string"}},
+            ],
+        }
         return [row["_id"] async for row in self._store.collection.find(wanted, {"_id": True})]
 
     async def count_due(self, now: datetime) -> int:

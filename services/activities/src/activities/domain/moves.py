@@ -14,7 +14,7 @@ from activities.domain.gate import Allow, Defer, Deny, Ruling, pause_after
 from contracts.activities import ActivityOutcome, ActivityProgressed, ActivityRecalled, ActivityReturned
 from contracts.campaigns import DispositionChanged
 from contracts.message import Message, copied
-from contracts.reasons import Objection, Skipped
+from contracts.reasons import Objection, Skipped, in_our_words
 from contracts.vocabulary import FINAL_STATES, NAMELESS, URGENCY_RANK, ActivityState, Mode, Urgency
 from servicekit.verdict import Become, GiveUp, Unchanged, Verdict, Write, following
 
@@ -78,6 +78,9 @@ _FORGOTTEN: dict[str, Any] = {
     "transcript_id": None,
 }
 """What was said of and to a person, and where they are reached."""
+
+_OUR_BEGINNINGS = ("deferred", "denied", "returned")
+"""Of reasons that go on in the words of the gate or of a channel."""
 
 _BY_PEOPLE = (Move.CLAIM, Move.START, Move.COMPLETE)
 _PROGRESS = (S.DISPATCHED, S.IN_PROGRESS, S.AWAITING_REPLY)
@@ -358,17 +361,29 @@ def correct(
 
 
 def purge(activity: Activity, actor: str, now: datetime) -> Become[Activity] | Unchanged:
-    """Forgets what was said, and keeps who did what when."""
-    if activity.state is S.PURGED:
+    """Forgets what was said, and keeps who did what when. Again, it forgets what an earlier release kept."""
+    forgotten = _forgotten(activity)
+    if activity.state is not S.PURGED:
+        check(activity, Move.PURGE)
+    elif copied(activity, forgotten) == activity:
         return Unchanged("already purged")
-    check(activity, Move.PURGE)
     return _moved(
         activity,
         now,
         state=S.PURGED,
-        **_FORGOTTEN,
+        **forgotten,
         audit=_with(activity, "purged", actor, now),
     )
+
+
+def _forgotten(activity: Activity) -> dict[str, Any]:
+    """Reasons too, as far as they are not in our own words: people name names in theirs."""
+    late = (copied(each, {"reason": in_our_words(each.reason)}) for each in activity.late_outcomes)
+    return {
+        **_FORGOTTEN,
+        "reason": in_our_words(activity.reason, *_OUR_BEGINNINGS),
+        "late_outcomes": tuple(late),
+    }
 
 
 # Worked by a channel

@@ -28,7 +28,7 @@ class ForgetContacts:
     async def __call__(self, contact_ids: Iterable[str]) -> None:
         """One that cannot be forgotten keeps none of the others. Raises what was wrong with the last such."""
         wrong: Exception | None = None
-        for activity_id in await self._activities.not_purged(contact_ids):
+        for activity_id in await self._activities.to_forget(contact_ids):
             try:
                 await self._commands.change(activity_id, self._end)
                 await self._commands.change(activity_id, self._purge)

@@ -17,7 +17,7 @@ from contracts.campaigns import EndpointChanged, SubjectChanged
 from contracts.channels import KIND_OF_CHANNEL
 from contracts.message import Message, copied, stable_id
 from contracts.opening import filled
-from contracts.reasons import Objection
+from contracts.reasons import Objection, in_our_words
 from contracts.vocabulary import (
     ActivityId,
     CampaignId,
@@ -238,9 +238,16 @@ def recalled(conversation: Conversation, reason: str, now: datetime) -> Conversa
 
 def forgotten(conversation: Conversation, now: datetime) -> Conversation | None:
     """What stays when its contact is erased; None if that is all there is."""
-    blank = {"their_address": "", "opening": "", "dialogue": Dialogue(turns=conversation.dialogue.turns)}
+    blank: dict[str, Any] = {
+        "their_address": "",
+        "opening": "",
+        "dialogue": Dialogue(turns=conversation.dialogue.turns),
+    }
     if conversation.is_open:
         return copied(recalled(conversation, Objection.CONTACT_ERASED, now), blank)
+    # How a reason begins is ours; it may go on in the words of a person, of an agent or of the carrier.
+    beginning = (conversation.reason or "").partition(": ")[0]
+    blank["reason"] = in_our_words(conversation.reason, beginning)
     if copied(conversation, blank) == conversation:
         return None
     return conversation.evolve(**blank, changed_at=now)
