@@ -38,7 +38,9 @@ class Ledger(Protocol):
 
     async def known(self, entry_ids: list[str]) -> set[str]: ...
 
-    async def entries_of(self, contact_id: str) -> list[str]: ...
+    async def sources_of(self, contact_id: str) -> Mapping[str, str]:
+        """Entry -> where it came from."""
+        ...
 
 
 class Imports(Protocol):

@@ -89,9 +89,9 @@ class MongoLedger:
         rows = self._mongo[LEDGER].find({"_id": {"$in": entry_ids}}, {"_id": 1})
         return {row["_id"] async for row in rows}
 
-    async def entries_of(self, contact_id: str) -> list[str]:
-        rows = self._mongo[LEDGER].find({"contact_id": contact_id}, {"_id": 1})
-        return [row["_id"] async for row in rows]
+    async def sources_of(self, contact_id: str) -> Mapping[str, str]:
+        rows = self._mongo[LEDGER].find({"contact_id": contact_id}, {"source": 1})
+        return {row["_id"]: row["source"] async for row in rows}
 
     async def page(self, contact_id: str, after: tuple[int, str] | None, limit: int) -> list[Document]:
         """Oldest first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,6 +14,7 @@ from servicekit.verdict import Become, Write, following
 LEDGER = "consent_ledger"
 _CLOCKS_DIFFER = timedelta(seconds=5)
 """More is told to an operator."""
+_is_code = re.compile(r"[a-z][a-z0-9_-]{0,63}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ def row(contact: Contact, request: Request, applied: bool, now: datetime) -> Wri
     )
 
 
-def without_actor(entry_id: str) -> Write:
-    """What an erasure leaves of a row: that it happened, not who did it."""
-    return Write.setting(LEDGER, entry_id, actor="erased")
+def without_actor(entry_id: str, source: str) -> Write:
+    """What an erasure leaves of a row: that it happened, not who did it. A source that is no code was put in
+    somebody's own words, and names may stand in them."""
+    kept = source if _is_code(source) else "erased"
+    return Write.setting(LEDGER, entry_id, actor="erased", source=kept)

@@ -147,7 +147,8 @@ class SetContactPreference:
 
 
 class EraseContact:
-    """The contact, its rejected rows and the actors of its consent rows go; a marker stays."""
+    """The contact, its rejected rows and the actors of its consent rows go, with sources in somebody's own
+    words; a marker stays."""
 
     def __init__(
         self,
@@ -164,7 +165,7 @@ class EraseContact:
         self._clock = clock
 
     async def __call__(self, contact_id: str, version: int | None) -> None:
-        async def facts(contact: Contact | None) -> list[str]:
+        async def facts(contact: Contact | None) -> Mapping[str, str]:
             if contact is None:
                 raise NotFound("contact", contact_id)
             if contact.erased_at is None:
@@ -172,13 +173,13 @@ class EraseContact:
             # First what cannot be found again once the contact is gone.
             await self._forget_rejects(contact)
             _REJECTS_ERASED()
-            return await self._ledger.entries_of(contact_id)
+            return await self._ledger.sources_of(contact_id)
 
-        def decide(contact: Contact | None, entries: list[str]) -> Verdict[Contact]:
+        def decide(contact: Contact | None, sources: Mapping[str, str]) -> Verdict[Contact]:
             assert contact is not None
             if contact.erased_at is not None:
                 return Unchanged("it was erased")
-            also = tuple(map(without_actor, entries))
+            also = tuple(without_actor(*entry) for entry in sources.items())
             return Become(contact_.erased(contact, self._clock.now()), also=also)
 
         tombstone = Tombstoned(CONTACT_CHANGED.name, contact_id)
