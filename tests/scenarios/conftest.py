@@ -25,12 +25,13 @@ from cli.engines import ports
 from cli.found import Parley
 from cli.line.members import CARRIER
 from cli.line.state import CLOCK, LineState
+from contracts import catalogue
 from servicekit.clock import DrivenClock
 from servicekit.service import Service
 from tests.engines import Engines
 from tests.faults.evidence import gather
 from tests.faults.judge import Finding, judge, report
-from tests.kit import rewind, running, settled
+from tests.kit import Wire, eventually, rewind, running, settled
 from tests.services import SERVICES
 
 DAYS = 2.0
@@ -160,6 +161,39 @@ def assert_kept(findings: list[Finding]) -> None:
 
 def assert_balanced(books: list[Equation]) -> None:
     assert [equation.document() for equation in books if not equation.holds] == []
+
+
+async def assert_nowhere(line: WholeLine, wire: Wire, traces: set[str]) -> None:
+    """In no database, once all is done, and in nothing that compaction leaves of a topic."""
+    places: set[str] = set()
+
+    async def nowhere() -> bool:
+        nonlocal places
+        places = await places_with(line, traces)
+        return not places
+
+    try:
+        await eventually(nowhere, f"no trace of {traces}", within=60)
+    except AssertionError as still:
+        raise AssertionError(f"there are traces in {places}") from still
+    await line.rest()
+    for topic in {message.wire.topic for message in catalogue.MESSAGES if message.wire.topic.compacted}:
+        newest = {record.key: record.value for record in await wire.records(topic.name)}
+        assert [key for key, value in newest.items() if value and has_one(value.decode(), traces)] == []
+
+
+async def places_with(line: WholeLine, traces: set[str]) -> set[str]:
+    """Where they are kept; but for the note of the erasure itself, which goes after ten minutes."""
+    state = await line.state()
+    return {
+        place
+        for place, rows in state.items()
+        if not place.endswith("/erasures") and any(has_one(row, traces) for row in rows)
+    }
+
+
+def has_one(text: str, traces: set[str]) -> bool:
+    return any(trace in text for trace in traces)
 
 
 class Worker(threading.Thread):

@@ -15,7 +15,14 @@ from contracts.message import stable_id
 from contracts.vocabulary import ContactId
 from tests.engines import Engines
 from tests.kit import Wire, eventually
-from tests.scenarios.conftest import WholeLine, assert_balanced, assert_kept, whole_line
+from tests.scenarios.conftest import (
+    WholeLine,
+    assert_balanced,
+    assert_kept,
+    assert_nowhere,
+    places_with,
+    whole_line,
+)
 
 pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -92,32 +99,4 @@ async def nobody_knows_the_erased(line: WholeLine, wire: Wire) -> None:
         answer = await session.delete(f"{line.urls['contacts']}/v1/contacts/{contact_id}")
         assert answer.status == 204
 
-    places: set[str] = set()
-
-    async def nowhere() -> bool:
-        nonlocal places
-        places = await places_with(line, traces)
-        return not places
-
-    try:
-        await eventually(nowhere, f"no trace of {traces}", within=60)
-    except AssertionError as still:
-        raise AssertionError(f"there are traces in {places}") from still
-    await line.rest()
-    for topic in {message.wire.topic for message in catalogue.MESSAGES if message.wire.topic.compacted}:
-        newest = {record.key: record.value for record in await wire.records(topic.name)}
-        assert [key for key, value in newest.items() if value and has_one(value.decode(), traces)] == []
-
-
-async def places_with(line: WholeLine, traces: set[str]) -> set[str]:
-    """Where they are kept; but for the note of the erasure itself, which goes after ten minutes."""
-    state = await line.state()
-    return {
-        place
-        for place, rows in state.items()
-        if not place.endswith("/erasures") and any(has_one(row, traces) for row in rows)
-    }
-
-
-def has_one(text: str, traces: set[str]) -> bool:
-    return any(trace in text for trace in traces)
+    await assert_nowhere(line, wire, traces)
