@@ -130,6 +130,14 @@ def test_an_unknown_zone_is_sent_to_when_every_possible_zone_is_inside() -> None
     assert timedelta(hours=2) <= deferred.until - early < timedelta(hours=2, minutes=10)
 
 
+def test_the_hours_of_an_unknown_zone_end_where_they_end_first() -> None:
+    for zones in (("America/New_York", "America/Los_Angeles"), ("America/Los_Angeles", "America/New_York")):
+        under = catalog(policy=POLICY.evolve(unknown_zone_zones=zones))
+        allowed = ruling(contact(time_zone=None), under=under, now=NOON)
+        assert isinstance(allowed, Allow)
+        assert allowed.not_after == NOON + timedelta(hours=9)
+
+
 def test_a_listed_zone_that_nobody_knows_makes_no_time_safe() -> None:
     under = catalog(policy=POLICY.evolve(unknown_zone_zones=("America/New_York", "Mars/Base")))
     for hour in range(24):

@@ -337,4 +337,22 @@ BUGS = (
         "for target in ():",
         ("tests/stats/test_merges.py::test_what_does_not_count_is_not_kept_for_who_is_gone_either",),
     ),
+    Bug(
+        "the hours of an unknown zone end with its last",
+        "law 6",
+        "services/activities/src/activities/domain/gate.py",
+        "return min(next_closing(",
+        "return max(next_closing(",
+        ("tests/activities/test_gate.py::test_the_hours_of_an_unknown_zone_end_where_they_end_first",),
+        quick=True,
+    ),
+    Bug(
+        "a purge keeps the reasons that people gave",
+        "P12",
+        "services/activities/src/activities/domain/moves.py",
+        '"reason": in_our_words(activity.reason, *_OUR_BEGINNINGS),',
+        '"reason": activity.reason,',
+        ("tests/activities/test_moves.py::test_purging_keeps_of_a_reason_what_is_in_our_own_words",),
+        quick=True,
+    ),
 )
