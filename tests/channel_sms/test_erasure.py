@@ -151,6 +151,24 @@ async def test_a_number_that_others_have_too_stays_theirs(stage: Stage) -> None:
         await eventually(named_alone, "the number to stand for the other one only")
 
 
+async def test_a_text_that_may_be_somebody_elses_is_not_taken_away(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        # Nobody is known to have these numbers yet.
+        await talk.write(1, "Who is this?")
+        await talk.write(3, "And this?")
+        await talk.until("inbound", {"state": "unmatched"}, 2)
+        await talk.know([1])
+        shared, own = talk.contact(1).phones, talk.contact(3).phones
+        also = talk.contact(2).evolve(phones=shared)
+        await talk.wire.publish(talk.contact(1).evolve(phones=(*shared, *own), version=2), also)
+        await talk.until("contacts", {"_id": talk.contact_id(1), "version": 2})
+        await talk.until("contacts", {"_id": also.contact_id})
+        await erase(talk, 1)
+        await forgotten(talk, talk.theirs(3), "And this?")
+        (kept,) = await talk.find("inbound", {"sender": talk.theirs(1)})
+        assert kept["text"] == "Who is this?"
+
+
 async def test_a_number_from_before_and_one_known_from_talking_alone_are_forgotten(stage: Stage) -> None:
     async with stage.scene() as talk:
         await talk.know([1])
