@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection as Several
+from collections.abc import Mapping
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel
