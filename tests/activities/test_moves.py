@@ -477,6 +477,18 @@ def test_what_had_its_answer_before_a_cancellation_has_the_same_after_it(early: 
     assert isinstance(hear(early, off, facts), Unchanged)
 
 
+def test_what_came_of_a_doubt_is_kept_beside_a_cancelled_activity_under_the_same_id() -> None:
+    facts = OutcomeFacts(LATER, catalog(), {})
+    doubt = hear(outcome(result="unknown"), activity(state=S.DISPATCHED), OutcomeFacts(NOON, catalog(), {}))
+    assert isinstance(doubt, Become)
+    called_off = moves.cancel(doubt.state, "on second thoughts", "ann", NOON).state
+    noted = hear(outcome(), called_off, facts)
+    assert isinstance(noted, Become)
+    assert [late.result for late in noted.state.late_outcomes] == ["completed"]
+    for again in (outcome(), outcome(result="unknown")):
+        assert isinstance(hear(again, noted.state, facts), Unchanged)
+
+
 def test_late_outcomes_are_bounded_and_none_is_heard_twice() -> None:
     state, heard = cancelled(), [outcome(outcome_id=f"o{number}") for number in range(15)]
     for each in heard:

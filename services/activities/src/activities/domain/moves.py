@@ -487,7 +487,7 @@ def note_late(activity: Activity, outcome: ActivityOutcome, now: datetime) -> Be
     """What was called off stays as it was then. What came of the channel's work after that, by its clock, is
     kept beside it. What came of it before changes nothing: whether it had another answer then or was on its
     way cannot be told once a topic is read again."""
-    known = {activity.outcome_id, *(each.outcome_id for each in activity.late_outcomes)}
+    known = {each.outcome_id for each in activity.late_outcomes}
     called_off = activity.state in (S.CANCELLED, S.EXPIRED) and outcome.occurred_at > activity.changed_at
     of_this_dispatch = outcome.dispatch_number in (None, activity.dispatch_number)
     has_room = len(activity.late_outcomes) < _LATE_LIMIT

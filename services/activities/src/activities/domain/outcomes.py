@@ -42,9 +42,6 @@ def hear(message: Report, state: Activity | None, facts: OutcomeFacts) -> Verdic
         return progress(state, message, facts.now)
     if isinstance(message, ActivityReturned):
         return give_back(state, message, facts.now)
-    # What is in doubt may be told under the same id once it is known.
-    if state.outcome_id == message.outcome_id and (state.is_final or message.result == "unknown"):
-        return Unchanged("repeat")
     if state.is_final:
         return note_late(state, message, facts.now)
     told = message.dispatch_number
@@ -52,6 +49,9 @@ def hear(message: Report, state: Activity | None, facts: OutcomeFacts) -> Verdic
         return GiveUp("unknown_dispatch", f"the newest dispatch is {state.dispatch_number}")
     if told is not None and (told < state.dispatch_number or state.state is ActivityState.SCHEDULED):
         return Unchanged(f"given back, or dispatched again: {state.dispatch_number}")
+    # What was in doubt may be told under the same id once it is known, and the doubt itself comes again.
+    if message.result == "unknown" and message.outcome_id == state.outcome_id:
+        return Unchanged("repeat")
     match message.result:
         case "failed":
             if not message.reason:
