@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from campaigns.domain.bundle import InvalidBundle, read
-from campaigns.domain.kinds import KINDS, Bundle, Catalog
+from campaigns.domain.kinds import KINDS, Bundle, Catalog, Kind
 from campaigns.domain.plan import Plan, planned
 from contracts.campaigns import CampaignChanged, catalog_id
 from contracts.vocabulary import CampaignState
@@ -196,3 +196,14 @@ def test_an_item_is_written_like_the_message_but_for_ids_and_references() -> Non
 
 def test_the_bundle_model_takes_the_bundle() -> None:
     assert Bundle.model_validate(BUNDLE).model_fields_set == set(BUNDLE)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_field_is_explained_in_a_bundle_as_in_the_message(kind: Kind) -> None:
+    announced: Any = next(base for base in kind.state.mro() if "wire" in vars(base))
+    explained = {name: field.description for name, field in announced.model_fields.items()}
+    written = {name: field.description for name, field in kind.written.model_fields.items()}
+    changed = {"code", "state"}  # which say what leaving them out means
+    assert {name: written[name] for name in written.keys() & explained.keys() - changed} == {
+        name: explained[name] for name in written.keys() & explained.keys() - changed
+    }

@@ -31,7 +31,10 @@ from servicekit.json_schema import JsonSchema
 class Subject(SubjectChanged):
     """The message; its schema is kept as text."""
 
-    data_schema: JsonSchema = Field(default_factory=lambda: {"type": "object", "properties": {}})
+    data_schema: JsonSchema = Field(
+        default_factory=lambda: {"type": "object", "properties": {}},
+        description=SubjectChanged.model_fields["data_schema"].description,
+    )
 
 
 class Written(BaseModel):
