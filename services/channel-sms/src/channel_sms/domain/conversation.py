@@ -32,6 +32,12 @@ from servicekit.verdict import following
 AGENT = "automated-agent"
 SYSTEM = "system"
 
+_OUR_WORDS = (
+    *("agent_concluded", "handed_over", "no_opening", "no_response", "not_sent_in_time"),
+    *("provider_not_configured", "recalled", "refused", "returned", "send_result_unknown", "undelivered"),
+)
+"""Of reasons, or how they begin: some go on in the words of a person, of an agent or of the carrier."""
+
 
 class ConversationState(StrEnum):
     OPENING = "opening"
@@ -245,9 +251,7 @@ def forgotten(conversation: Conversation, now: datetime) -> Conversation | None:
     }
     if conversation.is_open:
         return copied(recalled(conversation, Objection.CONTACT_ERASED, now), blank)
-    # How a reason begins is ours; it may go on in the words of a person, of an agent or of the carrier.
-    beginning = (conversation.reason or "").partition(": ")[0]
-    blank["reason"] = in_our_words(conversation.reason, beginning)
+    blank["reason"] = in_our_words(conversation.reason, *_OUR_WORDS)
     if copied(conversation, blank) == conversation:
         return None
     return conversation.evolve(**blank, changed_at=now)
