@@ -7,10 +7,21 @@ from functools import partial
 from typing import Any
 
 import httpx
+import pytest
 
+from contacts.adapters.mongo_contacts import MongoContacts, MongoLedger
+from contacts.adapters.mongo_imports import IMPORTS, MongoImports
+from contacts.domain.contact import Contact
+from contacts.domain.importing import Import
 from contacts.main import build
 from contacts.settings import Settings
+from contacts.use_cases.change_contacts import EraseContact
+from contacts.use_cases.forget_rejects import ForgetRejects, Identifiers
 from servicekit.clock import real_now
+from servicekit.leases import Leases
+from servicekit.lookouts import Lookouts
+from servicekit.refusals import VersionMoved
+from servicekit.unit_of_work import Store
 from tests.contacts.conftest import PERSON, Running
 from tests.engines import Engines
 from tests.kit import Wire, eventually, running
@@ -132,6 +143,33 @@ async def test_an_erasure_that_was_refused_takes_no_row_of_who_is_still_there(co
     id_ = await only_contact(contacts)
     assert await erase(contacts, id_, seen='"7"') == 412
     assert len(await rejects(contacts, first)) == 1
+
+
+async def test_an_erasure_that_somebody_overtook_takes_no_row_of_who_is_still_there(
+    contacts: Running,
+) -> None:
+    done = await contacts.import_(f"{HEADER}{ADALBERT}\n{ADALBERT}\n")
+    id_ = await only_contact(contacts)
+    service = contacts.service
+    store = Store(service.mongo, "contacts", Contact, "contact_id")
+    imports = MongoImports(service.mongo, Store(service.mongo, IMPORTS, Import, "import_id"))
+    leases = Leases(service.mongo, "unused", "test", 10)
+
+    class Overtaken(ForgetRejects):
+        async def announce(self, contact: Contact) -> Identifiers:
+            found_by = await super().announce(contact)
+            await contacts.api.patch(f"/v1/contacts/{id_}", json={"first_name": "Bert"})
+            return found_by
+
+    forget = Overtaken(
+        Lookouts(service.mongo["erasures"]), imports, MongoContacts(service.mongo, store), leases
+    )
+    erase_ = EraseContact(
+        service.commands(store), MongoLedger(service.mongo), forget, service.outbox, service.clock
+    )
+    with pytest.raises(VersionMoved):
+        await erase_(id_, 1)
+    assert len(await rejects(contacts, done)) == 1
 
 
 async def test_an_erasure_that_did_not_come_to_its_end_takes_no_row_of_who_is_still_there(

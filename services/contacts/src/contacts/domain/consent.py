@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from contacts.domain.contact import Contact
+from contracts.channels import PREFERENCE_OF_CHANNEL
 from contracts.contacts import OptOut
-from contracts.vocabulary import PreferenceKind
+from contracts.vocabulary import NAMELESS, PreferenceKind
 from servicekit.verdict import Become, Write, following
 
 LEDGER = "consent_ledger"
 _CLOCKS_DIFFER = timedelta(seconds=5)
 """More is told to an operator."""
-_is_code = re.compile(r"[a-z][a-z0-9_-]{0,63}").fullmatch
+_SOURCES = {"api", "import", "workflow", NAMELESS, *PREFERENCE_OF_CHANNEL}
+"""Those that Parley says itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def row(contact: Contact, request: Request, applied: bool, now: datetime) -> Wri
 
 
 def without_actor(entry_id: str, source: str) -> Write:
-    """What an erasure leaves of a row: that it happened, not who did it. A source that is no code was put in
-    somebody's own words, and names may stand in them."""
-    kept = source if _is_code(source) else "erased"
+    """What an erasure leaves of a row: that it happened, not who did it, nor where in somebody's own words,
+    for names and numbers may stand in them."""
+    kept = source if source in _SOURCES else "erased"
     return Write.setting(LEDGER, entry_id, actor="erased", source=kept)

@@ -12,7 +12,7 @@ from contacts.domain.contact import Contact, Details, Owners
 from contacts.domain.contact_type import ContactType
 from contacts.domain.natural_key import natural_key
 from contacts.ports import Contacts, ContactTypes, Ledger
-from contacts.use_cases.forget_rejects import ForgetRejects
+from contacts.use_cases.forget_rejects import ForgetRejects, Identifiers
 from contracts.contacts import CONTACT_CHANGED
 from servicekit.clock import Clock
 from servicekit.failpoints import Failpoint
@@ -165,27 +165,32 @@ class EraseContact:
         self._clock = clock
 
     async def __call__(self, contact_id: str, version: int | None) -> None:
+        found_by: Identifiers = ()
+
         async def facts(contact: Contact | None) -> Mapping[str, str]:
+            nonlocal found_by
             if contact is None:
                 raise NotFound("contact", contact_id)
             if contact.erased_at is None:
                 expect_version(version, contact)
-            # First what cannot be found again once the contact is gone.
-            await self._forget_rejects(contact)
-            _REJECTS_ERASED()
+            # By what its rows are found cannot be told any more once the contact is gone.
+            found_by = await self._forget_rejects.announce(contact)
             return await self._ledger.sources_of(contact_id)
 
         def decide(contact: Contact | None, sources: Mapping[str, str]) -> Verdict[Contact]:
             assert contact is not None
-            if contact.erased_at is not None:
-                return Unchanged("it was erased")
             also = tuple(without_actor(*entry) for entry in sources.items())
+            if contact.erased_at is not None:
+                # An earlier release kept more of them.
+                return Unchanged("it was erased", also=also)
             return Become(contact_.erased(contact, self._clock.now()), also=also)
 
         tombstone = Tombstoned(CONTACT_CHANGED.name, contact_id)
         _, verdict = await self._commands.change(
             contact_id, decide, lambda _: [self._outbox.tombstone(tombstone)], facts=facts, expected=version
         )
+        await self._forget_rejects(contact_id, found_by)
+        _REJECTS_ERASED()
         if isinstance(verdict, Unchanged):
             # Whoever heard of it when it knew less about forgetting hears of it again.
             await self._outbox.insert([self._outbox.tombstone(tombstone)])

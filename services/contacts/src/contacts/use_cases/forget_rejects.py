@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from contacts.domain.contact import Contact
 from contacts.domain.importing import identifiers
@@ -11,6 +12,9 @@ from servicekit.clock import real_now
 from servicekit.leases import Leases
 from servicekit.lookouts import Lookouts
 from servicekit.resting import repeat
+
+Identifiers = Sequence[str]
+"""By which rejected rows are found."""
 
 _BATCH = 50
 _REST_SECONDS = 0.5
@@ -25,12 +29,16 @@ class ForgetRejects:
         self._contacts = contacts
         self._leases = leases
 
-    async def __call__(self, contact: Contact) -> None:
-        """While it still says by what its rows are found; they are looked for again when it is gone."""
+    async def announce(self, contact: Contact) -> Identifiers:
+        """While it still says by what its rows are found, which is returned: they are looked for from now
+        on, and taken away once it is gone."""
         found_by = sorted(identifiers(contact.details()))
         told = {contact.contact_id: {"$addToSet": {"identifiers": {"$each": found_by}}}}
         await self._erasures.announce(told, () if contact.erased_at is None else told.keys())
-        await self._imports.erase_rejects(contact.contact_id, found_by)
+        return found_by
+
+    async def __call__(self, contact_id: str, found_by: Identifiers) -> None:
+        await self._imports.erase_rejects(contact_id, found_by)
 
     async def run(self, stopping: asyncio.Event) -> None:
         await repeat(stopping, self.step, self._leases, _REST_SECONDS)
