@@ -203,7 +203,7 @@ def test_a_field_is_explained_in_a_bundle_as_in_the_message(kind: Kind) -> None:
     announced: Any = next(base for base in kind.state.mro() if "wire" in vars(base))
     explained = {name: field.description for name, field in announced.model_fields.items()}
     written = {name: field.description for name, field in kind.written.model_fields.items()}
-    changed = {"code", "state"}  # which say what leaving them out means
-    assert {name: written[name] for name in written.keys() & explained.keys() - changed} == {
-        name: explained[name] for name in written.keys() & explained.keys() - changed
+    own_words = {"code", "state"}
+    assert {name: written[name] for name in written.keys() & explained.keys() - own_words} == {
+        name: explained[name] for name in written.keys() & explained.keys() - own_words
     }
