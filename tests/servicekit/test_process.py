@@ -16,6 +16,7 @@ from typing import Literal
 
 import pytest
 import uvloop
+from pydantic import Field
 from pymongo.errors import AutoReconnect
 
 from contracts.message import DAY_MS, Topic
@@ -26,7 +27,7 @@ from servicekit.logs import Repeats, mask, mask_personal_data
 from servicekit.mongo import Mongo
 from servicekit.producer import Outgoing, Producer
 from servicekit.service import Service, surely_ahead
-from servicekit.settings import BadSettings, Names, ServiceSettings, brokers_named, without_login
+from servicekit.settings import BadSettings, Listed, Names, ServiceSettings, brokers_named, without_login
 from servicekit.topics import Topics, WrongTopics
 from tests.engines import Engines
 from tests.kit import eventually
@@ -99,6 +100,7 @@ def test_a_wrong_setting_is_one_sentence(
 
 class Settings(ServiceSettings):
     words: Names = ("sms",)
+    keys: Listed = Field(default=(), repr=False)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +112,10 @@ class Settings(ServiceSettings):
         ('["sms","postcard"]', ("sms", "postcard")),
         ('[ "sms", "postcard" ]', ("sms", "postcard")),
         ("[]", ()),
+        ("sms, postcard", ("sms", "postcard")),
+        (" sms ,\tpostcard\n", ("sms", "postcard")),
+        (' ["sms ", " postcard"]', ("sms", "postcard")),
+        (" ", ()),
     ],
 )
 def test_a_list_has_commas_and_may_be_json(
@@ -120,16 +126,35 @@ def test_a_list_has_commas_and_may_be_json(
 
 
 @pytest.mark.parametrize(
+    ("told", "keys"),
+    [
+        (" a, b", (" a", " b")),
+        ('[" a"]', (" a",)),
+        (" ", (" ",)),
+        ("", ()),
+    ],
+)
+def test_a_list_of_secrets_keeps_its_blanks(
+    monkeypatch: pytest.MonkeyPatch, told: str, keys: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("PARLEY_KEYS", told)
+    assert Settings.from_environment().keys == keys
+
+
+@pytest.mark.parametrize(
     ("told", "shown"),
     [
         ("sms,Postcard", "sms,Postcard"),
         ("sms,", "sms,"),
         ('["sms"', '["sms"'),
         ("[1]", "[1]"),
-        ('["sms",{"a":1}]', "***"),
-        ('{"a":1}', "***"),
-        ("sms, postcard", "***"),
+        ('["sms",{"a":1}]', '["sms",{"a":1}]'),
+        ('{"a":1}', '{"a":1}'),
+        ("sms, post card", "sms, post card"),
+        ("sms post$card", "sms post$card"),
+        (" , ", " , "),
         ("ann:secret@there", "***@there"),
+        ("sms, ann:secret@there", "***@there"),
     ],
 )
 def test_what_is_no_list_is_one_sentence_with_the_rule(
@@ -144,7 +169,7 @@ def test_what_is_no_list_is_one_sentence_with_the_rule(
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("PARLEY_CHANNELS", '{"a":1}', "PARLEY_CHANNELS='***': names with commas between them"),
+        ("PARLEY_CHANNELS", '{"a":1}', "PARLEY_CHANNELS='{\"a\":1}': names with commas between them"),
         ("PARLEY_FAILPOINTS", "outbox.sent=kil", "failpoint 'outbox.sent=kil': expected name="),
         ("PARLEY_FAILPOINTS", "outbox.sent=kill@\u00b2", "kill|stop|error, optionally with @hit"),
     ],

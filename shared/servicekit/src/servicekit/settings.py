@@ -9,7 +9,7 @@ import socket
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_origin
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -56,6 +56,12 @@ def _parts(told: object) -> object:
     return tuple(told.split(",")) if told else ()
 
 
+def _words(told: object) -> object:
+    """The same for what has no blanks at its ends: people write one behind a comma."""
+    parts = _parts(told.strip() if isinstance(told, str) else told)
+    return tuple(part.strip() for part in parts) if isinstance(parts, tuple) else parts
+
+
 def _are_names(names: tuple[str, ...]) -> tuple[str, ...]:
     if not all(_NAME.fullmatch(name) for name in names):
         raise PydanticCustomError("names", _NAMES_RULE)
@@ -64,7 +70,7 @@ def _are_names(names: tuple[str, ...]) -> tuple[str, ...]:
 
 Listed = Annotated[tuple[str, ...], BeforeValidator(_parts)]
 """How a variable has more than one value: with commas between them, in every service."""
-Names = Annotated[Listed, AfterValidator(_are_names)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_are_names)]
 
 
 class ServiceSettings(BaseSettings):
@@ -174,7 +180,9 @@ class ServiceSettings(BaseSettings):
             field = cls.model_fields.get(name.lower())
             secret = field is not None and not field.repr
             told = str(first["input"])
-            shown = _brokers_shown(told) if variable == "KAFKA_BOOTSTRAP_SERVERS" else without_login(told)
+            listed = field is not None and get_origin(field.annotation) is tuple
+            listed = listed or variable == "KAFKA_BOOTSTRAP_SERVERS"
+            shown = _list_shown(told) if listed else without_login(told)
             value = "" if secret else f"={shown!r}"
             said = str(first["msg"]).removeprefix("Value error, ")
             if first["type"] == "string_pattern_mismatch":
@@ -199,12 +207,12 @@ def brokers_named() -> str:
     """Those that the environment names, for who has no other settings; else nothing. Raises BadSettings."""
     told = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
     if told and not re.fullmatch(_BROKERS, told):
-        raise BadSettings(f"KAFKA_BOOTSTRAP_SERVERS={_brokers_shown(told)!r}: {_BROKERS_RULE}")
+        raise BadSettings(f"KAFKA_BOOTSTRAP_SERVERS={_list_shown(told)!r}: {_BROKERS_RULE}")
     return told
 
 
-def _brokers_shown(told: str) -> str:
-    """A list of brokers has no login, and what is wrong with it would be hidden."""
+def _list_shown(told: str) -> str:
+    """A list of brokers or names has no login, and what is wrong with it would be hidden."""
     return without_login(told) if "@" in told else told
 
 
