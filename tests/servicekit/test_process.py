@@ -132,6 +132,7 @@ def test_a_list_has_commas_and_may_be_json(
         ('[" a"]', (" a",)),
         (" ", (" ",)),
         ("", ()),
+        ("[" * 60_000, ("[" * 60_000,)),
     ],
 )
 def test_a_list_of_secrets_keeps_its_blanks(
@@ -155,6 +156,7 @@ def test_a_list_of_secrets_keeps_its_blanks(
         (" , ", " , "),
         ("ann:secret@there", "***@there"),
         ("sms, ann:secret@there", "***@there"),
+        ("[" * 60_000, "[" * 60_000),
     ],
 )
 def test_what_is_no_list_is_one_sentence_with_the_rule(

@@ -49,7 +49,8 @@ def _parts(told: object) -> object:
     if not isinstance(told, str):
         return told
     if told.startswith("["):
-        with suppress(ValueError):
+        # What is nested too deep to be read is no list of ours either.
+        with suppress(ValueError, RecursionError):
             parts = json.loads(told)
             if all(isinstance(part, str) for part in parts):
                 return tuple(parts)
