@@ -19,6 +19,9 @@ import uvloop
 from pydantic import Field
 from pymongo.errors import AutoReconnect
 
+import activities.settings
+import batch_loader.settings
+from contracts.catalogue import CHANNELS
 from contracts.message import DAY_MS, Topic
 from servicekit.brokers import why_away
 from servicekit.clock import DrivenClock, SystemClock, real_now
@@ -123,6 +126,21 @@ def test_a_list_has_commas_and_may_be_json(
 ) -> None:
     monkeypatch.setenv("PARLEY_WORDS", told)
     assert Settings.from_environment().words == words
+
+
+@pytest.mark.parametrize("service", [activities.settings.Settings, batch_loader.settings.Settings])
+@pytest.mark.parametrize(
+    ("told", "channels"),
+    [("", CHANNELS), (" ", CHANNELS), ("[]", CHANNELS), ("postcard, e-mail", ("postcard", "e-mail"))],
+)
+def test_who_is_told_of_no_channel_has_those_of_the_catalogue(
+    monkeypatch: pytest.MonkeyPatch,
+    service: type[activities.settings.Settings | batch_loader.settings.Settings],
+    told: str,
+    channels: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("PARLEY_CHANNELS", told)
+    assert service.from_environment().channels == channels
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,8 @@ class WrongEndpoint(WrongChoice):
 
 class UnconnectedChannel(WrongChoice):
     def __init__(self, channel: str, channels: Iterable[str]) -> None:
-        super().__init__(f"No channel {channel!r} is connected here; there is {', '.join(sorted(channels))}.")
+        connected = ", ".join(sorted(channels)) or "none"
+        super().__init__(f"No channel {channel!r} is connected here; there is {connected}.")
 
 
 class NoEndpoint(WrongChoice):
