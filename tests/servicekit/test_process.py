@@ -143,6 +143,27 @@ def test_who_is_told_of_no_channel_has_those_of_the_catalogue(
     assert service.from_environment().channels == channels
 
 
+@pytest.mark.parametrize("service", [activities.settings.Settings, batch_loader.settings.Settings])
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("sms, post_card", "sms, post_card"),
+        ("sms," + "x" * 32, "sms," + "x" * 32),
+        ("sms,", "sms,"),
+        ("[1]", "[1]"),
+        ("sms,ann:secret@there", "***@there"),
+    ],
+)
+def test_a_channel_that_no_message_could_name_is_refused(
+    monkeypatch: pytest.MonkeyPatch, service: type[ServiceSettings], told: str, shown: str
+) -> None:
+    monkeypatch.setenv("PARLEY_CHANNELS", told)
+    with pytest.raises(BadSettings, match=r"^[^\n]+$") as refused:
+        service.from_environment()
+    rule = "names with commas between them, each of at most 31 small letters, digits and hyphens"
+    assert str(refused.value).startswith(f"PARLEY_CHANNELS={shown!r}: {rule}")
+
+
 @pytest.mark.parametrize(
     ("told", "keys"),
     [

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pydantic import Field, field_validator
 
 from contracts.catalogue import CHANNELS
-from servicekit.settings import Names, ServiceSettings
+from contracts.vocabulary import CHANNEL_NAME_RULE, ChannelName
+from servicekit.settings import ServiceSettings, Words
 
 
 class Settings(ServiceSettings):
     port: int = Field(default=8104, ge=0, le=65535)
-    channels: Names = CHANNELS
+    channels: Words[ChannelName] = Field(
+        default=CHANNELS,
+        json_schema_extra={"rule": f"names with commas between them, each of {CHANNEL_NAME_RULE}"},
+    )
     """Channels that automated activities may use: those with a dispatch topic. Empty is as unset."""
     scheduler_batch: int = Field(default=500, ge=1, le=500)
     """How many due activities one transaction takes on."""

@@ -123,6 +123,7 @@ Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 """A short, unique, immutable name that people and files use: `no-answer`, `spring-renewals`."""
 
 ChannelName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+CHANNEL_NAME_RULE = "at most 31 small letters, digits and hyphens, the first a letter"
 E164 = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{6,14}$")]
 Version = Annotated[int, Field(ge=1)]
 """Grows by one with every change of an aggregate; an older one never overwrites a newer."""

@@ -9,7 +9,7 @@ import socket
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_origin
+from typing import Annotated, Literal, Self, TypeVar, get_origin
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -17,6 +17,8 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pymongo.errors import ConfigurationError
 from pymongo.uri_parser import parse_uri
+
+T = TypeVar("T")
 
 _NOT_OURS = ("PARLEY_TEST_", "PARLEY_CLI_")
 _WITHOUT_A_LOGIN = re.compile(r"[^@%:#$\s]*(:(//|\d{1,5}(?=[,/?]|$))[^@%:#$\s]*)*")
@@ -71,7 +73,9 @@ def _are_names(names: tuple[str, ...]) -> tuple[str, ...]:
 
 Listed = Annotated[tuple[str, ...], BeforeValidator(_parts)]
 """How a variable has more than one value: with commas between them, in every service."""
-Names = Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_are_names)]
+Words = Annotated[tuple[T, ...], BeforeValidator(_words)]
+"""The same of words that have a form of their own, which the `rule` of the field says."""
+Names = Annotated[Words[str], AfterValidator(_are_names)]
 
 
 class ServiceSettings(BaseSettings):
@@ -181,6 +185,8 @@ class ServiceSettings(BaseSettings):
             field = cls.model_fields.get(name.lower())
             secret = field is not None and not field.repr
             told = str(first["input"])
+            if len(first["loc"]) > 1:  # a word of a list, which is shown as it was written
+                told = os.environ.get(variable, told)
             listed = field is not None and get_origin(field.annotation) is tuple
             listed = listed or variable == "KAFKA_BOOTSTRAP_SERVERS"
             shown = _list_shown(told) if listed else without_login(told)
