@@ -119,6 +119,22 @@ async def test_a_stranger_stays_visible_and_a_known_contact_gets_an_activity(sta
         assert len(await talk.expect(MessageRecorded, 1)) == 1
 
 
+async def test_what_led_to_nobody_is_counted_apart(stage: Stage) -> None:
+    async with stage.scene() as talk:
+        await talk.know([1])
+        before = Counter((await talk.get("/v1/messages/counts"))["led_to_nobody"])
+        await talk.write(1, "Hello, I have a question")
+        await talk.write(99, "Who are you?")
+        await talk.write(98, "STOP")
+        await talk.until("inbound", {"sender": talk.theirs(1), "contact_id": talk.contact_id(1)})
+        await talk.until("inbound", {"sender": talk.theirs(99), "state": "unmatched"})
+        await talk.until("inbound", {"sender": talk.theirs(98), "state": "worked"})
+        after = Counter((await talk.get("/v1/messages/counts"))["led_to_nobody"])
+        assert after - before == {"unmatched": 1, "worked": 1}
+        (recorded,) = await talk.expect(MessageRecorded, 1)
+        assert recorded.contact_id == talk.contact_id(1)
+
+
 async def test_an_unsure_agent_hands_over_to_a_person(stage: Stage) -> None:
     async with stage.scene() as talk:
         await talk.know([1])

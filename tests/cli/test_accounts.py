@@ -65,6 +65,31 @@ def test_what_was_sent_to_somebody_erased_was_sent_all_the_same() -> None:
     assert [equation.document() for equation in books_of_attempts() if not equation.holds] == []
 
 
+def test_what_led_to_nobody_was_received_and_is_told_where_it_is() -> None:
+    """A stranger's question, and a stranger's STOP: neither is on the topic or in a counter."""
+    messages = {
+        "outgoing": {"delivered": 2, "sent": 1},
+        "incoming": {"worked": 3, "unmatched": 1},
+        "led_to_nobody": {"worked": 1, "unmatched": 1},
+    }
+    books = books_of_attempts(messages=messages, journal=Counter(accepted=3, reply=4))
+    assert [equation.document() for equation in books if not equation.holds] == []
+    (received,) = (equation for equation in books if equation.title == "messages received")
+    assert set(received.counts.values()) == {4}
+    assert list(received.parts.values()) == [2, 1, 1]
+    assert any("GET /v1/unmatched" in part for part in received.parts)
+
+
+def test_what_led_to_somebody_and_was_not_recorded_is_missed() -> None:
+    messages = {
+        "outgoing": {"delivered": 2, "sent": 1},
+        "incoming": {"worked": 3, "unmatched": 1},
+        "led_to_nobody": {"unmatched": 1},
+    }
+    books = books_of_attempts(messages=messages, journal=Counter(accepted=3, reply=4))
+    assert [equation.title for equation in books if not equation.holds] == ["messages received", "attempts"]
+
+
 def test_a_topic_that_has_forgotten_its_beginning_is_not_counted() -> None:
     books = books_of_attempts(recorded=None)
     assert [equation.title for equation in books if not equation.holds] == []

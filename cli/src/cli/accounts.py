@@ -30,6 +30,10 @@ _WITH_PEOPLE = ("available", "assigned")
 _IN_A_CHANNEL = ("dispatched", "in_progress", "awaiting_reply", "outcome_unknown")
 _SIMULATED = "simulated"
 _SENT = ("sent", "delivered", "undelivered")
+_NOBODYS = {
+    "unmatched": "led to nobody: GET /v1/unmatched of channel-sms",
+    "worked": "from strangers who wrote STOP, START or HELP",
+}
 _DIRECTIONS = tuple(Direction)
 _NONE, _SIDES = len(_DIRECTIONS), len(_DIRECTIONS) + 1
 
@@ -199,7 +203,10 @@ def _attempts(api: Api, activities: Activities) -> Iterator[Equation]:
 
 
 def _of_attempts(told: Attempts) -> Iterator[Equation]:
-    """The counters of erased contacts are gone, and what was sent to them was sent all the same."""
+    """The counters of erased contacts are gone, and what was sent to them was sent all the same.
+
+    What led to nobody was received, and neither recorded nor counted.
+    """
     journal, recorded, counters, logged = told.journal, told.recorded, told.counters, told.logged
     totals = told.totals
     topic = "topic message-recorded"
@@ -209,6 +216,9 @@ def _of_attempts(told: Attempts) -> Iterator[Equation]:
     outgoing = _explained("counters", sms["outgoing"], logged["sms"])
     sent = sum(told.messages["outgoing"].get(status, 0) for status in _SENT)
     received = sum(told.messages["incoming"].values())
+    by_state = told.messages.get("led_to_nobody", {})
+    nobodys = sum(by_state.values())
+    explained = {what: by_state[state] for state, what in _NOBODYS.items() if by_state.get(state)}
     yield Equation(
         "messages sent",
         {
@@ -218,15 +228,17 @@ def _of_attempts(told: Attempts) -> Iterator[Equation]:
             **({outgoing: counters["sms", "out"] + sms["outgoing"] - logged["sms"]} if ours_alone else {}),
         },
     )
-    incoming = _explained("counters", sms["incoming"])
+    incoming = _explained("counters", sms["incoming"], nobodys=nobodys)
+    on_topic = _explained(topic, nobodys=nobodys)
     yield Equation(
         "messages received",
         {
             **({} if journal is None else {"carrier's journal": journal["reply"]}),
             "channel-sms": received,
-            **({} if recorded is None else {topic: recorded["incoming"]}),
-            **({incoming: counters["sms", "in"] + sms["incoming"]} if ours_alone else {}),
+            **({} if recorded is None else {on_topic: recorded["incoming"] + nobodys}),
+            **({incoming: counters["sms", "in"] + sms["incoming"] + nobodys} if ours_alone else {}),
         },
+        {"from contacts": received - nobodys, **explained} if nobodys else {},
     )
     if journal is not None:
         yield Equation("messages sent twice", {"expected": 0, "carrier's journal": journal["twice"]})
@@ -242,15 +254,20 @@ def _of_attempts(told: Attempts) -> Iterator[Equation]:
             + contacts.get("contact_count_in", 0)
             + contacts.get("contact_count_out", 0),
         },
-        {"sent": sent, "received": received, "logged by people": logged.total()}
+        {
+            "sent": sent,
+            "received" + (" from contacts" if nobodys else ""): received - nobodys,
+            "logged by people": logged.total(),
+        }
         if told.others == frozenset()
         else {},
     )
 
 
-def _explained(what: str, erased: int, logged: int = 0) -> str:
+def _explained(what: str, erased: int = 0, logged: int = 0, nobodys: int = 0) -> str:
     """What is added or left out to make a count comparable, where it is anything."""
     added = f" and {erased:,} of erased contacts" if erased else ""
+    added += f" and {nobodys:,} that led to nobody" if nobodys else ""
     left_out = f", without {logged:,} logged by people" if logged else ""
     return f"{what}{added}{left_out}"
 

@@ -70,6 +70,9 @@ class Counts(BaseModel):
     """By delivery status; messages that were not sent by the state of their intent."""
     incoming: dict[str, int]
     """`worked`, `unmatched`, or `new` while nobody has looked."""
+    led_to_nobody: dict[str, int]
+    """Those of `incoming` that no contact is known of, so that no message is recorded: `unmatched`, or
+    `worked` if a stranger wrote STOP, START or HELP."""
 
 
 class UnmatchedView(BaseModel):
@@ -146,7 +149,8 @@ def routes(
 
     @router.get("/messages/counts", operation_id="count_messages", tags=["messages"])
     async def count_messages() -> Counts:
-        return Counts(outgoing=dict(await intents.counts()), incoming=await inbound.counts())
+        incoming, nobodys = await inbound.counts()
+        return Counts(outgoing=dict(await intents.counts()), incoming=incoming, led_to_nobody=nobodys)
 
     @router.get("/unmatched", operation_id="list_unmatched", tags=["messages"])
     async def list_unmatched(limit: Limit = 100, cursor: IdCursor = None) -> Page[UnmatchedView]:

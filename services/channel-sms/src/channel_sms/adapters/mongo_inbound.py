@@ -150,9 +150,15 @@ class MongoInbound:
     async def _blank(self, rows: Document) -> None:
         await self.collection.update_many(rows, {"$set": {"sender": "", "text": ""}})
 
-    async def counts(self) -> dict[str, int]:
-        rows = await self._mongo.aggregate(INBOUND, [{"$group": {"_id": "$state", "n": {"$sum": 1}}}])
-        return {row["_id"]: row["n"] for row in rows}
+    async def counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """By state: all, and those that led to no contact; of what is new nobody knows yet."""
+        nobodys = {"$cond": [{"$ifNull": ["$contact_id", None]}, 0, 1]}
+        group = {"_id": "$state", "n": {"$sum": 1}, "nobodys": {"$sum": nobodys}}
+        rows = await self._mongo.aggregate(INBOUND, [{"$group": group}])
+        return (
+            {row["_id"]: row["n"] for row in rows},
+            {row["_id"]: row["nobodys"] for row in rows if row["nobodys"] and row["_id"] != "new"},
+        )
 
 
 def worked(arrived: Arrived, now: datetime, state: str, **known: Any) -> Write:
