@@ -69,14 +69,11 @@ def test_an_id_that_nobody_can_ask_for_is_refused(field: str, value: str) -> Non
     assert verdict.detail.startswith(f"{field}: 1 to 200 letters")
 
 
-@pytest.mark.parametrize(("channels", "there"), [({"sms", "fax"}, "fax, sms"), (set(), "none")])
-def test_a_channel_that_is_not_connected_is_refused_with_those_that_are(
-    channels: set[str], there: str
-) -> None:
+def test_a_channel_that_is_not_connected_is_refused_with_those_that_are() -> None:
     postcard = created("a-1").model_copy(update={"channel": "postcard"})
-    verdict = create(postcard, None, replace(FACTS, channels=frozenset(channels)))
+    verdict = create(postcard, None, replace(FACTS, channels=frozenset({"sms", "fax"})))
     assert isinstance(verdict, GiveUp)
-    assert verdict.detail == f"no channel 'postcard' is connected here; there is {there}"
+    assert verdict.detail == "no channel 'postcard' is connected here; there is fax, sms"
 
 
 def test_an_id_that_another_contacts_activity_has_is_no_repeat() -> None:

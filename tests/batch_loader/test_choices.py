@@ -1,5 +1,4 @@
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,11 +88,6 @@ def test_a_wrong_choice_is_explained_in_one_sentence(told: dict[str, str], sente
 def test_an_empty_catalogue_says_so() -> None:
     with pytest.raises(WrongChoice, match="known: none yet"):
         resolve(wanted(**AUTOMATIC), Catalog())
-
-
-def test_where_no_channel_is_connected_it_says_so() -> None:
-    with pytest.raises(WrongChoice, match=r"^No channel 'sms' is connected here; there is none\.$"):
-        resolve(wanted(**AUTOMATIC), replace(CATALOG, channels=frozenset()))
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,18 @@ async def test_a_text_that_may_be_somebody_elses_is_not_taken_away(stage: Stage)
         assert kept["text"] == "Who is this?"
 
 
+async def test_what_strangers_asked_by_keyword_is_forgotten_once_they_are_known_and_erased(
+    stage: Stage,
+) -> None:
+    async with stage.scene() as talk:
+        for number, words in enumerate(("STOP please, this is Mephisto", "HELP", "START"), start=1):
+            await talk.write(number, words)
+        await talk.until("inbound", {"state": {"$ne": "new"}}, 3)
+        await talk.know([1, 2, 3])
+        await erase(talk, 1, 2, 3)
+        await forgotten(talk, "Mephisto", *map(talk.theirs, (1, 2, 3)))
+
+
 async def test_a_number_from_before_and_one_known_from_talking_alone_are_forgotten(stage: Stage) -> None:
     async with stage.scene() as talk:
         await talk.know([1])

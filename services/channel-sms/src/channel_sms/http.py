@@ -71,8 +71,8 @@ class Counts(BaseModel):
     incoming: dict[str, int]
     """`worked`, `unmatched`, or `new` while nobody has looked."""
     led_to_nobody: dict[str, int]
-    """Those of `incoming` that no contact is known of, so that no message is recorded: `unmatched`, or
-    `worked` if a stranger wrote STOP, START or HELP."""
+    """Those of `incoming` that no contact is known of, so that no message is recorded: `unmatched` (also
+    with an `error`, whoever wrote it), or `worked` if a stranger wrote STOP, START or HELP."""
 
 
 class UnmatchedView(BaseModel):

@@ -101,8 +101,7 @@ def fault_in(message: ActivityCreated, channels: frozenset[str]) -> str | None:
     if message.channel is None:
         return "an automated activity needs a channel"
     if message.channel not in channels:
-        connected = ", ".join(sorted(channels)) or "none"
-        return f"no channel {message.channel!r} is connected here; there is {connected}"
+        return f"no channel {message.channel!r} is connected here; there is {', '.join(sorted(channels))}"
     return None
 
 

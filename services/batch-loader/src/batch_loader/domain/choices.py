@@ -175,8 +175,7 @@ class WrongEndpoint(WrongChoice):
 
 class UnconnectedChannel(WrongChoice):
     def __init__(self, channel: str, channels: Iterable[str]) -> None:
-        connected = ", ".join(sorted(channels)) or "none"
-        super().__init__(f"No channel {channel!r} is connected here; there is {connected}.")
+        super().__init__(f"No channel {channel!r} is connected here; there is {', '.join(sorted(channels))}.")
 
 
 class NoEndpoint(WrongChoice):

@@ -28,12 +28,10 @@ INBOUND_INDEXES = (
         partialFilterExpression={"contact_id": {"$exists": True}},
         name="of_a_contact",
     ),
-    IndexModel(
-        [("sender", ASCENDING)], partialFilterExpression={"state": "unmatched"}, name="unmatched_from"
-    ),
-    IndexModel([("sender", ASCENDING)], partialFilterExpression={"state": "new"}, name="new_from"),
+    IndexModel([("sender", ASCENDING)], name="from"),
     IndexModel([("state", ASCENDING), ("_id", ASCENDING)]),
 )
+INBOUND_RETIRED = ("unmatched_from", "new_from")
 RECEIPT_INDEXES = (IndexModel([("stored_real_at", ASCENDING)]),)
 
 
@@ -136,13 +134,14 @@ class MongoInbound:
         """Take words and numbers from what somebody wrote who was erased."""
         await self._blank({"contact_id": contact_id, "sender": {"$ne": ""}})
 
-    async def forget_unmatched(self, addresses: Members[str], before: datetime) -> None:
-        """The same for what came from their numbers and led to nobody, up to this real time."""
+    async def forget_nobodys(self, addresses: Members[str], before: datetime) -> None:
+        """The same for what came from their numbers and led to nobody, up to this real time: a STOP too,
+        which is worked whoever wrote it."""
         await self._blank(
             {
                 "sender": {"$in": list(addresses)},
                 "contact_id": None,
-                "state": "unmatched",
+                "state": {"$ne": "new"},
                 "stored_real_at": {"$lt": before},
             }
         )

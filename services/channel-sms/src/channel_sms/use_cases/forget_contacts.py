@@ -90,7 +90,7 @@ class ForgetContacts:
         theirs_alone = {number for number in addresses if not set(shared.get(number, ())) - {contact_id}}
         left = await self._intents.forget(contact_id)
         await self._inbound.forget(contact_id)
-        await self._inbound.forget_unmatched(theirs_alone, erasure.told_real_at)
+        await self._inbound.forget_nobodys(theirs_alone, erasure.told_real_at)
         await self._suppressions.forget(contact_id, addresses, theirs_alone)
         return left
 

@@ -138,7 +138,9 @@ async def _rejects(imports: MongoImports, import_: Import) -> AsyncIterator[str]
     told = len(REJECT_COLUMNS) if tuple(import_.header[: len(REJECT_COLUMNS)]) == REJECT_COLUMNS else 0
     yield _line([*REJECT_COLUMNS, *import_.header[told:]], import_.delimiter)
     async for row in imports.rejects(import_.import_id):
-        yield _line([row["line"], row["reason"], row["what"], *row["cells"][told:]], import_.delimiter)
+        # A line that could not be taken apart is one cell.
+        cells = row["cells"][told:] if len(row["cells"]) > 1 else row["cells"]
+        yield _line([row["line"], row["reason"], row["what"], *cells], import_.delimiter)
 
 
 def _line(cells: list[object], delimiter: str) -> str:
