@@ -173,9 +173,11 @@ async def test_what_strangers_asked_by_keyword_is_forgotten_once_they_are_known_
     stage: Stage,
 ) -> None:
     async with stage.scene() as talk:
-        for number, words in enumerate(("STOP please, this is Mephisto", "HELP", "START"), start=1):
+        for number, words in (1, "STOP please, this is Mephisto"), (2, "HELP"), (3, "STOP"):
             await talk.write(number, words)
-        await talk.until("inbound", {"state": {"$ne": "new"}}, 3)
+        await talk.until("inbound", {"state": "worked"}, 3)
+        await talk.write(3, "START")
+        await talk.until("inbound", {"state": "worked"}, 4)
         await talk.know([1, 2, 3])
         await erase(talk, 1, 2, 3)
         await forgotten(talk, "Mephisto", *map(talk.theirs, (1, 2, 3)))

@@ -72,7 +72,7 @@ class Counts(BaseModel):
     """`worked`, `unmatched`, or `new` while nobody has looked."""
     led_to_nobody: dict[str, int]
     """Those of `incoming` that no contact is known of, so that no message is recorded: `unmatched` (also
-    with an `error`, whoever wrote it), or `worked` if a stranger wrote STOP, START or HELP."""
+    with an `error`, whoever wrote it), or `worked` if a stranger's STOP, START or HELP was done."""
 
 
 class UnmatchedView(BaseModel):

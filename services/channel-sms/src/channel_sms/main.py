@@ -79,9 +79,7 @@ def build(settings: Settings) -> Service:
     service.requires(suppressions.refuse_a_lost_key)
     service.indexes(mongo_conversations.COLLECTION, mongo_conversations.INDEXES)
     service.indexes(mongo_intents.COLLECTION, mongo_intents.INDEXES)
-    service.indexes(
-        mongo_inbound.INBOUND, mongo_inbound.INBOUND_INDEXES, retired=mongo_inbound.INBOUND_RETIRED
-    )
+    service.indexes(mongo_inbound.INBOUND, mongo_inbound.INBOUND_INDEXES)
     service.indexes(mongo_inbound.RECEIPTS, mongo_inbound.RECEIPT_INDEXES)
     service.indexes(mongo_suppressions.COLLECTION, ())
     service.indexes(mongo_suppressions.KEYS, ())

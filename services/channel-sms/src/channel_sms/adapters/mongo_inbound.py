@@ -31,7 +31,6 @@ INBOUND_INDEXES = (
     IndexModel([("sender", ASCENDING)], name="from"),
     IndexModel([("state", ASCENDING), ("_id", ASCENDING)]),
 )
-INBOUND_RETIRED = ("unmatched_from", "new_from")
 RECEIPT_INDEXES = (IndexModel([("stored_real_at", ASCENDING)]),)
 
 

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from contacts.adapters.mongo_imports import MongoImports
+from contacts.domain.contact import Reason
 from contacts.domain.import_columns import REJECT_COLUMNS
 from contacts.domain.importing import Import, ImportState
 from contacts.http.refusals import problem_of
@@ -138,8 +139,8 @@ async def _rejects(imports: MongoImports, import_: Import) -> AsyncIterator[str]
     told = len(REJECT_COLUMNS) if tuple(import_.header[: len(REJECT_COLUMNS)]) == REJECT_COLUMNS else 0
     yield _line([*REJECT_COLUMNS, *import_.header[told:]], import_.delimiter)
     async for row in imports.rejects(import_.import_id):
-        # A line that could not be taken apart is one cell.
-        cells = row["cells"][told:] if len(row["cells"]) > 1 else row["cells"]
+        whole = row["reason"] == Reason.BROKEN_ROW and len(row["cells"]) == 1
+        cells = row["cells"] if whole else row["cells"][told:]
         yield _line([row["line"], row["reason"], row["what"], *cells], import_.delimiter)
 
 
